@@ -1,0 +1,41 @@
+"""charrnn: a character-level text generator, a recurrent network in pure NumPy.
+
+>>> import charrnn
+>>> run = charrnn.train(["corpus.txt"], charrnn.TrainConfig(steps=1000))  # doctest: +SKIP
+>>> "".join(charrnn.sample(charrnn.load("model.npz"), prime="ROMEO:", length=200))  # doctest: +SKIP
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+_PUBLIC = {
+    "CharRNNError": "errors", "ModelConfig": "config", "SampleConfig": "config", "TrainConfig": "config",
+    "Model": "network.model", "Vocabulary": "text.vocabulary", "gradcheck": "network.gradcheck", "sample": "sampling",
+    "train": "training.loop", "load": "training.checkpoint", "save": "training.checkpoint", "score": "training.evaluation",
+}  # fmt: skip
+__all__ = ["__version__", *_PUBLIC]
+
+if TYPE_CHECKING:
+    from charrnn.config import ModelConfig, SampleConfig, TrainConfig
+    from charrnn.errors import CharRNNError
+    from charrnn.network.gradcheck import gradcheck
+    from charrnn.network.model import Model
+    from charrnn.sampling import sample
+    from charrnn.text.vocabulary import Vocabulary
+    from charrnn.training.checkpoint import load, save
+    from charrnn.training.evaluation import score
+    from charrnn.training.loop import train
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for, so that `import charrnn` and `--help` don't load NumPy."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'charrnn' has no attribute {name!r}")
+    value = getattr(import_module(f"charrnn.{_PUBLIC[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,260 @@
+"""The recurrences: from h_{t-1} and A_t = V x_t + b_h to h_t, and back.
+
+A cell knows one thing, the loop over t. What is summed over time (∂L/∂W, ∂L/∂V, ∂L/∂b_h) is a few large matrix
+products over all positions, in `model`. Columns are streams, as in the lecture: h_t is (H, B), a gate a block of rows.
+
+Every σ and tanh comes from one exponential: with the rows of V, W and b_h scaled by `scale` (−1 for σ, −2 for tanh),
+s = 1 / (1 + exp z) is σ(a) in the first kind of row and (1 + tanh a) / 2 in the second. exp z may overflow to ∞,
+which gives s = 0 exactly, as it should; `model` silences that one warning.
+
+Sizes: T time steps, B streams, H units, G gates, S arrays of state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Array = NDArray[Any]
+Input = Callable[[int, Array], None]  # input_into(t, out): out ← scale · (V x_t + b_h), out (G·H, B)
+
+
+def columns(rows: int, T: int, B: int, dtype: DTypeLike) -> Array:
+    """Return a (rows, T, B) array whose rows lie apart by a distance that is no power of two, which would alias the cache."""
+    spare = 1 if (T * B) & (T * B - 1) == 0 else 0
+    return np.zeros((rows, T + spare, B), dtype)[:, :T]
+
+
+def squash(z: Array) -> None:
+    """z ← 1 / (1 + exp z), in place."""
+    np.exp(z, out=z)
+    np.add(z, 1.0, out=z)
+    np.divide(1.0, z, out=z)
+
+
+def stretch(s: Array) -> None:
+    """s ← 2 s − 1, in place: from (1 + tanh a) / 2 to tanh a."""
+    np.multiply(s, 2.0, out=s)
+    np.subtract(s, 1.0, out=s)
+
+
+def tanh_into(a: Array, out: Array) -> None:
+    """out ← tanh a = 2 / (1 + exp(−2a)) − 1."""
+    np.multiply(a, -2.0, out=out)
+    squash(out)
+    stretch(out)
+
+
+def one_minus_square(a: Array, out: Array) -> None:
+    """out ← 1 − a², the derivative of tanh at the point where it is a."""
+    np.multiply(a, a, out=out)
+    np.subtract(1.0, out, out=out)
+
+
+class Cell(Protocol):
+    """A recurrence over T steps of B streams. It owns the tape between forward and backward, reused from chunk to chunk."""
+
+    gates: ClassVar[int]
+    states: ClassVar[int]
+    scale: ClassVar[tuple[int, ...]]  # −1: σ, −2: tanh; one for each gate
+    h: Array  # (H, T+1, B): h_{-1} to h_{T-1}, filled by forward
+    dA: Array  # (G·H, T, B): gradient at A_t, filled by backward
+    dC: Array  # (G·H, T, B): gradient at W h_{t-1}; dA itself but for the gru
+
+    def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None: ...
+
+    def forward(self, input_into: Input, W: Array, state: Array, T: int) -> None:
+        """Fill the tape with T steps from `state` (S, H, B) on; W (G·H, H) has its rows scaled."""
+
+    def state(self, t: int) -> Array:
+        """Return the state (S, H, B) after t steps of the tape."""
+
+    def backward(self, dh: Array, W: Array) -> Array:
+        """Fill dA and dC from dh (H, T, B), the gradient that reaches each h_t from outside; return that at the first state."""
+
+
+class RNN:
+    """The lecture's cell: h_t = tanh(V x_t + W h_{t-1} + b_h)."""
+
+    gates, states, scale = 1, 1, (-2,)
+
+    def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None:
+        self.h = columns(H, T + 1, B, dtype)
+        self.dA = self.dC = columns(H, T, B, dtype)
+        self.now, self.z, self.d = (np.zeros((H, B), dtype) for _ in range(3))
+
+    def forward(self, input_into: Input, W: Array, state: Array, T: int) -> None:
+        h, z = self.now, self.z
+        h[:] = state[0]
+        self.h[:, 0] = h
+        for t in range(T):
+            np.matmul(W, h, out=z)
+            input_into(t, h)
+            h += z
+            squash(h)
+            stretch(h)
+            self.h[:, t + 1] = h
+
+    def state(self, t: int) -> Array:
+        return self.h[None, :, t].copy()
+
+    def backward(self, dh: Array, W: Array) -> Array:
+        d, z = self.d, self.z
+        WT = np.ascontiguousarray(W.T)
+        d[:] = 0
+        for t in reversed(range(dh.shape[1])):
+            d += dh[:, t]
+            one_minus_square(self.h[:, t + 1], out=z)
+            np.multiply(d, z, out=z)  # dA_t = d ⊙ (1 − h_t²)
+            self.dA[:, t] = z
+            np.matmul(WT, z, out=d)
+        return d[None]
+
+
+class GRU:
+    """r, z = σ(V x_t + W h_{t-1} + b_h); n = tanh(V x_t + b_h + r ⊙ W h_{t-1}); h_t = n + z ⊙ (h_{t-1} − n).
+
+    Rows r, z, n. The reset gate acts after the product, so that a step has one product (Cho et al. 2014, as cuDNN has it).
+    """
+
+    gates, states, scale = 3, 1, (-1, -1, -2)
+
+    def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None:
+        self.h = columns(H, T + 1, B, dtype)
+        self.dA, self.dC = columns(3 * H, T, B, dtype), columns(3 * H, T, B, dtype)
+        self.past = np.zeros((T + 1, H, B), dtype)  # h again, each step contiguous
+        self.gate = np.zeros((T, 3 * H, B), dtype)
+        self.q = np.zeros((T, H, B), dtype)  # W_n h_{t-1}
+        self.e = np.zeros((3 * H, B), dtype)
+        self.slope = np.zeros((2 * H, B), dtype)
+        self.d, self.u = np.zeros((H, B), dtype), np.zeros((H, B), dtype)
+
+    def forward(self, input_into: Input, W: Array, state: Array, T: int) -> None:
+        H = self.past.shape[1]
+        e, u = self.e, self.u
+        self.past[0] = state[0]
+        for t in range(T):
+            h, after, gate = self.past[t], self.past[t + 1], self.gate[t]
+            input_into(t, gate)
+            np.matmul(W, h, out=e)
+            np.multiply(e[2 * H :], -0.5, out=self.q[t])  # the n rows without their scale
+            rz, n = gate[: 2 * H], gate[2 * H :]
+            rz += e[: 2 * H]
+            squash(rz)
+            np.multiply(gate[:H], e[2 * H :], out=u)
+            n += u
+            squash(n)
+            stretch(n)
+            np.subtract(h, n, out=after)
+            after *= gate[H : 2 * H]
+            after += n
+        self.h[:, : T + 1] = self.past[: T + 1].transpose(1, 0, 2)
+
+    def state(self, t: int) -> Array:
+        return self.past[None, t].copy()
+
+    def backward(self, dh: Array, W: Array) -> Array:
+        H = self.past.shape[1]
+        d, e, u, slope = self.d, self.e, self.u, self.slope
+        WT = np.ascontiguousarray(W.T)
+        d[:] = 0
+        for t in reversed(range(dh.shape[1])):
+            gate = self.gate[t]
+            r, z, n = gate[:H], gate[H : 2 * H], gate[2 * H :]
+            e_r, e_z, e_n = e[:H], e[H : 2 * H], e[2 * H :]
+            d += dh[:, t]
+            np.subtract(self.past[t], n, out=e_z)
+            e_z *= d  # dz before its slope: d ⊙ (h_{t-1} − n)
+            one_minus_square(n, out=e_n)
+            np.subtract(1.0, z, out=u)
+            e_n *= u
+            e_n *= d  # dn = d ⊙ (1 − z) ⊙ (1 − n²)
+            self.dA[2 * H :, t] = e_n
+            np.multiply(e_n, self.q[t], out=e_r)
+            np.subtract(1.0, gate[: 2 * H], out=slope)
+            slope *= gate[: 2 * H]  # σ' = σ (1 − σ)
+            e[: 2 * H] *= slope
+            e_n *= r  # what reaches W_n h_{t-1}
+            self.dA[: 2 * H, t] = e[: 2 * H]
+            self.dC[:, t] = e
+            np.multiply(d, z, out=u)
+            np.matmul(WT, e, out=d)
+            d += u
+        return d[None]
+
+
+class LSTM:
+    """i, f, o = σ(A + W h_{t-1}), g = tanh(A + W h_{t-1}); c_t = f ⊙ c_{t-1} + i ⊙ g; h_t = o ⊙ tanh c_t.
+
+    Rows i, f, o, g: the three σ lie together (Hochreiter & Schmidhuber 1997; the forget gate: Gers et al. 2000).
+    """
+
+    gates, states, scale = 4, 2, (-1, -1, -1, -2)
+
+    def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None:
+        self.h = columns(H, T + 1, B, dtype)
+        self.dA = self.dC = columns(4 * H, T, B, dtype)
+        self.c = np.zeros((T + 1, H, B), dtype)
+        self.gate = np.zeros((T, 4 * H, B), dtype)
+        self.tanh_c = np.zeros((T, H, B), dtype)
+        self.e = np.zeros((4 * H, B), dtype)
+        self.slope = np.zeros((3 * H, B), dtype)
+        self.now, self.d, self.dc, self.u = (np.zeros((H, B), dtype) for _ in range(4))
+
+    def forward(self, input_into: Input, W: Array, state: Array, T: int) -> None:
+        H = self.now.shape[0]
+        h, u, z = self.now, self.u, self.e
+        h[:], self.c[0] = state
+        self.h[:, 0] = h
+        for t in range(T):
+            gate, tanh_c = self.gate[t], self.tanh_c[t]
+            np.matmul(W, h, out=z)
+            input_into(t, gate)
+            gate += z
+            squash(gate)
+            i, f, o, g = gate[:H], gate[H : 2 * H], gate[2 * H : 3 * H], gate[3 * H :]
+            stretch(g)
+            c = self.c[t + 1]
+            np.multiply(f, self.c[t], out=c)
+            np.multiply(i, g, out=u)
+            c += u
+            tanh_into(c, out=tanh_c)
+            np.multiply(o, tanh_c, out=h)
+            self.h[:, t + 1] = h
+
+    def state(self, t: int) -> Array:
+        return np.stack([self.h[:, t], self.c[t]])
+
+    def backward(self, dh: Array, W: Array) -> Array:
+        H = self.now.shape[0]
+        d, dc, e, u, slope = self.d, self.dc, self.e, self.u, self.slope
+        e_i, e_f, e_o, e_g = e[:H], e[H : 2 * H], e[2 * H : 3 * H], e[3 * H :]
+        WT = np.ascontiguousarray(W.T)
+        d[:], dc[:] = 0, 0
+        for t in reversed(range(dh.shape[1])):
+            gate, tanh_c = self.gate[t], self.tanh_c[t]
+            i, f, o, g = gate[:H], gate[H : 2 * H], gate[2 * H : 3 * H], gate[3 * H :]
+            d += dh[:, t]
+            one_minus_square(tanh_c, out=u)
+            u *= o
+            u *= d
+            dc += u  # dc_t = dc_{t+1} ⊙ f_{t+1} + d ⊙ o ⊙ (1 − tanh² c_t)
+            np.multiply(dc, g, out=e_i)
+            np.multiply(dc, self.c[t], out=e_f)
+            np.multiply(d, tanh_c, out=e_o)
+            np.subtract(1.0, gate[: 3 * H], out=slope)
+            slope *= gate[: 3 * H]  # σ' = σ (1 − σ)
+            e[: 3 * H] *= slope
+            one_minus_square(g, out=e_g)
+            e_g *= i
+            e_g *= dc
+            dc *= f
+            self.dA[:, t] = e
+            np.matmul(WT, e, out=d)
+        return np.stack([d, dc])
+
+
+CELL_CLASSES: dict[str, type[Cell]] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}

@@ -1,0 +1,47 @@
+"""Dropout masks: 0 with probability p, else 1 / (1 − p), so that nothing needs rescaling when they are left out.
+
+Two kinds. On h, between layers and before the output, drawn anew for each position (Srivastava et al. 2014; Zaremba et
+al. 2014). On the entries of V and W, drawn once a chunk, so that the recurrent product stays one (Merity et al. 2017).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from charrnn.config import ModelConfig
+from charrnn.network.parameters import shapes
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Masks of one chunk: `h[l]` (H, T, B) on the output of layer l, `weights` on the arrays that it names."""
+
+    h: tuple[Array, ...]
+    weights: dict[str, Array]
+
+
+def mask(rng: np.random.Generator, shape: tuple[int, ...], p: float, dtype: DTypeLike) -> Array:
+    """Return an array of 0 (with probability p, to the nearest 1/65,536) and 1 / (1 − p)."""
+    draws = rng.integers(0, 1 << 16, shape, dtype=np.uint16)
+    kept = (draws >= round(p * (1 << 16))).astype(dtype)
+    kept *= 1 / (1 - p)
+    return kept
+
+
+def draw_masks(
+    config: ModelConfig, N: int, *, T: int, B: int, p: float, rng: np.random.Generator, dtype: DTypeLike, own: slice
+) -> Masks:
+    """Return the masks of a chunk of B columns, cut to the columns `own`.
+
+    Every replica draws those of the whole batch and takes its share: the run is then the same for any number of them.
+    """
+    names = [name for name in shapes(config, N) if name.endswith((".V", ".W"))]
+    weights = {name: mask(rng, shapes(config, N)[name], p, dtype) for name in names}
+    h = [mask(rng, (config.hidden, T, B), p, dtype)[:, :, own] for _ in range(config.layers)]
+    return Masks(tuple(h), weights)

@@ -1,0 +1,149 @@
+"""The lecture's RNN, literally: its loss, its gradient found in two independent ways, and each of its Jacobians as a matrix.
+
+h_t = tanh(V x_t + W h_{t−1} + b_h),  ŷ_t = softmax(U h_t + b_y),  L = Σ_t L_t,  L_t = −ln ŷ_t[target_t],  t = 0…T.
+
+One vector a step, no batch, float64: slow and plain, to hold the fast cells to. Sizes: H hidden units, N symbols.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+
+EPSILONS = tuple(10.0**-k for k in range(4, 11))  # steps of the central differences: an exploding gradient needs the small ones
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """The lecture's RNN and one text for it, all float64."""
+
+    V: Array  # (H, N)
+    W: Array  # (H, H)
+    b_h: Array  # (H,)
+    U: Array  # (N, H)
+    b_y: Array  # (N,)
+    h_before: Array  # (H,), h_{−1}
+    x: Indices  # (T+1,), the symbols read
+    targets: Indices  # (T+1,), the symbols to predict
+
+
+def random_network(rng: np.random.Generator, hidden: int, seq_len: int, vocabulary_size: int, gain: float) -> Network:
+    """A random network and text: W orthogonal times gain, so that all its singular values are `gain`."""
+    H, N = hidden, vocabulary_size
+    return Network(
+        V=rng.normal(0, 0.5, (H, N)),
+        W=gain * orthogonal(rng, H),
+        b_h=rng.normal(0, 0.2, H),
+        U=rng.normal(0, 1 / np.sqrt(H), (N, H)),
+        b_y=rng.normal(0, 0.5, N),
+        h_before=rng.uniform(-0.5, 0.5, H),
+        x=rng.integers(N, size=seq_len + 1),
+        targets=rng.integers(N, size=seq_len + 1),
+    )
+
+
+def orthogonal(rng: np.random.Generator, size: int) -> Array:
+    """A random orthogonal matrix (size, size), uniform over all of them once the signs of R are taken out."""
+    Q, R = np.linalg.qr(rng.normal(size=(size, size)))
+    return np.asarray(Q * np.where(np.diag(R) < 0, -1.0, 1.0))
+
+
+def softmax(logits: Array) -> Array:
+    """exp(logits) over its sum along the last axis; the maximum is subtracted, so nothing overflows."""
+    e = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(e / e.sum(axis=-1, keepdims=True))
+
+
+def distance(candidate: Array, reference: Array) -> float:
+    """‖candidate − reference‖ / ‖reference‖; absolute where the reference is zero."""
+    size = float(np.linalg.norm(reference))
+    return float(np.linalg.norm(candidate - reference)) / (size or 1.0)
+
+
+def forward(net: Network) -> tuple[Array, Array]:
+    """h (T+1, H) and ŷ (T+1, N)."""
+    h = np.empty((len(net.x), len(net.b_h)))
+    for t, x in enumerate(net.x):
+        h[t] = np.tanh(net.V[:, x] + net.W @ (h[t - 1] if t else net.h_before) + net.b_h)
+    return h, softmax(h @ net.U.T + net.b_y)
+
+
+def loss(net: Network) -> float:
+    """L = −Σ_t ln ŷ_t[target_t], nats."""
+    y_hat = forward(net)[1]
+    return float(-np.log(y_hat[np.arange(len(net.x)), net.targets]).sum())
+
+
+def numeric_gradient(net: Network, name: str) -> Array:
+    """∂L/∂(the bias called `name`) by central differences, at the step ε where ten times the step changes it least.
+
+    Where the gradient explodes L bends so sharply that no one ε suits every network: too large a step leaves the tangent, too
+    small a one drowns in rounding, and either shows as a change from one ε to the next.
+    """
+    estimates = [central_differences(net, name, epsilon) for epsilon in EPSILONS]
+    changes = [distance(larger, smaller) for larger, smaller in pairwise(estimates)]
+    return estimates[1 + int(np.argmin(changes))]
+
+
+def central_differences(net: Network, name: str, epsilon: float) -> Array:
+    """(8 [L(b + ε) − L(b − ε)] − [L(b + 2ε) − L(b − 2ε)]) / 12ε for each element of b: its error shrinks as ε⁴."""
+    b: Array = getattr(net, name)
+
+    def loss_at(push: Array) -> float:
+        return loss(replace(net, **{name: b + push}))
+
+    pushes = epsilon * np.eye(len(b))
+    differences = [8 * (loss_at(e) - loss_at(-e)) - (loss_at(2 * e) - loss_at(-2 * e)) for e in pushes]
+    return np.array(differences) / (12 * epsilon)
+
+
+def bptt(net: Network) -> dict[str, Array]:
+    """∂L/∂b_y and ∂L/∂b_h by backpropagation through time: one pass backwards that forms no Jacobian."""
+    h, y_hat = forward(net)
+    db_y, db_h, d = np.zeros_like(net.b_y), np.zeros_like(net.b_h), np.zeros_like(net.b_h)
+    for t in reversed(range(len(net.x))):
+        D = y_hat[t].copy()
+        D[net.targets[t]] -= 1  # ∂L_t/∂logits = ŷ_t − onehot
+        dA = (d + net.U.T @ D) * (1 - h[t] ** 2)
+        db_y += D
+        db_h += dA
+        d = net.W.T @ dA  # what reaches h_{t−1} from all later losses
+    return {"b_y": db_y, "b_h": db_h}
+
+
+# The factors of the formulas, one matrix each
+
+
+def loss_by_y_hat(y_hat: Array, target: int) -> Array:
+    """∂L_t/∂ŷ_t (N,): −1/ŷ_t[target] at the target, zero elsewhere."""
+    row = np.zeros_like(y_hat)
+    row[target] = -1 / y_hat[target]
+    return row
+
+
+def y_hat_by_logits(y_hat: Array) -> Array:
+    """∂ŷ_t/∂(U h_t + b_y) (N, N) = diag(ŷ_t) − ŷ_t ŷ_tᵀ; it is ∂ŷ_t/∂b_y too, and times U it is ∂ŷ_t/∂h_t."""
+    return np.asarray(np.diag(y_hat) - np.outer(y_hat, y_hat))
+
+
+def h_by_h_before(W: Array, h: Array) -> Array:
+    """∂h_i/∂h_{i−1} (H, H) = diag(1 − h_i²) W."""
+    return np.asarray(np.diag(1 - h**2) @ W)
+
+
+def h_by_b_h(h: Array) -> Array:
+    """∂h_k/∂b_h (H, H), immediate (h_{k−1} held) = diag(1 − h_k²)."""
+    return np.diag(1 - h**2)
+
+
+def losses_by_h(net: Network, y_hat: Array) -> list[Array]:
+    """∂L_t/∂ŷ_t · ∂ŷ_t/∂h_t (H,) for t = 0…T."""
+    return [
+        loss_by_y_hat(y, target) @ (y_hat_by_logits(y) @ net.U) for y, target in zip(y_hat, net.targets.tolist(), strict=True)
+    ]

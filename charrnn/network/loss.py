@@ -1,0 +1,57 @@
+"""The output layer: ŷ_t = softmax(U h_t + b_y), the loss L_t = −ln ŷ_t[y_t] in nats, and its gradients.
+
+Softmax and cross-entropy are taken together and the maximum is subtracted first, so that no logit overflows.
+Positions are columns: P = T·B of them, in blocks whose (block, N) probabilities stay small whatever N is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+BLOCK = 1 << 21  # probabilities held at once: 8 MB in float32
+
+
+def _blocks(N: int, P: int) -> Iterator[slice]:
+    """Yield slices that cover P positions, each of at most BLOCK probabilities."""
+    size = max(1, BLOCK // N)
+    yield from (slice(start, min(start + size, P)) for start in range(0, P, size))
+
+
+def _softmax(U: Array, b_y: Array, h: Array, y: Array) -> tuple[Array, Array]:
+    """Return ŷ (N, P) and −ln ŷ[y] (P,) for h (H, P)."""
+    z = U @ h
+    z += b_y[:, None]
+    z -= z.max(axis=0)
+    picked = z[y, np.arange(y.size)]
+    np.exp(z, out=z)
+    total = z.sum(axis=0)
+    z /= total
+    return z, np.log(total) - picked
+
+
+def losses(U: Array, b_y: Array, h: Array, y: Array) -> Array:
+    """Return −ln ŷ[y] in nats for each position: h (H, P), y (P,) → (P,)."""
+    return np.concatenate([_softmax(U, b_y, h[:, s], y[s])[1] for s in _blocks(b_y.size, y.size)])
+
+
+def losses_backward(U: Array, b_y: Array, h: Array, y: Array, weight: Array, *, dU: Array, db_y: Array, dh: Array) -> Array:
+    """Return `losses` and overwrite dU, db_y and dh (H, P) with the gradients of L = Σ weight · losses.
+
+    D_t = weight_t (ŷ_t − onehot(y_t)); ∂L/∂U = Σ D_t h_tᵀ; ∂L/∂b_y = Σ D_t: b_y acts on each L_t only once, through
+    ŷ_t; dh_t = Uᵀ D_t.
+    """
+    nats = np.empty(y.size, h.dtype)
+    dU[:], db_y[:] = 0, 0
+    for s in _blocks(b_y.size, y.size):
+        D, nats[s] = _softmax(U, b_y, h[:, s], y[s])
+        D[y[s], np.arange(y[s].size)] -= 1
+        D *= weight[s]
+        dU += D @ h[:, s].T
+        db_y += D.sum(axis=1)
+        np.matmul(U.T, D, out=dh[:, s])
+    return nats

@@ -1,0 +1,105 @@
+"""All parameters of a network in one flat array, with named views into it.
+
+One array makes the optimizer's update, clipping, the sum over workers, saving and the gradient check one call each.
+Its twins (gradient, Adam's moments, the average) have the same layout. Write into the views; a rebound name detaches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from charrnn.config import ModelConfig
+
+Array = NDArray[Any]
+GATES = {"rnn": 1, "gru": 3, "lstm": 4}  # G: rnn none but h itself; gru r, z, n; lstm i, f, o, g
+STATES = {"rnn": 1, "gru": 1, "lstm": 2}  # S: h; the lstm's c besides
+
+
+def shapes(config: ModelConfig, N: int) -> dict[str, tuple[int, ...]]:
+    """Return every array's name and shape, in the order of the flat array.
+
+    V (G·H, N or H), W (G·H, H) and b_h (G·H,) of each layer, then U (N, H) and b_y (N,).
+    """
+    H, GH = config.hidden, GATES[config.cell] * config.hidden
+    sizes: dict[str, tuple[int, ...]] = {}
+    for layer in range(config.layers):
+        sizes[f"layers.{layer}.V"] = (GH, H if layer else N)
+        sizes[f"layers.{layer}.W"] = (GH, H)
+        sizes[f"layers.{layer}.b_h"] = (GH,)
+    return {**sizes, "U": (N, H), "b_y": (N,)}
+
+
+def parameter_count(config: ModelConfig, N: int) -> int:
+    """Return how many numbers the network learns."""
+    return sum(prod(shape) for shape in shapes(config, N).values())
+
+
+class Parameters:
+    """A flat array and its named views; `flat` may be given, so that it can live in shared memory."""
+
+    def __init__(self, config: ModelConfig, N: int, dtype: DTypeLike = np.float32, flat: Array | None = None) -> None:
+        self.config, self.N = config, N
+        self.flat: Array = np.zeros(parameter_count(config, N), dtype) if flat is None else flat
+        self._views: dict[str, Array] = {}
+        start = 0
+        for name, shape in shapes(config, N).items():
+            stop = start + prod(shape)
+            self._views[name] = self.flat[start:stop].reshape(shape)
+            start = stop
+        if start != self.flat.size:
+            raise ValueError(f"flat has {self.flat.size} numbers, {config} with N = {N} needs {start}")
+
+    def __getitem__(self, name: str) -> Array:
+        return self._views[name]
+
+    def items(self) -> Iterator[tuple[str, Array]]:
+        """Yield (name, view) in the order of the flat array."""
+        yield from self._views.items()
+
+    def like(self, dtype: DTypeLike | None = None) -> Parameters:
+        """Return a twin full of zeros."""
+        return Parameters(self.config, self.N, dtype or self.flat.dtype)
+
+    def astype(self, dtype: DTypeLike) -> Parameters:
+        """Return a copy in another precision."""
+        return Parameters(self.config, self.N, flat=self.flat.astype(dtype))
+
+    def copy(self) -> Parameters:
+        """Return a copy that shares nothing."""
+        return self.astype(self.flat.dtype)
+
+
+def orthogonal(rng: np.random.Generator, H: int) -> Array:
+    """Return an (H, H) matrix drawn uniformly from the orthogonal ones: all its singular values are 1."""
+    q, r = np.linalg.qr(rng.standard_normal((H, H)))
+    return np.asarray(q * np.sign(np.diag(r)))
+
+
+def initialize(
+    config: ModelConfig, N: int, rng: np.random.Generator, frequencies: Array | None = None, dtype: DTypeLike = np.float32
+) -> Parameters:
+    """Return parameters to start training from.
+
+    W is orthogonal in each gate's block, so that the gradient neither fades nor explodes at first. b_h is 0 but for
+    the lstm's forget gate, which is 1: remember until taught otherwise (Gers et al. 2000). U is small and b_y the log
+    of the characters' `frequencies`, so that the first loss is the unigram entropy; without them 0, and it is ln N.
+    """
+    parameters = Parameters(config, N, dtype)
+    H = config.hidden
+    for layer in range(config.layers):
+        V, W, b_h = (parameters[f"layers.{layer}.{name}"] for name in ("V", "W", "b_h"))
+        V[:] = rng.standard_normal(V.shape) * (0.1 if layer == 0 else 1 / np.sqrt(H))
+        for gate in range(GATES[config.cell]):
+            W[gate * H : (gate + 1) * H] = orthogonal(rng, H)
+        if config.cell == "lstm":
+            b_h[H : 2 * H] = 1
+    parameters["U"][:] = rng.standard_normal((N, H)) * 0.02 / np.sqrt(H / 128)
+    if frequencies is not None:
+        seen = np.maximum(frequencies, 0.1)  # a character that occurs in the validation part alone is rare, not impossible
+        parameters["b_y"][:] = np.log(seen / seen.sum())
+    return parameters

@@ -1,0 +1,232 @@
+"""From a model to characters: one sample, or many side by side. How an index is drawn is in `drawing`, the network in `stepping`."""
+
+from __future__ import annotations
+
+import secrets
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charrnn.config import SampleConfig, check
+from charrnn.drawing import distribution, draw, draw_rows, drawer, weights
+from charrnn.errors import VocabularyError
+from charrnn.network.model import Model
+from charrnn.stepping import Sampler
+from charrnn.text.vocabulary import printable
+
+__all__ = ["Samples", "Sample", "Sampler", "distribution", "draw", "fresh_seed", "sample", "sample_many"]
+
+Array = NDArray[Any]
+BLOCK = 1024  # uniforms drawn at a time; a generator gives the same ones in blocks of any size
+
+
+def fresh_seed() -> int:
+    """Return a seed that nobody chose, below 2³²."""
+    return secrets.randbits(32)
+
+
+def _generator(seed: int, stream: int) -> np.random.Generator:
+    """Return the random stream of one sample, the same however many others there are."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(stream,)))
+
+
+def _width(text: str) -> int:
+    """Return how many columns a terminal gives to printable text."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _unknown(model: Model, prime: str, at: int) -> VocabularyError:
+    """Return the error for the character at an index of the prime: what, where and the nearest known, then a caret under it."""
+    near = ", ".join(repr(char) for char in model.vocabulary.nearest(prime[at]))
+    before, after = printable(prime[max(0, at - 30) : at]), printable(prime[at : at + 30])
+    return VocabularyError(
+        f"character {at + 1} of the prime, {ascii(prime[at])} (U+{ord(prime[at]):04X}), isn't among the "
+        f"{len(model.vocabulary)} that the model knows; the nearest: {near}; replace it, or leave it out with --unknown skip\n"
+        f"  {before}{after}\n  {' ' * _width(before)}^"
+    )
+
+
+def _opening(model: Model, prime: str) -> list[int]:
+    """Return the indices to feed before the first draw: the prime, after a newline if the model is one of lines.
+
+    Without a prime: the newline, or, where the vocabulary has none, the commonest character, which has the greatest b_y.
+    Raises VocabularyError for a prime with an unknown character.
+    """
+    vocabulary = model.vocabulary
+    unknown = vocabulary.find_unknown(prime)
+    if unknown:
+        raise _unknown(model, prime, unknown[0][0])
+    first = [vocabulary.index("\n")] if "\n" in vocabulary else []
+    if not prime:
+        return first or [int(model.parameters["b_y"].argmax())]
+    return (first if _of_lines(model) else []) + vocabulary.encode(prime).tolist()
+
+
+def _of_lines(model: Model) -> bool:
+    """Return whether every line was an item of its own in training, so that a drawn newline ends a sample."""
+    training = model.meta.get("training")
+    return isinstance(training, dict) and bool(training.get("lines"))
+
+
+def _after(model: Model, opening: list[int]) -> Sampler:
+    """Return one stream that has read each index of `opening` once."""
+    sampler = Sampler(model)
+    for index in opening:
+        sampler.feed(index)
+    return sampler
+
+
+def sample(
+    model: Model,
+    *,
+    prime: str = "",
+    length: int = 500,
+    temp: float = 1.0,
+    seed: int | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    stop: str | None = None,
+) -> Iterator[str]:
+    """Yield drawn characters one at a time, at most `length`; the same for the same seed (None: a fresh one).
+
+    The state before the first draw is that after the prime, which isn't yielded; without a prime that after a newline,
+    or the commonest character. Ends once `stop` has been drawn. A model of lines ends at a newline, which isn't yielded.
+    Raises UsageError and VocabularyError at once, not at the first character.
+    """
+    config = SampleConfig(temp=temp, length=length, top_k=top_k, top_p=top_p, min_p=min_p, stop=stop)
+    check("--seed", seed, least=0)
+    rng = _generator(fresh_seed() if seed is None else seed, 0)
+    drawn = _drawn(model, _opening(model, prime), config, rng)
+    return drawn if stop is None else _until(stop, drawn)
+
+
+def _drawn(model: Model, opening: list[int], config: SampleConfig, rng: np.random.Generator) -> Iterator[str]:
+    sampler = _after(model, opening)
+    feed, quietly, index = sampler.feed, sampler.quietly, drawer(sampler.logits, config)
+    characters, end = model.vocabulary.characters, "\n" if _of_lines(model) else None
+    left = config.length
+    while True:
+        for uniform in rng.random(min(BLOCK, left)).tolist():
+            drawn = quietly(index, uniform)
+            char = characters[drawn]
+            if char == end:
+                return
+            yield char
+            left -= 1
+            if not left:
+                return
+            feed(drawn)
+
+
+def _until(stop: str, characters: Iterator[str]) -> Iterator[str]:
+    """Yield characters up to and including the first occurrence of `stop`."""
+    tail = ""
+    for char in characters:
+        yield char
+        tail = (tail + char)[-len(stop) :]
+        if tail == stop:
+            return
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A drawn text and how it came about; `nats` is −Σ ln ŷ_t over what was drawn, at temp 1 (a line's newline included)."""
+
+    text: str
+    prime: str
+    seed: int
+    temp: float
+    nats: float
+
+
+class Samples(Iterator[list[str | None]]):
+    """Samples being drawn side by side. Each step gives a list with the new character of each, None where one has ended."""
+
+    def __init__(self, sampler: Sampler, prime: str, config: SampleConfig, seed: int, first: int) -> None:
+        num = sampler.streams
+        self.prime, self.config, self.seed = prime, config, seed
+        self.texts: list[list[str]] = [[] for _ in range(num)]
+        self.nats: Array = np.zeros(num)  # −Σ ln ŷ_t of each so far
+        self.last_nats: Array = np.zeros(num)  # −ln ŷ_t of what the last step drew
+        self._sampler, self._characters = sampler, sampler.model.vocabulary.characters
+        self._end = "\n" if _of_lines(sampler.model) else None
+        self._uniforms = _side_by_side([_generator(seed, first + i) for i in range(num)])
+        self._indices: Array | None = None
+        self._open = np.ones(num, bool)
+        self._steps = 0
+
+    def __next__(self) -> list[str | None]:
+        if not self._open.any():
+            raise StopIteration
+        if self._indices is not None:
+            self._sampler.feed(self._indices if len(self.texts) > 1 else self._indices[0])
+        self._indices, self.last_nats = self._sampler.quietly(self._pick, next(self._uniforms))
+        self.nats[self._open] += self.last_nats[self._open]
+        self._steps += 1
+        new = [self._take(i, index) if self._open[i] else None for i, index in enumerate(self._indices.tolist())]
+        if self._steps == self.config.length:
+            self._open[:] = False
+        return new
+
+    def _pick(self, uniform: Array) -> tuple[Array, Array]:
+        """Return an index for each stream, (S,), and −ln of its probability at temp 1."""
+        y = np.array(np.atleast_2d(self._sampler.logits.T), np.float64, order="C")
+        y -= y.max(axis=-1, keepdims=True)
+        indices = draw_rows(weights(y.copy(), self.config), uniform)
+        chosen = y[np.arange(len(y)), indices]
+        return indices, np.log(np.exp(y, out=y).sum(axis=-1)) - chosen
+
+    def _take(self, i: int, index: int) -> str | None:
+        """Add a character to sample i and return it; close the sample at its end."""
+        char, text, stop = self._characters[index], self.texts[i], self.config.stop
+        if char == self._end:
+            self._open[i] = False
+            return None
+        text.append(char)
+        if stop and char == stop[-1] and "".join(text[-len(stop) :]) == stop:
+            self._open[i] = False
+        return char
+
+    def samples(self) -> list[Sample]:
+        """Return what has been drawn so far."""
+        return [
+            Sample("".join(text), self.prime, self.seed, self.config.temp, float(nats))
+            for text, nats in zip(self.texts, self.nats, strict=True)
+        ]
+
+
+def _side_by_side(generators: list[np.random.Generator]) -> Iterator[Array]:
+    """Yield a uniform number from each generator, (S,), for ever."""
+    while True:
+        yield from np.stack([rng.random(BLOCK // 16) for rng in generators], axis=1)
+
+
+def sample_many(
+    model: Model,
+    num: int,
+    *,
+    prime: str = "",
+    length: int = 500,
+    temp: float = 1.0,
+    seed: int | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    stop: str | None = None,
+    first: int = 0,
+) -> Samples:
+    """Return an iterator that draws `num` independent samples side by side, options as in `sample`, `first` the number of the first.
+
+    Sample i has random numbers of its own, whatever `num` is, and sample 0 those of `sample`. For num > 1 the products are
+    matrix-matrix ones, whose rounding depends on num: with float32 weights that may tip one draw in some 100,000.
+    """
+    config = SampleConfig(temp=temp, length=length, top_k=top_k, top_p=top_p, min_p=min_p, stop=stop)
+    check("--num", num, least=1)
+    check("--seed", seed, least=0)
+    sampler = _after(model, _opening(model, prime))
+    return Samples(sampler if num == 1 else sampler.spread(num), prime, config, fresh_seed() if seed is None else seed, first)

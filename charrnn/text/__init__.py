@@ -1,0 +1,1 @@
+"""What is read: characters and their indices, texts from files, and the batches cut from them."""

@@ -1,0 +1,1 @@
+"""How it learns: optimizers, schedule, loop, evaluation, workers and checkpoints."""

@@ -1,0 +1,98 @@
+"""How well a model predicts a text: nats per character."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charrnn.errors import CorpusError
+from charrnn.network.model import Model, Network, zero_state
+from charrnn.network.parameters import Parameters
+from charrnn.text.batches import Batch
+
+Array = NDArray[Any]
+VALIDATION_STREAMS, CHUNK = 64, 64
+
+
+class Batches(Protocol):
+    """Text cut into batches without end: `batch(step)` belongs to epoch step // steps_per_epoch."""
+
+    batch_size: int
+    seq_len: int
+    steps_per_epoch: int
+    predictions: int  # in an epoch
+    fresh: bool  # every batch starts from a zero state
+
+    def batch(self, step: int, columns: slice = ...) -> Batch: ...
+
+
+@dataclass(frozen=True)
+class Score:
+    """The surprise of each character of a text after its first: −ln ŷ_t[y_t] in nats."""
+
+    nats: Array  # (len − 1,)
+
+    @property
+    def mean(self) -> float:
+        """Return nats per predicted character."""
+        return float(self.nats.mean(dtype=np.float64))
+
+    @property
+    def bpc(self) -> float:
+        """Return bits per predicted character."""
+        return self.mean / math.log(2)
+
+    @property
+    def perplexity(self) -> float:
+        """Return e to the nats: the number of equally likely characters that would be as surprising."""
+        return math.exp(min(self.mean, 700.0))
+
+
+def total_nats(network: Network, parameters: Parameters, batches: Batches, columns: slice = slice(None)) -> float:
+    """Return the sum of −ln ŷ_t[y_t] over an epoch of these columns, in nats, from a zero state."""
+    total, state = 0.0, None
+    for step in range(batches.steps_per_epoch):
+        batch = batches.batch(step, columns)
+        B = batch.x.shape[1]
+        if B == 0:
+            continue
+        if state is None or batches.fresh:
+            state = zero_state(network.config, B, network.dtype)
+        nats, state = network.losses(parameters, batch.x, batch.y, state, batch.lengths)
+        total += batch_nats(batch, nats)
+    return total
+
+
+def batch_nats(batch: Batch, nats: Array) -> float:
+    """Return the sum of the losses (T, B) of a batch over its real positions."""
+    if batch.lengths is not None:
+        nats = nats[np.arange(len(nats))[:, None] < batch.lengths]
+    return float(nats.sum(dtype=np.float64))
+
+
+def score(model: Model, text: str) -> Score:
+    """Return the surprise of each character of `text` after its first, read as one stream from a zero state.
+
+    Raises VocabularyError for a character that the model has never seen, CorpusError for fewer than two characters.
+    """
+    indices = model.vocabulary.encode(text)
+    return Score(score_indices(model, indices))
+
+
+def score_indices(model: Model, indices: Array, chunk: int = 256) -> Array:
+    """Return −ln ŷ_t[y_t] (len − 1,) in nats of encoded text, read from a zero state."""
+    if indices.size < 2:
+        raise CorpusError("the text has fewer than two characters, so nothing is predicted; give a longer one")
+    ids = indices.astype(np.intp)[:, None]
+    network = Network(model.config, len(model.vocabulary), model.parameters.flat.dtype)
+    state = zero_state(model.config, 1, network.dtype)
+    nats = []
+    for start in range(0, len(ids) - 1, chunk):
+        stop = min(start + chunk, len(ids) - 1)
+        losses, state = network.losses(model.parameters, ids[start:stop], ids[start + 1 : stop + 1], state)
+        nats.append(losses[:, 0])
+    return np.concatenate(nats)

@@ -1,0 +1,123 @@
+"""What a run tells as it goes: frozen records, one class a kind. `as_dict` gives the contract's JSON object."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal
+
+from charrnn.network.model import Model
+
+Stopped = Literal["finished", "interrupted", "early", "diverged"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in a run."""
+
+    in_json: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        """Return the contract's name of the event: Validated → validated."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the event as JSON has it."""
+        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("json", True)}
+        return {"event": self.name, **shown}
+
+
+def hidden() -> Any:
+    """Return a field that isn't part of the JSON."""
+    return field(metadata={"json": False})
+
+
+@dataclass(frozen=True)
+class Notice(Event):
+    """Something worth saying: what was changed in a text, or chosen."""
+
+    in_json: ClassVar[bool] = False
+    text: str
+
+
+@dataclass(frozen=True)
+class Start(Event):
+    """The run begins, or goes on at step `first_step`."""
+
+    corpus_characters: int
+    vocabulary_size: int
+    params: int
+    cell: str
+    hidden: int
+    layers: int
+    batch_size: int
+    seq_len: int
+    workers: int
+    ranks: int
+    seed: int
+    floor_nats: float | None
+    floor_order: int | None
+    first_step: int = hidden()
+
+
+@dataclass(frozen=True)
+class Step(Event):
+    """One optimizer step; `step` counts those done. The JSON is thinned: only `shown` ones."""
+
+    step: int
+    steps: int | None
+    epoch: float
+    loss: float  # nats per character, of this step's batch
+    grad_norm: float
+    lr: float
+    chars_per_second: float
+    progress: float = hidden()  # of the whole run, 0 to 1
+    seconds_left: float = hidden()
+    shown: bool = hidden()
+
+
+@dataclass(frozen=True)
+class Validated(Event):
+    """The loss on the validation part, in nats per character."""
+
+    step: int
+    val_loss: float
+    best: bool
+
+
+@dataclass(frozen=True)
+class Sampled(Event):
+    """A short text by the model as it is now."""
+
+    step: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Saved(Event):
+    """A checkpoint was written."""
+
+    step: int
+    checkpoint: str
+
+
+@dataclass(frozen=True)
+class Done(Event):
+    """The end of the run. `model` is what the checkpoint holds."""
+
+    steps: int
+    epochs: float
+    seconds: float
+    train_loss: float | None
+    val_loss: float | None
+    val_bpc: float | None
+    floor_nats: float | None
+    chars_per_second: float
+    params: int
+    workers: int
+    ranks: int
+    checkpoint: str | None
+    stopped: Stopped
+    command: str
+    model: Model = hidden()

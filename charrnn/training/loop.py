@@ -1,0 +1,283 @@
+"""A training run as a generator of events: the caller logs, shows and stops.
+
+Truncated backpropagation through time: B streams of contiguous text, T characters a step, the state carried on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import shlex
+import time
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charrnn.config import TrainConfig
+from charrnn.network.model import Model, zero_state
+from charrnn.network.parameters import Parameters
+from charrnn.sampling import sample
+from charrnn.training.checkpoint import save
+from charrnn.training.destination import check_writable, hold
+from charrnn.training.events import Done, Event, Notice, Sampled, Saved, Start, Step, Stopped, Validated
+from charrnn.training.preparation import Prepared, prepare
+from charrnn.training.replica import Leader, Plan
+from charrnn.training.schedule import Schedule, begins_decay, total_steps
+from charrnn.training.workers import replicas
+
+Array = NDArray[Any]
+PATIENCE = 8  # validations without a new best after which a budget's decay begins early
+GOOD_EVERY = 25  # steps between copies of weights that are known to be good
+SHOWN_CHARACTERS = 40_000  # characters between steps that the JSON shows
+
+
+def train(
+    sources: Sequence[str | Path] = (),
+    config: TrainConfig | None = None,
+    *,
+    interrupted: Callable[[], bool] = lambda: False,
+    clock: Callable[[], float] = time.perf_counter,
+    started: float | None = None,
+) -> Iterator[Event]:
+    """Yield the events of a run on `sources` (files, folders, archives, "-"; none: the corpus that ships).
+
+    The last event is Done, whose `model` is what the checkpoint holds. `interrupted` is asked after each step; when it
+    says so the run is saved and ends. `started` is when the budget's time began, by `clock`. Raises CharRNNError.
+    """
+    config = config or TrainConfig()
+    started = clock() if started is None else started
+    with contextlib.ExitStack() as stack:
+        if config.out is not None:
+            check_writable(config.out, overwrite=config.overwrite or config.resume)
+            stack.enter_context(hold(config.out))
+        prepared = prepare(sources, config)
+        yield from (Notice(note) for note in prepared.notes)
+        yield from Run(config, prepared, interrupted, clock, started).events()
+
+
+class Run:
+    """Rank 0's side of a run: the clock, the schedule, the best weights so far, and what is saved."""
+
+    def __init__(
+        self, config: TrainConfig, prepared: Prepared, interrupted: Callable[[], bool], clock: Callable[[], float], started: float
+    ) -> None:
+        self.config, self.prepared, self.settings = config, prepared, prepared.settings
+        self.interrupted, self.clock, self.started = interrupted, clock, started
+        self.record = prepared.record
+        self.speeds = array("f")
+        self.recent: list[float] = []  # training losses since the last validation
+        self.saved_at = clock()
+        self.validation_seconds = 0.0
+
+    def events(self) -> Iterator[Event]:
+        """Yield all events from Start to Done."""
+        p, s = self.prepared, self.settings
+        yield Start(
+            p.corpus.characters, len(p.corpus.vocabulary), p.best.flat.size, s.cell, s.hidden, s.layers, p.training.batch_size,
+            p.training.seq_len, p.workers, 1, s.seed, p.floor and p.floor.nats, p.floor and p.floor.order, self.record.step,
+        )  # fmt: skip
+        if self.finished:
+            yield Notice(f"the run already has its {self.record.step:,} steps: nothing left to do")
+            yield self._done("finished", None)
+            return
+        plan = Plan(s.model, len(p.corpus.vocabulary), s.dtype, s.optimizer, s.clip, s.dropout, s.averaging, s.seed)
+        descriptors = p.corpus.store.share()[0] if p.workers > 1 else ()
+        with replicas(p.workers, plan, p.training, p.validation, p.arrays, descriptors) as replica:
+            self.replica, self.leader = replica, Leader(replica)
+            self.good = replica.parameters.flat.copy()
+            stopped = yield from self._steps()
+            if stopped in ("finished", "early"):
+                yield from self._validate(last=True)
+            yield from self._save(None if stopped == "diverged" else self._resume_arrays())
+            yield self._done(stopped, replica.parameters)
+
+    @property
+    def finished(self) -> bool:
+        """Return whether all steps are done."""
+        return self.record.steps is not None and self.record.step >= self.record.steps
+
+    def _steps(self) -> Iterator[Event]:
+        """Yield the events of all steps and return why they ended."""
+        record, s = self.record, self.settings
+        self.loop_started, self.first_step = self.clock(), record.step
+        early = False
+        while not self.finished:
+            step = self._step()
+            if self._diverged(step):
+                return "diverged"
+            yield step
+            if self.interrupted():
+                return "interrupted"
+            if not self.finished:
+                if record.step % s.val_every == 0:
+                    yield from self._validate()
+                if s.sample_every and record.step % s.sample_every == 0:
+                    yield Sampled(record.step, self._sample())
+                if self.clock() - self.saved_at >= self.config.save_every:
+                    yield from self._save(self._resume_arrays())
+            early |= self._fix_total()
+        return "early" if early else "finished"
+
+    def _step(self) -> Step:
+        """Take one step and return its event."""
+        record, training = self.record, self.prepared.training
+        lr = Schedule(self.settings.lr, record.steps).rate(record.step)
+        before = self.clock()
+        loss, norm = self.leader.step(record.step, lr)
+        seconds = self.clock() - before
+        record.step += 1
+        speed = training.predictions / training.steps_per_epoch / max(seconds, 1e-9)
+        self.speeds.append(speed)
+        self.recent.append(loss)
+        every = max(1, round(SHOWN_CHARACTERS / (training.batch_size * training.seq_len)))
+        return Step(
+            record.step, record.steps, record.step / training.steps_per_epoch, loss, norm, lr, speed, *self._progress(),
+            shown=record.step % every == 0 or record.step == record.steps,
+        )  # fmt: skip
+
+    def _progress(self) -> tuple[float, float]:
+        """Return the share of the run that is done and the seconds left."""
+        record = self.record
+        if record.steps is None:
+            elapsed, budget = self._elapsed(), self.settings.budget or 1.0
+            return min(1.0, elapsed / budget), max(0.0, budget - elapsed)
+        return record.step / record.steps, (record.steps - record.step) * self._seconds_per_step()
+
+    def _elapsed(self) -> float:
+        """Return the wall time of the whole run so far, earlier parts of it included."""
+        return self.record.seconds + self.clock() - self.started
+
+    def _seconds_per_step(self) -> float:
+        """Return the time that a step has taken since this part of the run began, validation and saving included."""
+        return (self.clock() - self.loop_started) / max(1, self.record.step - self.first_step)
+
+    def _diverged(self, step: Step) -> bool:
+        """Return whether the loss is beyond hope; else keep a copy of the weights now and then."""
+        limit = 10 + 5 * math.log(len(self.prepared.corpus.vocabulary))
+        if not (math.isfinite(step.loss) and math.isfinite(step.grad_norm) and step.loss < limit):
+            return True
+        if step.step % GOOD_EVERY == 0:
+            self.good[:] = self.replica.parameters.flat
+        return False
+
+    def _fix_total(self) -> bool:
+        """Turn the budget into a total of steps when decay must begin; return whether it begins early, for want of progress."""
+        record, budget = self.record, self.settings.budget
+        if record.steps is not None or budget is None:
+            return False
+        if record.without_best >= PATIENCE:
+            record.steps = total_steps(record.step)
+            return True
+        left = budget - self._elapsed() - self.validation_seconds - 0.3  # the last validation and save
+        record.steps = begins_decay(record.step, self._seconds_per_step(), left)
+        return False
+
+    def _validate(self, last: bool = False) -> Iterator[Event]:
+        """Validate the averaged weights, at the end the current ones too, and keep the better."""
+        record, recent = self.record, self.recent
+        train_loss = sum(recent) / len(recent) if recent else record.train_loss
+        record.train_loss, self.recent = train_loss, []
+        if self.prepared.validation is None:
+            record.curve.append((record.step, train_loss, None))
+            return
+        before = self.clock()
+        losses = {True: self.leader.validate(True)}
+        if last:
+            losses[False] = self.leader.validate(False)
+        averaged = losses[True] <= min(losses.values())
+        loss = min(losses.values())
+        self.validation_seconds = self.clock() - before
+        best = record.best is None or loss < record.best
+        record.curve.append((record.step, train_loss, loss))
+        record.without_best = 0 if best else record.without_best + 1
+        if best:
+            record.best, record.best_step = loss, record.step
+            self.prepared.best.flat[:] = (self.replica.average if averaged else self.replica.parameters).flat
+        yield Validated(record.step, loss, best)
+        if best and not last:
+            yield from self._save(self._resume_arrays())
+
+    def _sample(self) -> str:
+        """Return a short text by the averaged weights, at the same seed each time."""
+        return "".join(sample(self._model(self.replica.average), length=200, temp=0.8, seed=self.settings.seed))
+
+    def _model(self, parameters: Parameters) -> Model:
+        """Return `parameters` as a model that says how it was trained."""
+        return Model(self.settings.model, self.prepared.corpus.vocabulary, parameters, self._meta())
+
+    def _meta(self) -> dict[str, Any]:
+        """Return what a checkpoint says of its run."""
+        p, record = self.prepared, self.record
+        return {
+            "training": self.settings.as_dict(),
+            "corpus": {"characters": p.corpus.characters, "digest": p.corpus.digest, "names": [Path(s).name for s in p.sources]},
+            "step": record.step, "steps": record.steps, "best_step": record.best_step,
+            "epochs": record.step / p.training.steps_per_epoch, "seconds": round(self._elapsed(), 3),
+            "train_loss": record.train_loss, "val_loss": record.best, "curve": record.curve,
+            "floor_nats": p.floor and p.floor.nats, "floor_order": p.floor and p.floor.order,
+            "chars_per_second": round(median(self.speeds), 1) if self.speeds else None,
+        }  # fmt: skip
+
+    def _named(self) -> Parameters:
+        """Return what the checkpoint's named arrays hold: the best on validation, else the current weights."""
+        if self.record.best is not None:
+            return self.prepared.best
+        return self.replica.parameters
+
+    def _resume_arrays(self) -> dict[str, Array]:
+        """Return all that going on needs, bit for bit."""
+        replica = self.replica
+        record = replace(self.record, seconds=self._elapsed())
+        kept = {"settings": self.settings.as_dict(), "sources": [str(Path(s).absolute()) if s != "-" else s for s in self.prepared.sources]}
+        text = json.dumps({**kept, "record": record.as_dict()})
+        return {
+            "record": np.frombuffer(text.encode(), np.uint8),
+            "theta": replica.parameters.flat, "average": replica.average.flat, "state": self.leader.gather_state(),
+            "best": self.prepared.best.flat if self.settings.dtype != "float32" else np.zeros(0, np.float32),
+            **replica.optimizer.moments,
+        }  # fmt: skip
+
+    def _save(self, resume: dict[str, Array] | None) -> Iterator[Event]:
+        """Write the checkpoint, where there is one to write."""
+        self.saved_at = self.clock()
+        if self.config.out is None:
+            return
+        if resume is None:  # diverged: the last weights that were good
+            if self.record.best is None:
+                self.replica.parameters.flat[:] = self.good
+            save(self.config.out, self._model(self._named()))
+        else:
+            save(self.config.out, self._model(self._named()), resume)
+        yield Saved(self.record.step, str(self.config.out))
+
+    def _done(self, stopped: Stopped, current: Parameters | None) -> Done:
+        """Return the last event."""
+        p, record, s = self.prepared, self.record, self.settings
+        parameters = p.best if record.best is not None or current is None else current
+        return Done(
+            steps=record.step, epochs=record.step / p.training.steps_per_epoch, seconds=round(self._elapsed(), 3),
+            train_loss=record.train_loss if not self.recent else sum(self.recent) / len(self.recent),
+            val_loss=record.best, val_bpc=None if record.best is None else record.best / math.log(2),
+            floor_nats=p.floor and p.floor.nats, chars_per_second=round(median(self.speeds), 1) if self.speeds else 0.0,
+            params=p.best.flat.size, workers=p.workers, ranks=1,
+            checkpoint=None if self.config.out is None else str(self.config.out), stopped=stopped, command=self._command(),
+            model=Model(s.model, p.corpus.vocabulary, parameters.copy(), self._meta()),
+        )  # fmt: skip
+
+    def _command(self) -> str:
+        """Return the complete command that repeats this run bit for bit."""
+        s, words = self.settings, ["charrnn", "train", *map(str, self.prepared.sources)]
+        for name in ("cell", "hidden", "layers", "dropout", "batch_size", "seq_len", "lr", "optimizer", "clip", "val_fraction",
+                     "seed", "workers", "encoding", "val_every", "sample_every"):  # fmt: skip
+            words += [f"--{name.replace('_', '-')}", str(getattr(s, name))]
+        words += ["--steps", str(self.record.steps or self.record.step)]
+        words += ["--lines"] if s.lines else []
+        words += ["--init-from", str(self.config.init_from)] if self.config.init_from is not None else []
+        return shlex.join([*words, "--out", str(self.config.out or "model.npz")])

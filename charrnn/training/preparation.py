@@ -1,0 +1,234 @@
+"""What a run starts from: the corpus cut into batches, the settings chosen, fresh weights or those of an earlier run."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charrnn.config import TrainConfig
+from charrnn.errors import CheckpointError, CorpusError
+from charrnn.network.model import Model, zero_state
+from charrnn.network.parameters import Parameters, initialize
+from charrnn.text.batches import ItemBatches, Items, Streams, read_items
+from charrnn.text.corpus import Corpus, Part, default_corpus, read_corpus
+from charrnn.text.ngram import Floor, floor
+from charrnn.training.checkpoint import load, load_resume
+from charrnn.training.choices import Settings, choose, cores
+from charrnn.training.evaluation import CHUNK, VALIDATION_STREAMS, Batches
+from charrnn.training.optimizers import OPTIMIZER_CLASSES
+
+Array = NDArray[Any]
+FLOOR_LIMIT = 20_000_000  # characters of training text beyond which no n-grams are counted
+
+
+@dataclass
+class Record:
+    """How far a run has come; kept in the checkpoint."""
+
+    step: int = 0  # optimizer steps done
+    steps: int | None = None  # their total, None while a budget in time isn't yet turned into one
+    seconds: float = 0.0  # wall time of the parts before this one
+    train_loss: float | None = None  # mean since the validation before the last
+    best: float | None = None  # lowest validation loss
+    best_step: int | None = None
+    without_best: int = 0  # validations since
+    curve: list[tuple[int, float | None, float | None]] = field(default_factory=list)  # step, training, validation loss
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as JSON keeps it."""
+        return asdict(self)
+
+
+@dataclass
+class Prepared:
+    """All that a run is made of."""
+
+    corpus: Corpus
+    sources: tuple[str | Path, ...]
+    settings: Settings
+    training: Batches
+    validation: Batches | None
+    floor: Floor | None
+    workers: int  # as in the settings, but no more than there are streams
+    arrays: dict[str, Array]  # theta, average, moments, state
+    best: Parameters  # the named arrays
+    record: Record
+    notes: list[str]
+
+
+def prepare(sources: Sequence[str | Path], config: TrainConfig) -> Prepared:
+    """Return a run ready to start or to go on. Raises CharRNNError for a text, option or checkpoint that doesn't fit."""
+    if config.resume:
+        return _resumed(sources, config)
+    start = load(config.init_from) if config.init_from is not None else None
+    sources = tuple(sources) or (default_corpus(),)
+    corpus = read_corpus(sources, encoding=config.encoding, base=start and start.vocabulary)
+    if start is not None:
+        config = _shape_of(start, config)
+    parts = _parts(corpus, config.lines, config.val_fraction)
+    validation = _validation(corpus, parts[1])
+    settings = choose(
+        config, characters=_size(parts[0]), validation=validation.predictions if validation else 0,
+        N=len(corpus.vocabulary), processors=cores(),
+    )  # fmt: skip
+    training = _training(corpus, parts[0], settings)
+    if settings.steps is None and settings.epochs is not None:
+        settings = replace(settings, steps=max(1, math.ceil(settings.epochs * training.steps_per_epoch - 1e-9)), epochs=None)
+    best = _initial(corpus, parts[0], settings, start)
+    arrays = {"theta": best.flat.copy(), "average": best.flat.copy(), "state": zero_state(settings.model, training.batch_size, settings.dtype)}
+    notes = [*corpus.notes, *_notes(settings, training, validation)]
+    return Prepared(
+        corpus, sources, settings, training, validation, _floor(parts), min(settings.workers, training.batch_size), arrays, best,
+        Record(steps=settings.steps), notes,
+    )  # fmt: skip
+
+
+def _parts(corpus: Corpus, lines: bool, val_fraction: float) -> tuple[Part, Part] | tuple[Items, Items]:
+    """Return the training and the validation part: of the text, or of its distinct lines."""
+    parts: tuple[Part, Part] | tuple[Items, Items] = (
+        read_items(corpus).split(val_fraction) if lines else corpus.split(val_fraction)
+    )
+    if _size(parts[0]) < 2:
+        raise CorpusError(f"--val-fraction {val_fraction:g} leaves nothing to train on of {corpus.characters} characters; give a smaller one")
+    return parts
+
+
+def _size(part: Part | Items) -> int:
+    """Return the characters of a part, of items each with its newline."""
+    return part.transitions if isinstance(part, Items) else len(part)
+
+
+def _training(corpus: Corpus, part: Part | Items, settings: Settings) -> Batches:
+    if isinstance(part, Items):
+        return ItemBatches(part, settings.batch_size, corpus.vocabulary.index("\n"), settings.seed)
+    return Streams(part, settings.batch_size, settings.seq_len)
+
+
+def _validation(corpus: Corpus, part: Part | Items) -> Batches | None:
+    """Return the validation part as 64 streams, whatever the batch size; None if it predicts nothing."""
+    if isinstance(part, Items):
+        return ItemBatches(part, VALIDATION_STREAMS, corpus.vocabulary.index("\n")) if len(part) else None
+    return Streams(part, VALIDATION_STREAMS, CHUNK) if len(part) >= 2 else None
+
+
+def _initial(corpus: Corpus, part: Part | Items, settings: Settings, start: Model | None) -> Parameters:
+    """Return the weights to begin with: fresh ones, or another checkpoint's with columns and rows for new characters."""
+    N = len(corpus.vocabulary)
+    rng = np.random.default_rng([settings.seed, 0])
+    parameters = initialize(settings.model, N, rng, _frequencies(part, N, corpus), settings.dtype)
+    if start is not None:
+        old = len(start.vocabulary)
+        for name, array in start.parameters.items():
+            if name == "layers.0.V":
+                parameters[name][:, :old] = array
+            elif name in ("U", "b_y"):
+                parameters[name][:old] = array
+            else:
+                parameters[name][:] = array
+    return parameters
+
+
+def _frequencies(part: Part | Items, N: int, corpus: Corpus) -> Array:
+    """Return how often each character is to be predicted in the training part (N,)."""
+    counts = np.zeros(N)
+    if isinstance(part, Items):
+        for item in part:
+            counts += np.bincount(item, minlength=N)
+        counts[corpus.vocabulary.index("\n")] += len(part)
+        return counts
+    for start in range(0, len(part), 1 << 22):
+        counts += np.bincount(part.read(start, min(start + (1 << 22), len(part))), minlength=N)
+    return counts
+
+
+def _floor(parts: tuple[Part, Part] | tuple[Items, Items]) -> Floor | None:
+    """Return what n-grams reach on the validation part; None for lines, for no validation and for very long texts."""
+    training, validation = parts
+    if isinstance(training, Items) or isinstance(validation, Items) or len(training) > FLOOR_LIMIT or not len(validation):
+        return None
+    N = int(max(training.read(0, len(training)).max(), validation.read(0, len(validation)).max())) + 1
+    return floor(training.read(0, len(training)), validation.read(0, len(validation)), N)
+
+
+def _notes(settings: Settings, training: Batches, validation: Batches | None) -> list[str]:
+    """Return what is worth saying about a short text."""
+    notes = []
+    if training.batch_size < settings.batch_size or training.seq_len < settings.seq_len and not settings.lines:
+        notes.append(
+            f"the text is short: {training.batch_size} streams of up to {training.seq_len} characters a step "
+            f"instead of {settings.batch_size} of {settings.seq_len}"
+        )
+    if validation is None and settings.val_fraction:
+        notes.append("the validation part is too short to predict anything: no validation")
+    return notes
+
+
+def _shape_of(start: Model, config: TrainConfig) -> TrainConfig:
+    """Return the options with the shape of the checkpoint to start from. Raises CheckpointError if others were asked for."""
+    for name in ("cell", "hidden", "layers"):
+        asked, has = getattr(config, name), getattr(start.config, name)
+        if asked not in (None, has) and not (name == "cell" and asked == "lstm" and name not in config.explicit):
+            raise CheckpointError(f"{config.init_from}: --{name} {asked} was asked for, but this checkpoint has {has}; leave it out")
+    return replace(config, cell=start.config.cell, hidden=start.config.hidden, layers=start.config.layers)
+
+
+def _resumed(sources: Sequence[str | Path], config: TrainConfig) -> Prepared:
+    """Return the run in config.out, ready to go on."""
+    assert config.out is not None
+    model, arrays = load_resume(config.out)
+    if "record" not in arrays:
+        raise CheckpointError(f"{config.out}: this checkpoint has nothing to resume from; use --init-from {config.out} with another --out")
+    kept = json.loads(arrays.pop("record").tobytes())
+    settings, record = Settings(**kept["settings"]), Record(**kept["record"])
+    notes = _changed_options(config, settings)
+    settings = _extended(config, settings, record, notes)
+    sources = tuple(sources) or tuple(kept["sources"])
+    corpus = read_corpus(sources, encoding=settings.encoding, base=model.vocabulary)
+    if corpus.digest != model.meta["corpus"]["digest"]:
+        raise CheckpointError(
+            f"{config.out}: the corpus is not the one of this run ({corpus.characters:,} characters now, "
+            f"{model.meta['corpus']['characters']:,} then); resume with the same text, or use --init-from for another"
+        )
+    parts = _parts(corpus, settings.lines, settings.val_fraction)
+    training = _training(corpus, parts[0], settings)
+    if config.epochs is not None:
+        record.steps = max(1, math.ceil(config.epochs * training.steps_per_epoch - 1e-9))
+    best = model.parameters if settings.dtype == "float32" else Parameters(model.config, len(corpus.vocabulary), flat=arrays["best"])
+    known = Floor(model.meta["floor_nats"], model.meta["floor_order"], ()) if model.meta["floor_nats"] is not None else None
+    workers = min(settings.workers, training.batch_size)
+    return Prepared(corpus, sources, settings, training, _validation(corpus, parts[1]), known, workers, arrays, best, record, [*corpus.notes, *notes])
+
+
+def _changed_options(config: TrainConfig, settings: Settings) -> list[str]:
+    """Raise CheckpointError if an option was given that would make it another run; workers may change, which is said."""
+    fixed = {f.name for f in fields(Settings)} - {"workers", "steps", "epochs", "budget", "averaging", "val_every", "sample_every"}
+    default = TrainConfig()
+    for name in sorted(fixed):
+        asked, has = getattr(config, name), getattr(settings, name)
+        given = name in config.explicit or asked != getattr(default, name)
+        if given and asked is not None and asked != has:
+            raise CheckpointError(f"{config.out}: --{name.replace('_', '-')} {asked} was asked for, but the run has {has}; leave it out to resume")
+    return []
+
+
+def _extended(config: TrainConfig, settings: Settings, record: Record, notes: list[str]) -> Settings:
+    """Return the settings with a new total of steps, epochs or time, if one was given."""
+    if (config.steps, config.epochs, config.budget) == (None, None, None):
+        return settings
+    from charrnn.training.schedule import decay_start
+
+    before = record.steps
+    if config.steps is not None:
+        record.steps = config.steps
+    elif config.budget is not None and config.budget > (settings.budget or 0):
+        record.steps = None
+    if before is not None and record.step > decay_start(before) and (record.steps is None or record.step < decay_start(record.steps)):
+        notes.append("the learning rate had begun to fall; it goes back to its constant value for the longer run")
+    return replace(settings, steps=config.steps, epochs=None, budget=config.budget)

@@ -1,0 +1,269 @@
+"""Streams and items against the plain definition: which character follows which, counted one by one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from hashlib import blake2b
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charrnn.errors import CorpusError
+from charrnn.text import batches as batches_module
+from charrnn.text.batches import Batch, ItemBatches, Items, Streams, items_of, read_items
+from charrnn.text.corpus import Corpus, Part, read_corpus
+from charrnn.text.store import Store
+
+NAMES = Path(__file__).parents[2] / "shared" / "corpora" / "names.txt"
+SIZES = {"n": st.integers(2, 400), "B": st.integers(1, 20), "T": st.integers(1, 40)}
+
+
+def counting(n: int, pieces: int = 1) -> Part:
+    """A text whose character at position p is p, in one extent or in several with gaps between them."""
+    store = Store(np.uint16)
+    borders = [n * i // pieces for i in range(pieces + 1)]
+    extents = []
+    for start, stop in zip(borders, borders[1:], strict=False):
+        store.append(np.array([9999]))
+        extents.append((len(store), len(store) + stop - start))
+        store.append(np.arange(start, stop))
+    return Part(store, tuple(extents))
+
+
+def corpus_of(text: str) -> Corpus:
+    return read_corpus(["-"], stdin=BytesIO(text.encode()))
+
+
+def items_from(*lines: str) -> tuple[Items, int]:
+    corpus = corpus_of("".join(line + "\n" for line in lines))
+    newline = corpus.vocabulary.index("\n")
+    return items_of(corpus.store.read(0, corpus.characters), newline), newline
+
+
+def predictions(batch: Batch, column: int) -> list[tuple[int, int]]:
+    """(read, predicted) of one column, and a check that nothing but 0 stands behind them."""
+    length = len(batch.x) if batch.lengths is None else int(batch.lengths[column])
+    assert not batch.x[length:, column].any()
+    assert not batch.y[length:, column].any()
+    return list(zip(batch.x[:length, column].tolist(), batch.y[:length, column].tolist(), strict=True))
+
+
+@given(**SIZES, pieces=st.integers(1, 4), ahead=st.sampled_from([1, 50, 1 << 16]))
+def test_every_character_but_a_streams_first_is_predicted_once(n: int, B: int, T: int, pieces: int, ahead: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches_module, "_AHEAD", ahead)
+        streams = Streams(counting(n, pieces), B, T)
+        epoch = [streams.batch(step) for step in range(streams.steps_per_epoch)]
+    for b in range(streams.batch_size):
+        start, stop = b * n // streams.batch_size, (b + 1) * n // streams.batch_size
+        read = [pair for batch in epoch for pair in predictions(batch, b)]
+        assert read == [(p, p + 1) for p in range(start, stop - 1)]
+    assert streams.predictions == n - streams.batch_size == sum(batch.predictions for batch in epoch)
+
+
+@given(**SIZES, cut=st.integers(0, 20), step=st.integers(0, 1000))
+def test_slices_of_columns_make_up_the_batch(n: int, B: int, T: int, cut: int, step: int) -> None:
+    streams = Streams(counting(n), B, T)
+    whole, left, right = (streams.batch(step, columns) for columns in (slice(None), slice(0, cut), slice(cut, None)))
+    np.testing.assert_array_equal(np.concatenate([left.x, right.x], axis=1), whole.x)
+    np.testing.assert_array_equal(np.concatenate([left.y, right.y], axis=1), whole.y)
+    assert left.predictions == right.predictions == whole.predictions
+    if whole.lengths is None:
+        assert left.lengths is right.lengths is None
+    else:
+        assert left.lengths is not None
+        assert right.lengths is not None
+        assert [*left.lengths, *right.lengths] == [*whole.lengths]
+        assert whole.lengths.sum() == whole.predictions
+
+
+@given(**SIZES)
+def test_a_short_text_gets_fewer_streams_and_a_very_short_one_shorter_steps(n: int, B: int, T: int) -> None:
+    streams = Streams(counting(n), B, T)
+    assert streams.batch_size == min(B, max(1, n // (T + 1)))
+    assert streams.seq_len == min(T, n - 1)
+    assert streams.batch(0).x.shape == (streams.seq_len, streams.batch_size)
+
+
+@given(**SIZES)
+def test_a_column_is_short_only_in_the_last_batch_and_by_at_most_one(n: int, B: int, T: int) -> None:
+    streams = Streams(counting(n), B, T)
+    epoch = [streams.batch(step) for step in range(streams.steps_per_epoch)]
+    assert all(batch.lengths is None and len(batch.x) == streams.seq_len for batch in epoch[:-1])
+    if epoch[-1].lengths is not None:
+        assert set(epoch[-1].lengths.tolist()) == {len(epoch[-1].x) - 1, len(epoch[-1].x)}
+
+
+def test_steps_count_on_over_epochs_in_any_order() -> None:
+    streams = Streams(counting(100), 3, 7)
+    assert streams.steps_per_epoch == 5
+    once = [streams.batch(step).x.tolist() for step in range(5)]
+    assert [streams.batch(step).x.tolist() for step in (14, 3, 5, 0, 9)] == [once[i] for i in (4, 3, 0, 0, 4)]
+    assert not streams.fresh
+
+
+def test_batches_are_contiguous_arrays_of_intp() -> None:
+    batch = Streams(counting(100), 3, 7).batch(1)
+    for array in (batch.x, batch.y):
+        assert array.dtype == np.intp
+        assert array.flags.c_contiguous
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_a_text_without_anything_to_predict_is_refused(n: int) -> None:
+    with pytest.raises(CorpusError, match=f"a text of {n} characters"):
+        Streams(counting(n), 3, 7)
+
+
+def test_the_lines_of_a_text_are_its_items_and_empty_ones_are_left_out() -> None:
+    corpus = corpus_of("ab\n\nb\nab\nc\x0bd\u2028e\n")
+    items = items_of(corpus.store.read(0, corpus.characters), corpus.vocabulary.index("\n"))
+    assert [corpus.vocabulary.decode(item) for item in items] == ["ab", "b", "ab", "c\x0bd\u2028e"]
+    assert items.lengths.tolist() == [2, 1, 2, 5]
+    assert items.transitions == 14
+
+
+def test_the_last_line_may_lack_its_newline() -> None:
+    corpus = corpus_of("ab\ncd")
+    items = items_of(corpus.store.read(0, 5), 0)
+    assert [corpus.vocabulary.decode(item) for item in items] == ["ab", "cd"]
+    assert items.transitions == 6
+
+
+def test_an_item_beyond_the_last_is_refused() -> None:
+    items, _ = items_from("ab", "c")
+    with pytest.raises(IndexError):
+        items[2]
+
+
+@given(st.lists(st.text("ab\n", max_size=4), min_size=1, max_size=30), st.integers(1, 9))
+def test_items_are_the_distinct_lines_in_the_order_of_their_digests(lines: list[str], read: int) -> None:
+    text = "\n".join(lines) + "\nx"
+    corpus = corpus_of(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches_module, "_READ", read)
+        items = read_items(corpus)
+    expected = sorted({*text.split("\n")} - {""}, key=lambda line: blake2b(line.encode(), digest_size=16).digest())
+    assert [corpus.vocabulary.decode(item) for item in items] == expected
+    assert items.transitions == sum(len(line) + 1 for line in expected)
+
+
+def test_the_end_of_a_text_ends_a_line(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("one\ntwo")
+    (tmp_path / "b").write_text("three\none")
+    corpus = read_corpus([tmp_path / "a", tmp_path / "b"])
+    assert sorted(corpus.vocabulary.decode(item) for item in read_items(corpus)) == ["one", "three", "two"]
+
+
+def test_items_need_a_newline_and_something_in_a_line() -> None:
+    with pytest.raises(CorpusError, match="no newline"):
+        read_items(corpus_of("abc"))
+    with pytest.raises(CorpusError, match="nothing but empty lines"):
+        read_items(corpus_of("\n\n"))
+
+
+def test_the_first_share_of_the_items_trains_and_the_others_validate() -> None:
+    items, _ = items_from(*"abcdefghij")
+    training, validation = items.split(0.1)
+    assert [item.tolist() for item in [*training, *validation]] == [item.tolist() for item in items]
+    assert (len(training), len(validation), training.transitions, validation.transitions) == (9, 1, 18, 2)
+    assert [len(part) for part in items.split(0)] == [10, 0]
+
+
+ITEMS = st.lists(st.text("abc", min_size=1, max_size=6), min_size=1, max_size=70)
+
+
+@given(lines=ITEMS, B=st.integers(1, 9), seed=st.none() | st.integers(0, 3), epoch=st.integers(0, 2))
+def test_an_epoch_predicts_each_item_once_between_newlines(lines: list[str], B: int, seed: int | None, epoch: int) -> None:
+    items, newline = items_from(*lines)
+    batches = ItemBatches(items, B, newline, seed)
+    steps = range(epoch * batches.steps_per_epoch, (epoch + 1) * batches.steps_per_epoch)
+    seen: list[tuple[tuple[int, int], ...]] = []
+    total = 0
+    for batch in map(batches.batch, steps):
+        seen += [tuple(predictions(batch, column)) for column in range(batch.x.shape[1])]
+        total += batch.predictions
+    whole = [[newline, *item.tolist(), newline] for item in items]
+    expected = Counter(tuple(zip(item, item[1:], strict=False)) for item in whole)
+    assert Counter(pairs for pairs in seen if pairs) == expected
+    assert total == batches.predictions == items.transitions
+
+
+@given(lines=ITEMS, B=st.integers(1, 9), cut=st.integers(0, 9), step=st.integers(0, 50))
+def test_slices_of_columns_make_up_the_batch_of_items(lines: list[str], B: int, cut: int, step: int) -> None:
+    batches = ItemBatches(*_with_size(lines, B), seed=1)
+    whole, left, right = (batches.batch(step, columns) for columns in (slice(None), slice(0, cut), slice(cut, None)))
+    np.testing.assert_array_equal(np.concatenate([left.x, right.x], axis=1), whole.x)
+    np.testing.assert_array_equal(np.concatenate([left.y, right.y], axis=1), whole.y)
+    assert left.lengths is not None
+    assert right.lengths is not None
+    assert whole.lengths is not None
+    assert [*left.lengths, *right.lengths] == [*whole.lengths]
+    assert left.predictions == right.predictions == whole.predictions == whole.lengths.sum()
+
+
+def _with_size(lines: list[str], B: int) -> tuple[Items, int, int]:
+    items, newline = items_from(*lines)
+    return items, B, newline
+
+
+def numbered(count: int) -> tuple[Items, int]:
+    return items_from(*(f"{i:x}" * (1 + i % 7) for i in range(count)))
+
+
+def epochs_of(batches: ItemBatches, epoch: int) -> list[list[list[int]]]:
+    steps = batches.steps_per_epoch
+    return [batches.batch(step).x.tolist() for step in range(epoch * steps, (epoch + 1) * steps)]
+
+
+def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone() -> None:
+    items, newline = numbered(100)
+    one, other = ItemBatches(items, 8, newline, 5), ItemBatches(items, 8, newline, 5)
+    later = epochs_of(one, 1)
+    first = epochs_of(one, 0)
+    assert epochs_of(other, 0) == first
+    assert epochs_of(other, 1) == later
+    assert first != later
+    assert epochs_of(ItemBatches(items, 8, newline, 6), 0) != first
+    assert one.fresh
+
+
+def test_without_a_seed_items_are_ordered_by_length_in_every_epoch() -> None:
+    items, newline = numbered(100)
+    batches = ItemBatches(items, 8, newline, None)
+    assert epochs_of(batches, 0) == epochs_of(batches, 3)
+    lengths = np.concatenate([batches.batch(step).lengths for step in range(batches.steps_per_epoch)])
+    assert lengths[:100].tolist() == sorted(lengths[:100].tolist())
+    assert not lengths[100:].any()
+
+
+def test_items_of_much_the_same_length_stand_together() -> None:
+    items, newline = numbered(1000)
+    batches = ItemBatches(items, 8, newline, 0)
+    shapes = sum(batches.batch(step).x.size for step in range(batches.steps_per_epoch))
+    assert shapes < 1.2 * items.transitions
+
+
+def test_few_items_make_a_narrow_batch_and_none_are_refused() -> None:
+    items, newline = items_from("ab", "c", "d")
+    batches = ItemBatches(items, 8, newline, 0)
+    assert (batches.batch_size, batches.steps_per_epoch, batches.seq_len) == (3, 1, 3)
+    assert batches.batch(0).x.shape == (3, 3)
+    with pytest.raises(CorpusError, match="no items"):
+        ItemBatches(items.split(0)[1], 8, newline, 0)
+
+
+@pytest.mark.skipif(not NAMES.exists(), reason="needs the shared corpora")
+def test_the_shared_names_are_29494_distinct_lines_and_228146_transitions() -> None:
+    corpus = read_corpus([NAMES])
+    newline = corpus.vocabulary.index("\n")
+    items = read_items(corpus)
+    lines = NAMES.read_text().split("\n")
+    assert len(items) == len({*lines}) == 29_494
+    assert items.transitions == sum(len(line) + 1 for line in {*lines})
+    assert items_of(corpus.store.read(0, corpus.characters), newline).transitions == 228_146
+    assert [len(part) for part in items.split(0.1)] == [26_544, 2_950]

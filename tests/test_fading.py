@@ -1,0 +1,251 @@
+"""The gradient by lag: Jacobians and terms against finite differences of the contract's equations, written again here."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from charrnn.errors import UsageError
+from charrnn.network import fading as module
+from charrnn.network.fading import GATES, STATES, STEPS, Fading, fading, fading_of
+from charrnn.network.lecture_rnn import Array
+
+CELLS = ("rnn", "gru", "lstm")
+each_cell = pytest.mark.parametrize("cell", CELLS)
+
+
+def sigma(a: Array) -> Array:
+    return 1 / (1 + np.exp(-a))
+
+
+def oracle_step(cell: str, A: Array, W: Array, s: Array) -> Array:
+    """s_t by the contract's equations, block by block."""
+    H = W.shape[1]
+    h = s[:H]
+    if cell == "rnn":
+        return np.tanh(A + W @ h)
+    if cell == "gru":
+        r = sigma(A[:H] + W[:H] @ h)
+        z = sigma(A[H : 2 * H] + W[H : 2 * H] @ h)
+        n = np.tanh(A[2 * H :] + r * (W[2 * H :] @ h))
+        return (1 - z) * n + z * h
+    a = A + W @ h
+    i, f, o, g = sigma(a[:H]), sigma(a[H : 2 * H]), sigma(a[2 * H : 3 * H]), np.tanh(a[3 * H :])
+    c = f * s[H:] + i * g
+    return np.concatenate([o * np.tanh(c), c])
+
+
+def oracle_loss(cell: str, V: Array, W: Array, b_h: Array, U: Array, b_y: Array, x: Array) -> float:
+    H = W.shape[1]
+    s, total = np.zeros(STATES[cell] * H), 0.0
+    for now, then in pairwise(x):
+        s = oracle_step(cell, V[:, now] + b_h, W, s)
+        logits = U @ s[:H] + b_y
+        total += np.log(np.exp(logits).sum()) - logits[then]
+    return float(total)
+
+
+def weights(cell: str, H: int = 4, N: int = 3, steps: int = 6, seed: int = 0) -> list[Array]:
+    rng, G = np.random.default_rng(seed), len(GATES[cell])
+    sizes = (G * H, N), (G * H, H), (G * H,), (N, H), (N,)
+    return [*(rng.normal(0, 0.7, size) for size in sizes), rng.integers(N, size=steps + 1)]
+
+
+def numeric_gradient(cell: str, V: Array, W: Array, b_h: Array, U: Array, b_y: Array, x: Array) -> Array:
+    return np.array(
+        [
+            (oracle_loss(cell, V, W, b_h + e, U, b_y, x) - oracle_loss(cell, V, W, b_h - e, U, b_y, x)) / 2e-5
+            for e in 1e-5 * np.eye(len(b_h))
+        ]
+    )
+
+
+def columns(function, at: Array) -> Array:  # type: ignore[no-untyped-def]
+    return np.transpose([(function(at + e) - function(at - e)) / 2e-6 for e in 1e-6 * np.eye(len(at))])
+
+
+@each_cell
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), H=st.integers(1, 5))
+def test_a_step_and_both_its_jacobians_are_those_of_the_contract(cell: str, seed: int, H: int) -> None:
+    rng, G = np.random.default_rng(seed), len(GATES[cell])
+    A, W, s = rng.normal(size=G * H), rng.normal(size=(G * H, H)), rng.normal(size=STATES[cell] * H)
+    state, by_state, by_b_h = STEPS[cell](A, W, s)
+    np.testing.assert_allclose(state, oracle_step(cell, A, W, s), atol=1e-13)
+    np.testing.assert_allclose(by_state, columns(lambda at: oracle_step(cell, A, W, at), s), atol=1e-8)
+    np.testing.assert_allclose(by_b_h, columns(lambda at: oracle_step(cell, at, W, s), A), atol=1e-8)
+
+
+@each_cell
+def test_the_terms_of_all_lags_sum_to_the_numeric_gradient(cell: str) -> None:
+    arrays = weights(cell)
+    result = fading_of(cell, *arrays)
+    np.testing.assert_allclose(result.gradient, numeric_gradient(cell, *arrays), rtol=1e-6, atol=1e-8)
+    np.testing.assert_array_equal(result.gradient, result.terms.sum(axis=0))
+
+
+@each_cell
+def test_a_term_is_its_double_sum_of_jacobian_products(cell: str) -> None:
+    V, W, b_h, U, b_y, x = arrays = weights(cell)
+    H, S = W.shape[1], STATES[cell]
+    s, steps, rows = np.zeros(S * H), [], []
+    for now, then in pairwise(x):
+        steps.append(STEPS[cell](V[:, now] + b_h, W, s))
+        s = steps[-1][0]
+        y_hat = np.exp(U @ s[:H] + b_y) / np.exp(U @ s[:H] + b_y).sum()
+        rows.append(np.concatenate([(y_hat - np.eye(3)[then]) @ U, np.zeros((S - 1) * H)]))
+    for lag, term in enumerate(fading_of(cell, *arrays).terms):
+        expected = np.zeros_like(b_h)
+        for t in range(lag, len(steps)):
+            product = np.eye(S * H)
+            for i in range(t, t - lag, -1):
+                product = product @ steps[i][1]
+            expected += rows[t] @ product @ steps[t - lag][2]
+        np.testing.assert_allclose(term, expected, atol=1e-12)
+
+
+@each_cell
+def test_a_norm_is_that_of_the_last_h_by_an_earlier_state(cell: str) -> None:
+    V, W, b_h, U, b_y, x = weights(cell)
+    H, A = W.shape[1], V[:, x[:-1]].T + b_h
+    states = [np.zeros(STATES[cell] * H)]
+    for A_t in A:
+        states.append(oracle_step(cell, A_t, W, states[-1]))
+
+    def last_h(s: Array, k: int) -> Array:
+        for A_t in A[k + 1 :]:
+            s = oracle_step(cell, A_t, W, s)
+        return s[:H]
+
+    T = len(A) - 1
+    for lag, norm in enumerate(fading_of(cell, V, W, b_h, U, b_y, x).norms):
+        by_earlier = columns(lambda s, k=T - lag: last_h(s, k), states[T - lag + 1])
+        assert norm == pytest.approx(np.linalg.norm(by_earlier, 2), rel=1e-6, abs=1e-9)
+
+
+def test_a_gru_jacobian_without_its_r_is_found_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_r(A: Array, W: Array, s: Array) -> module.Step:
+        h, _, by_b_h = module.gru_step(A, W, s)
+        z = sigma((A + W @ s)[4:8])
+        return h, np.diag(z) + by_b_h @ W, by_b_h
+
+    monkeypatch.setitem(module.STEPS, "gru", without_r)
+    arrays = weights("gru")
+    assert not np.allclose(fading_of("gru", *arrays).gradient, numeric_gradient("gru", *arrays), rtol=1e-2)
+
+
+@each_cell
+@pytest.mark.parametrize("gain", [0.5, 1.25])
+def test_each_gates_block_of_w_has_the_gain_as_singular_value(cell: str, gain: float) -> None:
+    singular = fading(cell, 0, 6, 3, gain).singular
+    assert tuple(singular) == GATES[cell]
+    assert list(singular.values()) == pytest.approx([gain] * len(singular), rel=1e-12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), gain=st.floats(0.1, 2))
+def test_the_norms_of_the_rnn_never_exceed_the_gain_to_the_power_of_the_lag(seed: int, gain: float) -> None:
+    for lag, norm in enumerate(fading("rnn", seed, 5, 12, gain).norms):
+        assert norm <= gain**lag * (1 + 1e-12)
+
+
+def test_with_gain_one_half_the_rnns_gradient_fades() -> None:
+    result = fading("rnn", 0, 16, 24, 0.5)
+    assert result.norms[-1] <= 0.5**24
+    assert result.factor <= 0.5
+    assert result.kept[7].distance < 0.01
+    assert result.sentence.endswith("the gradient fades.")
+
+
+def test_with_gain_two_the_rnns_gradient_explodes_and_truncation_loses_it() -> None:
+    result = fading("rnn", 0, 32, 32, 2.0)
+    assert result.norms[-1] > 10
+    assert result.kept[7].distance > 0.5
+    assert result.sentence.endswith("the gradient explodes.")
+
+
+def test_with_hardly_any_w_the_lstm_remembers_by_its_forget_gate_of_about_sigma_of_1() -> None:
+    norms = fading("lstm", 0, 16, 24, 1e-9).norms
+    assert (norms[24] / norms[1]) ** (1 / 23) == pytest.approx(sigma(np.ones(1))[0], abs=0.1)
+    assert fading("rnn", 0, 16, 24, 1e-9).norms[24] < 1e-200
+
+
+@each_cell
+def test_the_factor_taken_once_a_step_leads_to_the_last_norm(cell: str) -> None:
+    result = fading(cell, 0, 16, 9, 1.0)
+    assert result.factor**9 == pytest.approx(result.norms[9], rel=1e-12)
+
+
+@each_cell
+def test_a_larger_gain_keeps_more_of_the_gradient_at_the_longest_lag(cell: str) -> None:
+    norms = [fading(cell, 0, 16, 24, gain).norms[-1] for gain in (0.8, 1.0, 1.25)]
+    assert norms == sorted(norms)
+
+
+@each_cell
+def test_shares_sum_to_1_and_follow_the_terms(cell: str) -> None:
+    result = fading(cell, 2, 5, 7, 1.0)
+    sizes = [float(np.sqrt((term**2).sum())) for term in result.terms]
+    assert sum(result.shares) == pytest.approx(1, rel=1e-12)
+    assert list(result.shares) == pytest.approx([size / sum(sizes) for size in sizes], rel=1e-12)
+
+
+@each_cell
+def test_truncation_keeps_the_lags_below_its_steps_and_all_of_them_at_the_end(cell: str) -> None:
+    result = fading(cell, 2, 5, 7, 1.0)
+    two, all_of_it = result.kept[1], result.kept[-1]
+    part, whole = result.terms[0] + result.terms[1], result.gradient
+    assert [k.steps for k in result.kept] == list(range(1, 9))
+    assert two.distance == pytest.approx(np.linalg.norm(part - whole) / np.linalg.norm(whole), rel=1e-12)
+    assert two.cosine == pytest.approx(part @ whole / np.linalg.norm(part) / np.linalg.norm(whole), rel=1e-12)
+    assert all_of_it.distance < 1e-14
+    assert all_of_it.cosine == pytest.approx(1, rel=1e-12)
+
+
+def test_the_lags_run_from_0_where_the_norm_is_1_to_t() -> None:
+    for cell in CELLS:
+        result = fading(cell, 0, 3, 6, 1.0)
+        assert len(result.norms) == len(result.shares) == len(result.kept) == 7
+        assert result.norms[0] == pytest.approx(1, rel=1e-12)
+
+
+def test_float32_weights_and_small_integer_symbols_give_the_float64_figures() -> None:
+    arrays = [array.astype(np.float32) for array in weights("lstm")[:5]]
+    x = weights("lstm")[5]
+    small = fading_of("lstm", *arrays, x.astype(np.uint8))
+    large = fading_of("lstm", *(array.astype(np.float64) for array in arrays), x)
+    assert small.norms == large.norms
+    assert small.gain is None
+
+
+def test_a_vocabulary_of_one_symbol_has_no_gradient_and_no_division_by_zero() -> None:
+    result: Fading = fading_of("rnn", *weights("rnn", N=1))
+    assert set(result.shares) == {0.0}
+    assert {k.cosine for k in result.kept} == {0.0}
+
+
+@each_cell
+def test_json_has_a_norm_and_a_share_for_each_lag(cell: str) -> None:
+    result = fading(cell, 0, 3, 4, 1.25)
+    data = json.loads(json.dumps(result.as_json(), allow_nan=False))
+    assert [entry["lag"] for entry in data["lags"]] == [0, 1, 2, 3, 4]
+    assert tuple(entry["norm"] for entry in data["lags"]) == result.norms
+    assert data["kept"][1] == {"steps": 2, "distance": result.kept[1].distance, "cosine": result.kept[1].cosine}
+    assert (data["cell"], data["gain"]) == (cell, 1.25)
+
+
+def test_a_text_too_short_for_a_lag_is_refused() -> None:
+    with pytest.raises(UsageError, match="2 characters"):
+        fading_of("rnn", *weights("rnn", steps=1))
+
+
+def test_an_unknown_cell_and_a_gain_of_zero_are_refused() -> None:
+    with pytest.raises(UsageError, match="peephole"):
+        fading("peephole", 0, 4, 5, 1.0)
+    with pytest.raises(UsageError, match="--gain"):
+        fading("rnn", 0, 4, 5, 0.0)

@@ -1,0 +1,206 @@
+"""The quiz: on real networks one candidate of each list is the gradient, and the numbers find it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from charrnn.errors import UsageError
+from charrnn.network import lecture, lecture_rnn
+from charrnn.network.lecture import Quiz, quiz, take_quiz
+from charrnn.network.lecture_rnn import Array, Network, random_network
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def network(seed: int = 0, H: int = 4, T: int = 5, N: int = 3, gain: float = 1.0) -> Network:
+    return random_network(np.random.default_rng(seed), H, T, N, gain)
+
+
+def right(result: Quiz) -> tuple[list[int], list[int]]:
+    return [c.number for c in result.b_y if c.right], [c.number for c in result.b_h if c.right]
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=SEEDS, H=st.integers(2, 7), T=st.integers(3, 8), N=st.integers(3, 7), gain=st.floats(0.1, 2))
+def test_exactly_2_of_b_y_and_4_of_b_h_are_right(seed: int, H: int, T: int, N: int, gain: float) -> None:
+    result = quiz(seed, H, T, N, gain)
+    assert right(result) == ([2], [4])
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=SEEDS, W=st.lists(st.floats(-1.5, 1.5).filter(lambda w: abs(w) > 0.05), min_size=9, max_size=9))
+def test_the_same_two_are_right_when_w_is_not_orthogonal(seed: int, W: list[float]) -> None:
+    assert right(take_quiz(replace(network(seed, H=3), W=np.reshape(W, (3, 3))))) == ([2], [4])
+
+
+@pytest.mark.parametrize(("H", "T", "gain"), [(16, 24, 3.0), (16, 24, 5.0), (32, 40, 2.5)])
+def test_the_right_ones_are_found_where_the_gradient_explodes(H: int, T: int, gain: float) -> None:
+    result = quiz(0, H, T, 4, gain)
+    assert np.linalg.norm(result.bptt["b_h"]) > 30
+    assert right(result) == ([2], [4])
+
+
+def test_without_recurrence_2_and_4_of_b_h_are_one_and_the_same() -> None:
+    result = take_quiz(replace(network(), W=np.zeros((4, 4))))
+    assert right(result) == ([2], [2, 4])
+
+
+def test_numeric_gradient_and_bptt_agree_with_complex_steps() -> None:
+    """ln(softmax) is analytic, so Im L(b + iε) / ε is the gradient to machine accuracy."""
+    net = network(T=7)
+
+    def complex_loss(b_h: np.ndarray, b_y: np.ndarray) -> complex:
+        h, total = net.h_before.astype(complex), 0j
+        for x, target in zip(net.x, net.targets, strict=True):
+            h = np.tanh(net.V[:, x] + net.W @ h + b_h)
+            logits = net.U @ h + b_y
+            total += np.log(np.exp(logits).sum()) - logits[target]
+        return total
+
+    exact = {
+        "b_h": np.array([complex_loss(net.b_h + 1e-30j * e, net.b_y + 0j).imag / 1e-30 for e in np.eye(4)]),
+        "b_y": np.array([complex_loss(net.b_h + 0j, net.b_y + 1e-30j * e).imag / 1e-30 for e in np.eye(3)]),
+    }
+    assert lecture_rnn.loss(net) == pytest.approx(complex_loss(net.b_h, net.b_y).real, rel=1e-12)
+    for name, expected in exact.items():
+        np.testing.assert_allclose(lecture_rnn.bptt(net)[name], expected, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(lecture_rnn.numeric_gradient(net, name), expected, rtol=1e-8, atol=1e-9)
+
+
+def test_each_jacobian_is_that_of_finite_differences() -> None:
+    net = network()
+    h, y_hat = lecture_rnn.forward(net)
+
+    def differences(function, at: Array) -> Array:  # type: ignore[no-untyped-def]
+        return np.transpose([(function(at + e) - function(at - e)) / 2e-6 for e in 1e-6 * np.eye(len(at))])
+
+    def step(h_before: Array) -> Array:
+        return np.tanh(net.V[:, net.x[2]] + net.W @ h_before + net.b_h)
+
+    def step_by_bias(b_h: Array) -> Array:
+        return np.tanh(net.V[:, net.x[2]] + net.W @ h[1] + b_h)
+
+    def y_hat_of_bias(b_y: Array) -> Array:
+        return np.exp(net.U @ h[2] + b_y) / np.exp(net.U @ h[2] + b_y).sum()
+
+    def loss_2(y: Array) -> Array:
+        return -np.log(y[net.targets[2]])
+
+    def loss_2_of_h(h_2: Array) -> Array:
+        return loss_2(np.exp(net.U @ h_2 + net.b_y) / np.exp(net.U @ h_2 + net.b_y).sum())
+
+    np.testing.assert_allclose(lecture_rnn.h_by_h_before(net.W, h[2]), differences(step, h[1]), atol=1e-9)
+    np.testing.assert_allclose(lecture_rnn.h_by_b_h(h[2]), differences(step_by_bias, net.b_h), atol=1e-9)
+    np.testing.assert_allclose(lecture_rnn.y_hat_by_logits(y_hat[2]), differences(y_hat_of_bias, net.b_y), atol=1e-9)
+    np.testing.assert_allclose(
+        lecture_rnn.loss_by_y_hat(y_hat[2], int(net.targets[2])), differences(loss_2, y_hat[2]), rtol=1e-7
+    )
+    np.testing.assert_allclose(lecture_rnn.losses_by_h(net, y_hat)[2], differences(loss_2_of_h, h[2]), atol=1e-9)
+
+
+def test_a_transposed_w_in_the_product_is_found_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lecture, "h_by_h_before", lambda W, h: np.diag(1 - h**2) @ W.T)
+    result = quiz(0, 4, 5, 3)
+    assert right(result) == ([2], [])
+    assert result.b_h[3].from_numeric > 0.01
+
+
+def test_a_product_in_the_wrong_order_is_found_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lecture, "h_by_h_before", lambda W, h: W @ np.diag(1 - h**2))
+    assert right(quiz(0, 4, 5, 3)) == ([2], [])
+
+
+def test_the_mark_follows_the_numeric_gradient_and_not_bptt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lecture, "bptt", lambda net: {"b_y": np.ones(3), "b_h": np.ones(4)})
+    result = quiz(0, 4, 5, 3)
+    assert right(result) == ([2], [4])
+    assert result.b_h[3].from_bptt > 0.01
+
+
+def test_3_to_5_of_b_y_are_zero_vectors_at_distance_1() -> None:
+    for candidate in quiz(1, 4, 5, 3).b_y[2:]:
+        np.testing.assert_array_equal(candidate.value, np.zeros(3))
+        assert candidate.from_numeric == 1.0
+
+
+def test_1_is_shown_at_the_t_where_it_comes_nearest() -> None:
+    net = network(seed=3, T=6)
+    y_hat = lecture_rnn.forward(net)[1]
+    first = take_quiz(net).b_y[0]
+    direct = y_hat - np.eye(3)[net.targets]  # ∂L_t/∂b_y
+    gaps = np.linalg.norm(direct - direct.sum(axis=0), axis=1)
+    assert first.at == gaps.argmin()
+    assert f"t = {first.at} " in first.sentence
+    assert "t = 0…6" in first.sentence
+    np.testing.assert_allclose(first.value, direct[gaps.argmin()], atol=1e-12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=SEEDS, gain=st.floats(0.1, 2))
+def test_2_of_b_h_read_with_the_total_derivative_is_4(seed: int, gain: float) -> None:
+    result = quiz(seed, 3, 4, 4, gain)
+    assert result.total_derivative_distance < 1e-12
+    assert result.b_h_total.right
+    assert not result.b_h[1].right
+
+
+def test_all_four_of_b_h_at_t_1_are_the_sums_written_out_by_hand() -> None:
+    net = network(T=1)
+    h, y_hat = lecture_rnn.forward(net)
+    e = (y_hat - np.eye(3)[net.targets]) @ net.U  # ∂L_t/∂h_t
+    d = 1 - h**2
+    one, held, without, whole = take_quiz(net).b_h
+    np.testing.assert_allclose(one.value, e[one.at] * d[one.at], rtol=1e-12)
+    np.testing.assert_allclose(held.value, e[0] * d[0] + e[1] * d[1], rtol=1e-12)
+    np.testing.assert_allclose(without.value, e[0] * d[0] + e[1] * (d[0] + d[1]), rtol=1e-12)
+    np.testing.assert_allclose(whole.value, e[0] * d[0] + e[1] * d[1] + ((e[1] * d[1]) @ net.W) * d[0], rtol=1e-12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=SEEDS, N=st.integers(2, 9), T=st.integers(1, 6))
+def test_each_y_hat_has_length_n_elements_in_0_to_1_and_sum_1(seed: int, N: int, T: int) -> None:
+    y_hat = quiz(seed, 3, T, N).y_hat
+    assert y_hat.shape == (T + 1, N)
+    assert 0 <= y_hat.min() <= y_hat.max() <= 1
+    np.testing.assert_allclose(y_hat.sum(axis=1), 1, atol=1e-14)
+
+
+def test_gain_is_the_measured_singular_value_of_w() -> None:
+    assert quiz(0, 5, 3, 4, gain=1.25).gain == pytest.approx(1.25, rel=1e-12)
+
+
+def test_the_same_seed_gives_the_same_quiz_and_another_seed_another() -> None:
+    assert quiz(0, 4, 5, 3).loss == quiz(0, 4, 5, 3).loss != quiz(1, 4, 5, 3).loss
+
+
+def test_every_formula_and_sentence_is_one_line_without_a_placeholder_left() -> None:
+    result = quiz(0, 4, 5, 3)
+    for candidate in (*result.b_y, *result.b_h, result.b_h_total):
+        assert "{T}" not in candidate.sentence
+        assert "{at}" not in candidate.sentence
+        assert "\n" not in candidate.formula + candidate.sentence
+        assert candidate.sentence.endswith(".")
+
+
+def test_json_numbers_the_candidates_as_the_quiz_does() -> None:
+    data = json.loads(json.dumps(quiz(0, 4, 5, 3).as_json(), allow_nan=False))
+    assert [(c["candidate"], c["right"]) for c in data["b_y"]] == [(1, False), (2, True), (3, False), (4, False), (5, False)]
+    assert [(c["candidate"], c["right"]) for c in data["b_h"]] == [(1, False), (2, False), (3, False), (4, True)]
+    assert data["b_y"][2]["distance"] == 1.0
+    assert data["b_h_total"]["distance_from_4"] < 1e-12
+    assert data["y_hat"]["length"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [((0, 0, 5, 3), "--hidden"), ((0, 4, 0, 3), "--seq-len"), ((0, 4, 5, 1), "vocabulary_size"), ((0, 4, 5, 3, 0.0), "--gain")],
+)
+def test_a_size_out_of_range_is_named(arguments: tuple[int, int, int, int], named: str) -> None:
+    with pytest.raises(UsageError, match=named):
+        quiz(*arguments)
