@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.config import SampleConfig
+from charrnn.errors import CharRNNError
 
 Array = NDArray[Any]
 
@@ -36,7 +37,7 @@ def weights(y: Array, config: SampleConfig) -> Array:
 
 
 def _cut(ranked: Array, top_k: int | None, top_p: float | None) -> None:
-    """Set to 0, in place, all but the first top_k of each row of falling weights, and what comes after a share top_p of these."""
+    """Set to 0, in rows of falling weights, all but the first top_k, then what comes after a share top_p of these."""
     if top_k:
         ranked[..., top_k:] = 0
     if top_p and top_p < 1:
@@ -58,11 +59,13 @@ def distribution(logits: Array, config: SampleConfig) -> Array:
 
 
 def draw_rows(p: Array, uniform: Array) -> Array:
-    """Return an index for each row of weights p (S, N), uniform (S,): the first whose cumulative sum exceeds uniform · total."""
+    """Return an index for each row of weights p (S, N), uniform (S,): the first whose cumulative sum exceeds u · total."""
     sums = np.cumsum(p, axis=-1, dtype=np.float64)
     total = sums[:, -1]
+    if not np.isfinite(total).all():
+        raise overflowed()
     point = np.minimum(uniform * total, np.nextafter(total, 0))  # u · total may round to total
-    return np.count_nonzero(sums <= point[:, None], axis=-1)
+    return np.asarray(np.count_nonzero(sums <= point[:, None], axis=-1))
 
 
 @overload
@@ -101,6 +104,15 @@ def drawer(logits: Array, config: SampleConfig) -> Callable[[float], int]:
         accumulate(y, 0, None, sums)
         total = sums.item(-1)
         point = uniform * total
-        return int(search(point if point < total else nextafter(total, 0), "right"))
+        if not point < total:  # rounded up, or not a number
+            if total != total:
+                raise overflowed()
+            point = nextafter(total, 0)
+        return int(search(point, "right"))
 
     return index
+
+
+def overflowed() -> CharRNNError:
+    """Return the error for logits that are no numbers."""
+    return CharRNNError("the model's logits are not finite: its weights are too large to compute with; train it again, more slowly")

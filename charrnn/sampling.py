@@ -1,4 +1,7 @@
-"""From a model to characters: one sample, or many side by side. How an index is drawn is in `drawing`, the network in `stepping`."""
+"""From a model to characters: one sample, or many side by side.
+
+How an index is drawn from logits is in `drawing`, the network one character at a time in `stepping`.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from charrnn.network.model import Model
 from charrnn.stepping import Sampler
 from charrnn.text.vocabulary import printable
 
-__all__ = ["Samples", "Sample", "Sampler", "distribution", "draw", "fresh_seed", "sample", "sample_many"]
+__all__ = ["Sample", "Sampler", "Samples", "distribution", "draw", "fresh_seed", "sample", "sample_many"]
 
 Array = NDArray[Any]
 BLOCK = 1024  # uniforms drawn at a time; a generator gives the same ones in blocks of any size
@@ -44,7 +47,7 @@ def _unknown(model: Model, prime: str, at: int) -> VocabularyError:
     near = ", ".join(repr(char) for char in model.vocabulary.nearest(prime[at]))
     before, after = printable(prime[max(0, at - 30) : at]), printable(prime[at : at + 30])
     return VocabularyError(
-        f"character {at + 1} of the prime, {ascii(prime[at])} (U+{ord(prime[at]):04X}), isn't among the "
+        f"character {at + 1} of the prime, {prime[at]!a} (U+{ord(prime[at]):04X}), isn't among the "
         f"{len(model.vocabulary)} that the model knows; the nearest: {near}; replace it, or leave it out with --unknown skip\n"
         f"  {before}{after}\n  {' ' * _width(before)}^"
     )
@@ -63,7 +66,7 @@ def _opening(model: Model, prime: str) -> list[int]:
     first = [vocabulary.index("\n")] if "\n" in vocabulary else []
     if not prime:
         return first or [int(model.parameters["b_y"].argmax())]
-    return (first if _of_lines(model) else []) + vocabulary.encode(prime).tolist()
+    return (first if _of_lines(model) else []) + [int(i) for i in vocabulary.encode(prime)]
 
 
 def _of_lines(model: Model) -> bool:
@@ -148,29 +151,36 @@ class Samples(Iterator[list[str | None]]):
     """Samples being drawn side by side. Each step gives a list with the new character of each, None where one has ended."""
 
     def __init__(self, sampler: Sampler, prime: str, config: SampleConfig, seed: int, first: int) -> None:
-        num = sampler.streams
+        num, self._vocabulary = sampler.streams, sampler.model.vocabulary
         self.prime, self.config, self.seed = prime, config, seed
-        self.texts: list[list[str]] = [[] for _ in range(num)]
         self.nats: Array = np.zeros(num)  # −Σ ln ŷ_t of each so far
         self.last_nats: Array = np.zeros(num)  # −ln ŷ_t of what the last step drew
-        self._sampler, self._characters = sampler, sampler.model.vocabulary.characters
-        self._end = "\n" if _of_lines(sampler.model) else None
+        self._sampler = sampler
         self._uniforms = _side_by_side([_generator(seed, first + i) for i in range(num)])
-        self._indices: Array | None = None
-        self._open = np.ones(num, bool)
-        self._steps = 0
+        self._open, self._lengths, self._steps = np.ones(num, bool), np.zeros(num, np.intp), 0
+        self._drawn = np.zeros((min(config.length, BLOCK), num), self._vocabulary.dtype)
+        self._end = self._vocabulary.index("\n") if _of_lines(sampler.model) and "\n" in self._vocabulary else None
+        last = (config.stop or "")[-1:]
+        self._stop_end = self._vocabulary.index(last) if last in self._vocabulary else None
+
+    @property
+    def logits(self) -> Array:
+        """Return what the last step drew from, (N,) for one sample, else (N, num); before the first step, what it will."""
+        return self._sampler.logits
 
     def __next__(self) -> list[str | None]:
         if not self._open.any():
             raise StopIteration
-        if self._indices is not None:
-            self._sampler.feed(self._indices if len(self.texts) > 1 else self._indices[0])
-        self._indices, self.last_nats = self._sampler.quietly(self._pick, next(self._uniforms))
+        if self._steps:
+            before = self._drawn[self._steps - 1]
+            self._sampler.feed(before if len(before) > 1 else int(before[0]))
+        indices, self.last_nats = self._sampler.quietly(self._pick, next(self._uniforms))
         self.nats[self._open] += self.last_nats[self._open]
-        self._steps += 1
-        new = [self._take(i, index) if self._open[i] else None for i, index in enumerate(self._indices.tolist())]
-        if self._steps == self.config.length:
-            self._open[:] = False
+        self._keep(indices)
+        characters = self._vocabulary.characters
+        new: list[str | None] = [characters[index] for index in indices.tolist()]
+        for i in np.flatnonzero(self._lengths < self._steps).tolist():
+            new[i] = None
         return new
 
     def _pick(self, uniform: Array) -> tuple[Array, Array]:
@@ -181,23 +191,28 @@ class Samples(Iterator[list[str | None]]):
         chosen = y[np.arange(len(y)), indices]
         return indices, np.log(np.exp(y, out=y).sum(axis=-1)) - chosen
 
-    def _take(self, i: int, index: int) -> str | None:
-        """Add a character to sample i and return it; close the sample at its end."""
-        char, text, stop = self._characters[index], self.texts[i], self.config.stop
-        if char == self._end:
-            self._open[i] = False
-            return None
-        text.append(char)
-        if stop and char == stop[-1] and "".join(text[-len(stop) :]) == stop:
-            self._open[i] = False
-        return char
+    def _keep(self, indices: Array) -> None:
+        """Add a character to each sample that is open, and close those that it ends."""
+        if self._steps == len(self._drawn):
+            self._drawn = np.concatenate([self._drawn, np.zeros_like(self._drawn)])
+        self._drawn[self._steps] = indices
+        self._steps += 1
+        if self._end is not None:
+            self._open &= indices != self._end
+        self._lengths[self._open] = self._steps
+        if self._stop_end is not None:
+            for i in np.flatnonzero(self._open & (indices == self._stop_end)).tolist():
+                self._open[i] = not self._text(i, len(self.config.stop or "")).endswith(self.config.stop or "")
+        self._open &= self._steps < self.config.length
+
+    def _text(self, i: int, most: int | None = None) -> str:
+        """Return the last `most` characters of sample i, or all."""
+        length = int(self._lengths[i])
+        return self._vocabulary.decode(self._drawn[max(0, length - (most or length)) : length, i])
 
     def samples(self) -> list[Sample]:
         """Return what has been drawn so far."""
-        return [
-            Sample("".join(text), self.prime, self.seed, self.config.temp, float(nats))
-            for text, nats in zip(self.texts, self.nats, strict=True)
-        ]
+        return [Sample(self._text(i), self.prime, self.seed, self.config.temp, float(nats)) for i, nats in enumerate(self.nats)]
 
 
 def _side_by_side(generators: list[np.random.Generator]) -> Iterator[Array]:
@@ -220,7 +235,7 @@ def sample_many(
     stop: str | None = None,
     first: int = 0,
 ) -> Samples:
-    """Return an iterator that draws `num` independent samples side by side, options as in `sample`, `first` the number of the first.
+    """Return an iterator that draws `num` independent samples side by side, numbered from `first` on; options as in `sample`.
 
     Sample i has random numbers of its own, whatever `num` is, and sample 0 those of `sample`. For num > 1 the products are
     matrix-matrix ones, whose rounding depends on num: with float32 weights that may tip one draw in some 100,000.

@@ -26,20 +26,20 @@ Advance = Callable[[Array], None]  # advance(x): from h_{t-1} to h_t in place, x
 
 
 def rnn(z: Array, h: Array) -> Advance:
-    """Return the step h ← tanh(x + z), where z = W h holds the product."""
-    add, tanh = np.add, np.tanh
+    """Return the step h ← tanh(x + W h); z begins with the product W h."""
+    product, add, tanh = z[: len(h)], np.add, np.tanh
 
     def advance(x: Array) -> None:
-        add(z, x, h)
+        add(product, x, h)
         tanh(h, h)
 
     return advance
 
 
 def gru(z: Array, h: Array) -> Advance:
-    """Return the step r, z = σ(x + W h), n = tanh(x + r ⊙ W h), h ← n + z ⊙ (h − n); rows r, z, n of the product."""
+    """Return the step r, z = σ(x + W h), n = tanh(x + r ⊙ W h), h ← n + z ⊙ (h − n); rows r, z, n of W h."""
     H, one = len(h), h.dtype.type(1)
-    gates, r, keep, n = z[: 2 * H], z[:H], z[H : 2 * H], z[2 * H :]
+    gates, r, keep, n = z[: 2 * H], z[:H], z[H : 2 * H], z[2 * H : 3 * H]
     add, exp, divide, multiply, subtract, tanh = np.add, np.exp, np.divide, np.multiply, np.subtract, np.tanh
 
     def advance(x: Array) -> None:
@@ -58,7 +58,7 @@ def gru(z: Array, h: Array) -> Advance:
 
 
 def lstm(z: Array, h: Array) -> Advance:
-    """Return the step c ← f ⊙ c + i ⊙ g, h ← o ⊙ tanh c; rows i, f, o, g of the product, and c behind them in z.
+    """Return the step c ← f ⊙ c + i ⊙ g, h ← o ⊙ tanh c; rows i, f, o, g of W h, and behind them c.
 
     i, f and g, c lie side by side, so that i ⊙ g and f ⊙ c are one call.
     """
@@ -101,15 +101,33 @@ class Layer:
         self.memory = np.zeros((R + GH + H, *columns), up.dtype)  # up, W h, c
         self.h = np.zeros((H, *columns), up.dtype)
         self.up = self.memory[:R]
-        self._product = self.memory[: R + GH]
-        self._advance = CELLS[parameters.config.cell](
-            self.memory[R:] if parameters.config.cell == "lstm" else self._product[R:], self.h
-        )
+        self.product = self.memory[: R + GH]
+        self.advance = CELLS[parameters.config.cell](self.memory[R:], self.h)
 
-    def step(self, x: Array) -> None:
-        """Read x (G·H, S), the scaled input with its bias: h, c, W h and `up` are those of the next step."""
-        self._advance(x)
-        np.dot(self.M, self.h, self._product)
+
+def _columns(V: Array, streams: int) -> Callable[[Any], Array]:
+    """Return the function from S indices, or one, to those columns of V, (G·H, S) in the same array each time."""
+    x = np.empty((len(V), streams), V.dtype)
+    return lambda indices: np.take(V, np.broadcast_to(indices, streams), 1, x, "clip")  # any other mode copies
+
+
+def _chain(read: Callable[[Any], Array], layers: list[Layer], logits: Array) -> Callable[[Any], None]:
+    """Return the function that takes a character up through the layers and leaves U h + b_y in `logits`."""
+    parts = [(layer.advance, layer.M, layer.h, layer.product, layer.up, layer.bias) for layer in layers]
+    *below, (advance, M, h, product, up, bias) = parts
+    add, dot = np.add, np.dot
+
+    def feed(indices: Any) -> None:
+        x = read(indices)
+        for advance_below, M_below, h_below, product_below, up_below, bias_below in below:
+            advance_below(x)
+            dot(M_below, h_below, product_below)
+            x = add(up_below, bias_below, up_below)
+        advance(x)
+        dot(M, h, product)
+        add(up, bias, logits)
+
+    return feed
 
 
 class Sampler:
@@ -119,34 +137,24 @@ class Sampler:
     """
 
     def __init__(self, model: Model, streams: int = 1) -> None:
-        parameters, config = model.parameters, model.config
-        dtype, columns = parameters.flat.dtype, () if streams == 1 else (streams,)
-        scale = np.repeat(np.array(SCALES[config.cell], dtype), config.hidden)[:, None]
         self.model, self.streams = model, streams
-        self.logits: Array = np.zeros((len(model.vocabulary), *columns), dtype)
+        self.quietly = copy_context().run  # quietly(function, *arguments): exp may overflow to ∞, which gives σ = 0 exactly
+        self.quietly(np.seterr, over="ignore", under="ignore", invalid="ignore")  # logits of NaN are refused in the draw
+        self.quietly(self._build)
+
+    def _build(self) -> None:
+        parameters, config, S = self.model.parameters, self.model.config, self.streams
+        dtype, columns = parameters.flat.dtype, () if S == 1 else (S,)
+        scale = np.repeat(np.array(SCALES[config.cell], dtype), config.hidden)[:, None]
+        self.logits: Array = np.zeros((parameters.N, *columns), dtype)
         self._layers = [Layer(parameters, layer, scale, columns) for layer in range(config.layers)]
         V = (parameters["layers.0.V"] + parameters["layers.0.b_h"][:, None]) * scale
-        self._V = V if columns else V.T.copy()
-        self._rows = [] if columns else list(self._V)  # a list gives a row faster than an array
-        self._x = np.empty((len(scale), *columns), dtype)
-        self.quietly = copy_context().run  # quietly(function, *arguments): exp may overflow to ∞, which gives σ = 0 exactly
-        self.quietly(np.seterr, over="ignore", under="ignore")
+        read = _columns(V, S) if columns else list(V.T.copy()).__getitem__  # a list gives a row faster than an array
+        self._feed = _chain(read, self._layers, self.logits)
 
     def feed(self, indices: int | Array) -> None:
         """Every stream reads one character: `indices` is (S,), or one for all."""
         self.quietly(self._feed, indices)
-
-    def _feed(self, indices: Any) -> None:
-        if self._rows:
-            x = self._rows[indices]
-        else:
-            x = np.take(self._V, np.broadcast_to(indices, self.streams), 1, self._x, "clip")  # any other mode copies
-        for layer in self._layers[:-1]:
-            layer.step(x)
-            x = np.add(layer.up, layer.bias, layer.up)
-        top = self._layers[-1]
-        top.step(x)
-        np.add(top.up, top.bias, self.logits)
 
     def spread(self, streams: int) -> Sampler:
         """Return a sampler of as many streams that all go on from the state of this one, which has one stream."""

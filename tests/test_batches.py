@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from hashlib import blake2b
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ def counting(n: int, pieces: int = 1) -> Part:
     store = Store(np.uint16)
     borders = [n * i // pieces for i in range(pieces + 1)]
     extents = []
-    for start, stop in zip(borders, borders[1:], strict=False):
+    for start, stop in pairwise(borders):
         store.append(np.array([9999]))
         extents.append((len(store), len(store) + stop - start))
         store.append(np.arange(start, stop))
@@ -188,7 +189,7 @@ def test_an_epoch_predicts_each_item_once_between_newlines(lines: list[str], B: 
         seen += [tuple(predictions(batch, column)) for column in range(batch.x.shape[1])]
         total += batch.predictions
     whole = [[newline, *item.tolist(), newline] for item in items]
-    expected = Counter(tuple(zip(item, item[1:], strict=False)) for item in whole)
+    expected = Counter(tuple(pairwise(item)) for item in whole)
     assert Counter(pairs for pairs in seen if pairs) == expected
     assert total == batches.predictions == items.transitions
 

@@ -26,14 +26,15 @@ def right(result: Quiz) -> tuple[list[int], list[int]]:
     return [c.number for c in result.b_y if c.right], [c.number for c in result.b_h if c.right]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(seed=SEEDS, H=st.integers(2, 7), T=st.integers(3, 8), N=st.integers(3, 7), gain=st.floats(0.1, 2))
 def test_exactly_2_of_b_y_and_4_of_b_h_are_right(seed: int, H: int, T: int, N: int, gain: float) -> None:
     result = quiz(seed, H, T, N, gain)
     assert right(result) == ([2], [4])
+    assert result.doubt is None
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=SEEDS, W=st.lists(st.floats(-1.5, 1.5).filter(lambda w: abs(w) > 0.05), min_size=9, max_size=9))
 def test_the_same_two_are_right_when_w_is_not_orthogonal(seed: int, W: list[float]) -> None:
     assert right(take_quiz(replace(network(seed, H=3), W=np.reshape(W, (3, 3))))) == ([2], [4])
@@ -49,6 +50,13 @@ def test_the_right_ones_are_found_where_the_gradient_explodes(H: int, T: int, ga
 def test_without_recurrence_2_and_4_of_b_h_are_one_and_the_same() -> None:
     result = take_quiz(replace(network(), W=np.zeros((4, 4))))
     assert right(result) == ([2], [2, 4])
+    assert "raise the gain" in str(result.doubt)
+
+
+def test_where_the_gradient_is_past_float64_the_quiz_says_that_it_decides_nothing() -> None:
+    result = quiz(0, 32, 60, 3, gain=6.0)
+    assert right(result)[1] == []
+    assert "lower the gain" in str(result.doubt)
 
 
 def test_numeric_gradient_and_bptt_agree_with_complex_steps() -> None:
@@ -98,9 +106,7 @@ def test_each_jacobian_is_that_of_finite_differences() -> None:
     np.testing.assert_allclose(lecture_rnn.h_by_h_before(net.W, h[2]), differences(step, h[1]), atol=1e-9)
     np.testing.assert_allclose(lecture_rnn.h_by_b_h(h[2]), differences(step_by_bias, net.b_h), atol=1e-9)
     np.testing.assert_allclose(lecture_rnn.y_hat_by_logits(y_hat[2]), differences(y_hat_of_bias, net.b_y), atol=1e-9)
-    np.testing.assert_allclose(
-        lecture_rnn.loss_by_y_hat(y_hat[2], int(net.targets[2])), differences(loss_2, y_hat[2]), rtol=1e-7
-    )
+    np.testing.assert_allclose(lecture_rnn.loss_by_y_hat(y_hat[2], int(net.targets[2])), differences(loss_2, y_hat[2]), rtol=1e-7)
     np.testing.assert_allclose(lecture_rnn.losses_by_h(net, y_hat)[2], differences(loss_2_of_h, h[2]), atol=1e-9)
 
 
@@ -141,7 +147,7 @@ def test_1_is_shown_at_the_t_where_it_comes_nearest() -> None:
     np.testing.assert_allclose(first.value, direct[gaps.argmin()], atol=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=SEEDS, gain=st.floats(0.1, 2))
 def test_2_of_b_h_read_with_the_total_derivative_is_4(seed: int, gain: float) -> None:
     result = quiz(seed, 3, 4, 4, gain)
@@ -162,7 +168,7 @@ def test_all_four_of_b_h_at_t_1_are_the_sums_written_out_by_hand() -> None:
     np.testing.assert_allclose(whole.value, e[0] * d[0] + e[1] * d[1] + ((e[1] * d[1]) @ net.W) * d[0], rtol=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=SEEDS, N=st.integers(2, 9), T=st.integers(1, 6))
 def test_each_y_hat_has_length_n_elements_in_0_to_1_and_sum_1(seed: int, N: int, T: int) -> None:
     y_hat = quiz(seed, 3, T, N).y_hat

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -112,12 +113,23 @@ def test_nothing_stays_on_disk(anywhere: bool, monkeypatch: pytest.MonkeyPatch, 
 
 def test_a_temporary_folder_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    with pytest.raises(CorpusError, match="no temporary file can be made .* set TMPDIR"):
+    with pytest.raises(CorpusError, match=r"no temporary file can be made .* set TMPDIR"):
         filled(IN_A_FILE)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_a_corpus_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "_temporary", lambda: Path("/dev/full").open("r+b", buffering=0))
+    monkeypatch.setattr(store_module, "_temporary", lambda: FileIO("/dev/full", "r+b"))
     with pytest.raises(CorpusError, match=r"cannot take the corpus \(No space left on device\); set TMPDIR"):
         filled(IN_A_FILE)
+
+
+def test_short_writes_and_reads_are_gone_on_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Stutter(FileIO):
+        def write(self, data: memoryview) -> int:  # type: ignore[override]
+            return super().write(data[:7])
+
+    whole = Store._read_some
+    monkeypatch.setattr(store_module, "_temporary", lambda: Stutter(tmp_path / "file", "w+b"))
+    monkeypatch.setattr(Store, "_read_some", lambda self, offset, count: whole(self, offset, min(count, 5)))
+    np.testing.assert_array_equal(filled(IN_A_FILE, "u2").read(3, 990), np.arange(3, 990) % 250)

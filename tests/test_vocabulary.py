@@ -125,9 +125,7 @@ def test_an_unknown_character_is_named_with_line_and_column() -> None:
         Vocabulary("abe\n ").encode("ab\n\naé\n")
 
 
-@pytest.mark.parametrize(
-    ("text", "named"), [("q", r"\(U\+0071\)"), ("\x07", r"'\\x07'"), ("\udc80", r"'\\udc80'"), ("😀", "U\\+1F600")]
-)
+@pytest.mark.parametrize(("text", "named"), [("q", r"\(U\+0071\)"), ("\x07", r"'\\x07'"), ("\udc80", r"'\\udc80'"), ("😀", "U\\+1F600")])
 def test_an_unknown_character_is_escaped_on_one_line(text: str, named: str) -> None:
     for vocabulary in (Vocabulary("a\n"), Vocabulary("a\n" + MANY)):
         with pytest.raises(VocabularyError, match=named) as raised:

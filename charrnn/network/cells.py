@@ -12,14 +12,15 @@ Sizes: T time steps, B streams, H units, G gates, S arrays of state.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[Any]
-Input = Callable[[int, Array], None]  # input_into(t, out): out ← scale · (V x_t + b_h), out (G·H, B)
+Input = Callable[[int, Array], object]  # input_into(t, out): out ← scale · (V x_t + b_h), out (G·H, B)
 
 
 def columns(rows: int, T: int, B: int, dtype: DTypeLike) -> Array:
@@ -54,7 +55,7 @@ def one_minus_square(a: Array, out: Array) -> None:
     np.subtract(1.0, out, out=out)
 
 
-class Cell(Protocol):
+class Cell(ABC):
     """A recurrence over T steps of B streams. It owns the tape between forward and backward, reused from chunk to chunk."""
 
     gates: ClassVar[int]
@@ -64,19 +65,24 @@ class Cell(Protocol):
     dA: Array  # (G·H, T, B): gradient at A_t, filled by backward
     dC: Array  # (G·H, T, B): gradient at W h_{t-1}; dA itself but for the gru
 
-    def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None: ...
+    @abstractmethod
+    def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None:
+        """Make room for T steps."""
 
+    @abstractmethod
     def forward(self, input_into: Input, W: Array, state: Array, T: int) -> None:
         """Fill the tape with T steps from `state` (S, H, B) on; W (G·H, H) has its rows scaled."""
 
+    @abstractmethod
     def state(self, t: int) -> Array:
         """Return the state (S, H, B) after t steps of the tape."""
 
+    @abstractmethod
     def backward(self, dh: Array, W: Array) -> Array:
         """Fill dA and dC from dh (H, T, B), the gradient that reaches each h_t from outside; return that at the first state."""
 
 
-class RNN:
+class RNN(Cell):
     """The lecture's cell: h_t = tanh(V x_t + W h_{t-1} + b_h)."""
 
     gates, states, scale = 1, 1, (-2,)
@@ -114,7 +120,7 @@ class RNN:
         return d[None]
 
 
-class GRU:
+class GRU(Cell):
     """r, z = σ(V x_t + W h_{t-1} + b_h); n = tanh(V x_t + b_h + r ⊙ W h_{t-1}); h_t = n + z ⊙ (h_{t-1} − n).
 
     Rows r, z, n. The reset gate acts after the product, so that a step has one product (Cho et al. 2014, as cuDNN has it).
@@ -186,7 +192,7 @@ class GRU:
         return d[None]
 
 
-class LSTM:
+class LSTM(Cell):
     """i, f, o = σ(A + W h_{t-1}), g = tanh(A + W h_{t-1}); c_t = f ⊙ c_{t-1} + i ⊙ g; h_t = o ⊙ tanh c_t.
 
     Rows i, f, o, g: the three σ lie together (Hochreiter & Schmidhuber 1997; the forget gate: Gers et al. 2000).

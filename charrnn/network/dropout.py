@@ -34,9 +34,7 @@ def mask(rng: np.random.Generator, shape: tuple[int, ...], p: float, dtype: DTyp
     return kept
 
 
-def draw_masks(
-    config: ModelConfig, N: int, *, T: int, B: int, p: float, rng: np.random.Generator, dtype: DTypeLike, own: slice
-) -> Masks:
+def draw_masks(config: ModelConfig, N: int, *, T: int, B: int, p: float, rng: np.random.Generator, dtype: DTypeLike, own: slice) -> Masks:
     """Return the masks of a chunk of B columns, cut to the columns `own`.
 
     Every replica draws those of the whole batch and takes its share: the run is then the same for any number of them.

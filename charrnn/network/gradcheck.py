@@ -89,9 +89,7 @@ def check_arrays(loss: Loss, parameters: Parameters, gradient: Parameters, rng: 
         index = np.unravel_index(chosen[worst], analytic.shape)
         # An array whose true gradient is zero throughout (N = 1, say) is compared with what rounding leaves.
         error = distance[worst] / max(float(np.abs(analytic).max()), 1e-8)
-        checks.append(
-            ArrayCheck(name, float(error), tuple(map(int, index)), float(analytic[index]), float(numeric[worst]), chosen.size)
-        )
+        checks.append(ArrayCheck(name, float(error), tuple(map(int, index)), float(analytic[index]), float(numeric[worst]), chosen.size))
         start += analytic.size
     return checks
 

@@ -131,6 +131,17 @@ class Quiz:
     y_hat: Array  # (T+1, N), each row ŷ_t
     labels: tuple[str, ...] = LABELS  # sentences that settle how the formulas are read
 
+    @property
+    def doubt(self) -> str | None:
+        """Why the numbers of this network decide nothing, in one sentence; None where each list has exactly one right."""
+        marks = [sum(candidate.right for candidate in candidates) for candidates in (self.b_y, self.b_h)]
+        if marks == [1, 1]:
+            return None
+        if max(marks) > 1:
+            return "More than one candidate matches: what flows through W is too small to tell them apart; raise the gain."
+        size = float(np.linalg.norm(self.bptt["b_h"]))
+        return f"No candidate matches: at ‖∂L/∂b_h‖ = {size:.1g} float64 may not resolve L; lower the gain or the length."
+
     def as_json(self) -> dict[str, Any]:
         """The quiz as plain numbers, strings, lists and dicts."""
         return {
@@ -144,6 +155,7 @@ class Quiz:
                 "sums": self.y_hat.sum(axis=1).tolist(),
             },
             "labels": list(self.labels),
+            "doubt": self.doubt,
         }
 
 
@@ -251,8 +263,7 @@ def _numbered(
 ) -> tuple[Candidate, ...]:
     """The candidates in the quiz's order; only (1) has a t of its own, named in its sentence."""
     candidates = [
-        _measured(n, text, value, numeric=numeric, backprop=backprop)
-        for n, (text, value) in enumerate(zip(texts, values, strict=True), 1)
+        _measured(n, text, value, numeric=numeric, backprop=backprop) for n, (text, value) in enumerate(zip(texts, values, strict=True), 1)
     ]
     candidates[0] = replace(candidates[0], at=at, sentence=texts[0][1].format(T=T, at=at))
     return tuple(candidates)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -96,7 +97,8 @@ def central_differences(net: Network, name: str, epsilon: float) -> Array:
     b: Array = getattr(net, name)
 
     def loss_at(push: Array) -> float:
-        return loss(replace(net, **{name: b + push}))
+        moved: dict[str, Any] = {name: b + push}
+        return loss(replace(net, **moved))
 
     pushes = epsilon * np.eye(len(b))
     differences = [8 * (loss_at(e) - loss_at(-e)) - (loss_at(2 * e) - loss_at(-2 * e)) for e in pushes]
@@ -144,6 +146,4 @@ def h_by_b_h(h: Array) -> Array:
 
 def losses_by_h(net: Network, y_hat: Array) -> list[Array]:
     """∂L_t/∂ŷ_t · ∂ŷ_t/∂h_t (H,) for t = 0…T."""
-    return [
-        loss_by_y_hat(y, target) @ (y_hat_by_logits(y) @ net.U) for y, target in zip(y_hat, net.targets.tolist(), strict=True)
-    ]
+    return [loss_by_y_hat(y, target) @ (y_hat_by_logits(y) @ net.U) for y, target in zip(y_hat, net.targets.tolist(), strict=True)]

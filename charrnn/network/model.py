@@ -5,7 +5,6 @@ All that is summed over time is one product over all positions (T·B columns), h
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from charrnn.config import ModelConfig
-from charrnn.network.cells import CELL_CLASSES, Cell
+from charrnn.network.cells import CELL_CLASSES, Cell, Input
 from charrnn.network.dropout import Masks
 from charrnn.network.loss import losses, losses_backward
 from charrnn.network.parameters import STATES, Parameters
@@ -87,6 +86,10 @@ class Network:
         nats = losses(parameters["U"], parameters["b_y"], flat_columns(h), y.ravel())
         return nats.reshape(x.shape), self._state_after(x.shape, lengths)
 
+    def hidden(self, parameters: Parameters, x: Array, state: Array) -> tuple[Array, Array]:
+        """Return the last layer's h_t after each symbol (H, T, B), a view of scratch, and the state after the chunk; x (T, B)."""
+        return self._forward(parameters, x, state, None), self._state_after(x.shape, None)
+
     def gradient(
         self, parameters: Parameters, x: Array, y: Array, state: Array, *, out: Parameters, weight: float | None = None,
         lengths: Array | None = None, masks: Masks | None = None,
@@ -139,7 +142,7 @@ class Network:
     def _effective(self, parameters: Parameters, name: str, masks: Masks | None) -> Array:
         return parameters[name] if masks is None else parameters[name] * masks.weights[name]
 
-    def _input(self, V: Array, bias: Array, x: Array, below: Array | None) -> Callable[[int, Array], None]:
+    def _input(self, V: Array, bias: Array, x: Array, below: Array | None) -> Input:
         """Return the function that writes scale · (V x_t + b_h): columns of V for symbols, a product for the layer below."""
         if below is None:
             by_symbol = (V + bias) * self._scale
@@ -173,7 +176,7 @@ class Network:
                 cell.backward(dh, self._effective(parameters, name + "W", masks))
                 dA, dC = flat_columns(cell.dA[:, :T]), flat_columns(cell.dC[:, :T])
                 np.matmul(dC, flat_columns(cell.h[:, :T]).T, out=out[name + "W"])
-                out[name + "b_h"][:] = dA.sum(axis=1)
+                np.matmul(dA, np.ones(T * B, self.dtype), out=out[name + "b_h"])
                 if layer == 0:
                     input_gradient(dA, x.ravel(), out[name + "V"])
                 else:

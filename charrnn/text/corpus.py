@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from charrnn.errors import CorpusError, UsageError
+from charrnn.errors import CorpusError, UsageError, VocabularyError
 from charrnn.text.sources import CHUNK, Notes, check_encoding, read_source
 from charrnn.text.store import Store
 from charrnn.text.vocabulary import Vocabulary, printable
@@ -98,14 +98,16 @@ class _Recorder:
         self.store = Store(np.uint8 if base is None else base.dtype)
 
     def add(self, text: str) -> None:
-        new = text if self.vocabulary is None else self.vocabulary.missing(text)
-        if self.vocabulary is None:
-            self.vocabulary = Vocabulary.of(new)
-        elif new:
-            self.vocabulary = Vocabulary(self.vocabulary.characters + new)
-        if self.vocabulary.dtype != self.store.dtype:
-            self.store = self.store.recode(np.arange(1 << 8 * self.store.dtype.itemsize, dtype=self.vocabulary.dtype))
-        self.store.append(self.vocabulary.encode(text))
+        vocabulary = self.vocabulary or Vocabulary.of(text)
+        try:
+            indices = vocabulary.encode(text)
+        except VocabularyError:  # rare; asking first for what is missing would scan every piece twice
+            vocabulary = Vocabulary(vocabulary.characters + vocabulary.missing(text))
+            indices = vocabulary.encode(text)
+        if vocabulary.dtype != self.store.dtype:
+            self.store = self.store.recode(np.arange(1 << 8 * self.store.dtype.itemsize, dtype=vocabulary.dtype))
+        self.vocabulary = vocabulary
+        self.store.append(indices)
 
     def finish(self) -> tuple[Vocabulary, Store]:
         """The vocabulary in its final order (the base's characters, then the others ascending) and the indices in it."""

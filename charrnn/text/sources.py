@@ -142,9 +142,7 @@ class _Stream:
             chunk = self.file.read(size or self.chunk_size)
         except (OSError, *_BROKEN) as error:
             if isinstance(error, OSError) and error.errno is not None:  # else gzip and bz2 speak about their data
-                raise CorpusError(
-                    f"{self.name}: cannot be read ({error.strerror}); check the file and its permissions"
-                ) from error
+                raise CorpusError(f"{self.name}: cannot be read ({error.strerror}); check the file and its permissions") from error
             raise CorpusError(f"{self.name}: broken archive ({error}); make or fetch it again") from error
         self.start = self.start or chunk[:8]
         self.offset += len(chunk)
@@ -163,9 +161,7 @@ def _open(path: Path) -> BinaryIO:
             return cast(BinaryIO, lzma.open(path, "rb"))
         return path.open("rb")
     except OSError as error:
-        raise CorpusError(
-            f"{printable(str(path))}: cannot be read ({error.strerror}); check the file and its permissions"
-        ) from error
+        raise CorpusError(f"{printable(str(path))}: cannot be read ({error.strerror}); check the file and its permissions") from error
 
 
 def _file(path: Path, encoding: str, notes: Notes, chunk_size: int) -> Iterator[str]:

@@ -137,9 +137,7 @@ class Store:
                     view = view[self._file.write(view) :]
         except OSError as error:
             where = f"the temporary folder {tempfile.gettempdir()}"
-            raise CorpusError(
-                f"{where} cannot take the corpus ({error.strerror}); set TMPDIR to a folder with space"
-            ) from error
+            raise CorpusError(f"{where} cannot take the corpus ({error.strerror}); set TMPDIR to a folder with space") from error
 
     def _read(self, offset: int, count: int) -> bytes | bytearray:
         piece = self._read_some(offset, count)

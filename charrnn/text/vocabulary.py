@@ -123,9 +123,9 @@ class Vocabulary:
         """The index of each character, (len(text),) of `dtype`. Raises VocabularyError naming the first unknown one."""
         if text.isascii() and self.dtype == np.uint8:
             known, by_byte = self._ascii
-            raw = bytearray(text, "ascii")
+            raw = text.encode("ascii")
             if not raw.translate(None, known):
-                return np.frombuffer(raw.translate(by_byte), np.uint8)
+                return np.frombuffer(raw.translate(by_byte), np.uint8).copy()
         indices = self._lookup(code_points(text))
         if len(indices) and indices.min() < 0:
             raise self._unknown(text)

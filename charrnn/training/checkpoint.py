@@ -39,11 +39,14 @@ MAX_HIDDEN = 1_000_000
 MAX_LAYERS = 300  # three arrays each, in an archive of at most 1,000
 MAX_CHARACTERS = 1_114_112  # code points of Unicode
 MAX_META = 60_000_000  # bytes: each code point once, escaped (12 characters of 4 bytes), and 6 MB for the rest
-MAX_VALUES = 500_000  # commas in meta; a learning curve takes three a point
+MAX_VALUES = 200_000  # commas in meta; a learning curve takes three a point
 MAX_NESTED = 100_000  # lists and objects in meta
 MAX_DEPTH = 32  # of lists and objects within each other
 MAX_NUMBER = 400  # characters of a number in meta
-FREE_BYTES, FREE_FACTOR = 64 << 20, 8  # arrays may take this, and this many times the file, in memory: deflate makes 1,000
+FREE_BYTES, FREE_FACTOR = (
+    32 << 20,
+    4,
+)  # arrays may take this and so many times the file in memory; deflate could give 1,000 times
 
 
 def save(path: FilePath, model: Model, resume: Mapping[str, Array] | None = None, *, half: bool = False) -> None:

@@ -56,8 +56,8 @@ def _refuse(path: FilePath, reason: str) -> CheckpointError:
 def _target(path: FilePath) -> tuple[Path, os.stat_result | None]:
     """The file that `path` means, all links followed, and its status if it is there; refused unless regular or absent."""
     with _explained(path, "cannot be written"):
-        target = Path(os.path.realpath(path))
         try:
+            target = Path(os.path.realpath(path))
             status = target.stat()
         except (FileNotFoundError, NotADirectoryError):
             return target, None
@@ -97,11 +97,11 @@ def check_writable(path: FilePath, *, overwrite: bool) -> None:
 def _remove_leftovers(target: Path) -> None:
     """Remove the target's temporary files whose processes are gone."""
     pattern = re.compile(re.escape(f".{target.name}.") + r"([1-9][0-9]{0,9})\.tmp")
-    for beside in target.parent.iterdir():
-        found = pattern.fullmatch(beside.name)
-        if found and not _writing(int(found[1])):
-            with suppress(OSError):
-                beside.unlink()
+    with suppress(OSError):  # a folder may be writable but not readable
+        for beside in target.parent.iterdir():
+            found = pattern.fullmatch(beside.name)
+            if found and not _writing(int(found[1])):
+                beside.unlink(missing_ok=True)
 
 
 def _writing(pid: int) -> bool:
@@ -136,7 +136,7 @@ def replacing(path: FilePath) -> Iterator[BinaryIO]:
                 os.fsync(file.fileno())
             if status is not None:
                 temporary.chmod(stat.S_IMODE(status.st_mode))
-            os.replace(temporary, target)  # noqa: PTH105 - by this name tests make it fail
+            temporary.replace(target)
     except BaseException:  # Ctrl-C as well
         with suppress(OSError):
             temporary.unlink()

@@ -9,10 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from charrnn.config import check
 from charrnn.errors import CorpusError
 from charrnn.network.model import Model, Network, zero_state
 from charrnn.network.parameters import Parameters
-from charrnn.text.batches import Batch
+from charrnn.text.batches import Batch, ItemBatches, Items
 
 Array = NDArray[Any]
 VALIDATION_STREAMS, CHUNK = 64, 64
@@ -96,3 +97,59 @@ def score_indices(model: Model, indices: Array, chunk: int = 256) -> Array:
         losses, state = network.losses(model.parameters, ids[start:stop], ids[start + 1 : stop + 1], state)
         nats.append(losses[:, 0])
     return np.concatenate(nats)
+
+
+def score_streams(model: Model, indices: Array, streams: int, chunk: int = 256) -> Array:
+    """Return −ln ŷ_t[y_t] (len,) in nats of encoded text cut into `streams`, NaN for the first character of each.
+
+    Stream b covers b·len//S … (b+1)·len//S and begins with a zero state; there are fewer where each would have but one character.
+    """
+    n = indices.size
+    S = min(streams, max(1, n // 2))
+    borders = np.arange(S + 1) * n // S
+    starts, lengths = borders[:-1], np.diff(borders) - 1
+    network = Network(model.config, len(model.vocabulary), model.parameters.flat.dtype)
+    state = zero_state(model.config, S, network.dtype)
+    result = np.full(n, np.nan)
+    for first in range(0, int(lengths.max()), chunk):
+        steps = np.arange(first, min(first + chunk, int(lengths.max())))[:, None]
+        at = starts + np.minimum(steps, lengths)  # (T, S); a stream that has ended stands still
+        following = starts + np.minimum(steps + 1, lengths)
+        losses, state = network.losses(model.parameters, indices[at].astype(np.intp), indices[following].astype(np.intp), state)
+        inside = steps < lengths
+        result[following[inside]] = losses[inside]
+    return result
+
+
+def score_items(model: Model, items: Items, newline: int, batch_size: int = VALIDATION_STREAMS) -> Array:
+    """Return −ln ŷ_t[y_t] (transitions,) in nats: each item's characters and the newline behind, in the items' order."""
+    batches = ItemBatches(items, batch_size, newline)
+    network = Network(model.config, len(model.vocabulary), model.parameters.flat.dtype)
+    ends = np.cumsum(items.lengths + 1)
+    order = np.argsort(items.lengths, kind="stable")  # as ItemBatches has them where it has no seed
+    result = np.empty(items.transitions)
+    for step in range(batches.steps_per_epoch):
+        batch = batches.batch(step)
+        state = zero_state(model.config, batch.x.shape[1], network.dtype)
+        losses, _ = network.losses(model.parameters, batch.x, batch.y, state)
+        chosen = order[step * batches.batch_size : (step + 1) * batches.batch_size]
+        for column, item in enumerate(chosen.tolist()):
+            length = int(items.lengths[item]) + 1
+            result[ends[item] - length : ends[item]] = losses[:length, column]
+    return result
+
+
+def activations(model: Model, indices: Array, unit: int, chunk: int = 256) -> Array:
+    """Return the activation of the last layer's hidden unit after each character of encoded text (len,), from a zero state.
+
+    Raises UsageError unless 0 <= unit < H.
+    """
+    check("--unit", unit, least=0, most=model.config.hidden - 1)
+    ids = indices.astype(np.intp)[:, None]
+    network = Network(model.config, len(model.vocabulary), model.parameters.flat.dtype)
+    state = zero_state(model.config, 1, network.dtype)
+    values = np.empty(len(ids))
+    for start in range(0, len(ids), chunk):
+        h, state = network.hidden(model.parameters, ids[start : start + chunk], state)
+        values[start : start + chunk] = h[unit, :, 0]
+    return values

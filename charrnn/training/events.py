@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from charrnn.network.model import Model
 
+OUTSIDE_JSON = {"json": False}
 Stopped = Literal["finished", "interrupted", "early", "diverged"]
 
 
@@ -26,11 +27,6 @@ class Event:
         """Return the event as JSON has it."""
         shown = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("json", True)}
         return {"event": self.name, **shown}
-
-
-def hidden() -> Any:
-    """Return a field that isn't part of the JSON."""
-    return field(metadata={"json": False})
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ class Start(Event):
     seed: int
     floor_nats: float | None
     floor_order: int | None
-    first_step: int = hidden()
+    first_step: int = field(metadata=OUTSIDE_JSON)
 
 
 @dataclass(frozen=True)
@@ -72,9 +68,9 @@ class Step(Event):
     grad_norm: float
     lr: float
     chars_per_second: float
-    progress: float = hidden()  # of the whole run, 0 to 1
-    seconds_left: float = hidden()
-    shown: bool = hidden()
+    progress: float = field(metadata=OUTSIDE_JSON)  # of the whole run, 0 to 1
+    seconds_left: float = field(metadata=OUTSIDE_JSON)
+    shown: bool = field(metadata=OUTSIDE_JSON)
 
 
 @dataclass(frozen=True)
@@ -120,4 +116,4 @@ class Done(Event):
     checkpoint: str | None
     stopped: Stopped
     command: str
-    model: Model = hidden()
+    model: Model = field(metadata=OUTSIDE_JSON)

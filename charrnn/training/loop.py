@@ -11,7 +11,7 @@ import math
 import shlex
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.config import TrainConfig
-from charrnn.network.model import Model, zero_state
+from charrnn.network.model import Model
 from charrnn.network.parameters import Parameters
 from charrnn.sampling import sample
 from charrnn.training.checkpoint import save
@@ -66,7 +66,12 @@ class Run:
     """Rank 0's side of a run: the clock, the schedule, the best weights so far, and what is saved."""
 
     def __init__(
-        self, config: TrainConfig, prepared: Prepared, interrupted: Callable[[], bool], clock: Callable[[], float], started: float
+        self,
+        config: TrainConfig,
+        prepared: Prepared,
+        interrupted: Callable[[], bool],
+        clock: Callable[[], float],
+        started: float,
     ) -> None:
         self.config, self.prepared, self.settings = config, prepared, prepared.settings
         self.interrupted, self.clock, self.started = interrupted, clock, started
@@ -81,7 +86,7 @@ class Run:
         p, s = self.prepared, self.settings
         yield Start(
             p.corpus.characters, len(p.corpus.vocabulary), p.best.flat.size, s.cell, s.hidden, s.layers, p.training.batch_size,
-            p.training.seq_len, p.workers, 1, s.seed, p.floor and p.floor.nats, p.floor and p.floor.order, self.record.step,
+            p.training.seq_len, p.workers, 1, s.seed, *self._floor(), self.record.step,
         )  # fmt: skip
         if self.finished:
             yield Notice(f"the run already has its {self.record.step:,} steps: nothing left to do")
@@ -98,12 +103,17 @@ class Run:
             yield from self._save(None if stopped == "diverged" else self._resume_arrays())
             yield self._done(stopped, replica.parameters)
 
+    def _floor(self) -> tuple[float | None, int | None]:
+        """Return what n-grams reach on the validation part, and the best order; None where they weren't counted."""
+        floor = self.prepared.floor
+        return (floor.nats, floor.order) if floor else (None, None)
+
     @property
     def finished(self) -> bool:
         """Return whether all steps are done."""
         return self.record.steps is not None and self.record.step >= self.record.steps
 
-    def _steps(self) -> Iterator[Event]:
+    def _steps(self) -> Generator[Event, None, Stopped]:
         """Yield the events of all steps and return why they ended."""
         record, s = self.record, self.settings
         self.loop_started, self.first_step = self.clock(), record.step
@@ -221,7 +231,7 @@ class Run:
             "step": record.step, "steps": record.steps, "best_step": record.best_step,
             "epochs": record.step / p.training.steps_per_epoch, "seconds": round(self._elapsed(), 3),
             "train_loss": record.train_loss, "val_loss": record.best, "curve": record.curve,
-            "floor_nats": p.floor and p.floor.nats, "floor_order": p.floor and p.floor.order,
+            "floor_nats": self._floor()[0], "floor_order": self._floor()[1],
             "chars_per_second": round(median(self.speeds), 1) if self.speeds else None,
         }  # fmt: skip
 
@@ -235,7 +245,10 @@ class Run:
         """Return all that going on needs, bit for bit."""
         replica = self.replica
         record = replace(self.record, seconds=self._elapsed())
-        kept = {"settings": self.settings.as_dict(), "sources": [str(Path(s).absolute()) if s != "-" else s for s in self.prepared.sources]}
+        kept = {
+            "settings": self.settings.as_dict(),
+            "sources": [str(Path(s).absolute()) if s != "-" else s for s in self.prepared.sources],
+        }
         text = json.dumps({**kept, "record": record.as_dict()})
         return {
             "record": np.frombuffer(text.encode(), np.uint8),
@@ -265,7 +278,7 @@ class Run:
             steps=record.step, epochs=record.step / p.training.steps_per_epoch, seconds=round(self._elapsed(), 3),
             train_loss=record.train_loss if not self.recent else sum(self.recent) / len(self.recent),
             val_loss=record.best, val_bpc=None if record.best is None else record.best / math.log(2),
-            floor_nats=p.floor and p.floor.nats, chars_per_second=round(median(self.speeds), 1) if self.speeds else 0.0,
+            floor_nats=self._floor()[0], chars_per_second=round(median(self.speeds), 1) if self.speeds else 0.0,
             params=p.best.flat.size, workers=p.workers, ranks=1,
             checkpoint=None if self.config.out is None else str(self.config.out), stopped=stopped, command=self._command(),
             model=Model(s.model, p.corpus.vocabulary, parameters.copy(), self._meta()),

@@ -22,7 +22,6 @@ from charrnn.text.ngram import Floor, floor
 from charrnn.training.checkpoint import load, load_resume
 from charrnn.training.choices import Settings, choose, cores
 from charrnn.training.evaluation import CHUNK, VALIDATION_STREAMS, Batches
-from charrnn.training.optimizers import OPTIMIZER_CLASSES
 
 Array = NDArray[Any]
 FLOOR_LIMIT = 20_000_000  # characters of training text beyond which no n-grams are counted
@@ -69,7 +68,7 @@ def prepare(sources: Sequence[str | Path], config: TrainConfig) -> Prepared:
         return _resumed(sources, config)
     start = load(config.init_from) if config.init_from is not None else None
     sources = tuple(sources) or (default_corpus(),)
-    corpus = read_corpus(sources, encoding=config.encoding, base=start and start.vocabulary)
+    corpus = read_corpus(sources, encoding=config.encoding, base=start.vocabulary if start else None)
     if start is not None:
         config = _shape_of(start, config)
     parts = _parts(corpus, config.lines, config.val_fraction)
@@ -82,7 +81,11 @@ def prepare(sources: Sequence[str | Path], config: TrainConfig) -> Prepared:
     if settings.steps is None and settings.epochs is not None:
         settings = replace(settings, steps=max(1, math.ceil(settings.epochs * training.steps_per_epoch - 1e-9)), epochs=None)
     best = _initial(corpus, parts[0], settings, start)
-    arrays = {"theta": best.flat.copy(), "average": best.flat.copy(), "state": zero_state(settings.model, training.batch_size, settings.dtype)}
+    arrays = {
+        "theta": best.flat.copy(),
+        "average": best.flat.copy(),
+        "state": zero_state(settings.model, training.batch_size, settings.dtype),
+    }
     notes = [*corpus.notes, *_notes(settings, training, validation)]
     return Prepared(
         corpus, sources, settings, training, validation, _floor(parts), min(settings.workers, training.batch_size), arrays, best,
@@ -92,11 +95,11 @@ def prepare(sources: Sequence[str | Path], config: TrainConfig) -> Prepared:
 
 def _parts(corpus: Corpus, lines: bool, val_fraction: float) -> tuple[Part, Part] | tuple[Items, Items]:
     """Return the training and the validation part: of the text, or of its distinct lines."""
-    parts: tuple[Part, Part] | tuple[Items, Items] = (
-        read_items(corpus).split(val_fraction) if lines else corpus.split(val_fraction)
-    )
+    parts: tuple[Part, Part] | tuple[Items, Items] = read_items(corpus).split(val_fraction) if lines else corpus.split(val_fraction)
     if _size(parts[0]) < 2:
-        raise CorpusError(f"--val-fraction {val_fraction:g} leaves nothing to train on of {corpus.characters} characters; give a smaller one")
+        raise CorpusError(
+            f"--val-fraction {val_fraction:g} leaves nothing to train on of {corpus.characters} characters; give a smaller one"
+        )
     return parts
 
 
@@ -160,7 +163,7 @@ def _floor(parts: tuple[Part, Part] | tuple[Items, Items]) -> Floor | None:
 def _notes(settings: Settings, training: Batches, validation: Batches | None) -> list[str]:
     """Return what is worth saying about a short text."""
     notes = []
-    if training.batch_size < settings.batch_size or training.seq_len < settings.seq_len and not settings.lines:
+    if training.batch_size < settings.batch_size or (training.seq_len < settings.seq_len and not settings.lines):
         notes.append(
             f"the text is short: {training.batch_size} streams of up to {training.seq_len} characters a step "
             f"instead of {settings.batch_size} of {settings.seq_len}"
@@ -203,18 +206,40 @@ def _resumed(sources: Sequence[str | Path], config: TrainConfig) -> Prepared:
     best = model.parameters if settings.dtype == "float32" else Parameters(model.config, len(corpus.vocabulary), flat=arrays["best"])
     known = Floor(model.meta["floor_nats"], model.meta["floor_order"], ()) if model.meta["floor_nats"] is not None else None
     workers = min(settings.workers, training.batch_size)
-    return Prepared(corpus, sources, settings, training, _validation(corpus, parts[1]), known, workers, arrays, best, record, [*corpus.notes, *notes])
+    return Prepared(
+        corpus,
+        sources,
+        settings,
+        training,
+        _validation(corpus, parts[1]),
+        known,
+        workers,
+        arrays,
+        best,
+        record,
+        [*corpus.notes, *notes],
+    )
 
 
 def _changed_options(config: TrainConfig, settings: Settings) -> list[str]:
     """Raise CheckpointError if an option was given that would make it another run; workers may change, which is said."""
-    fixed = {f.name for f in fields(Settings)} - {"workers", "steps", "epochs", "budget", "averaging", "val_every", "sample_every"}
+    fixed = {f.name for f in fields(Settings)} - {
+        "workers",
+        "steps",
+        "epochs",
+        "budget",
+        "averaging",
+        "val_every",
+        "sample_every",
+    }
     default = TrainConfig()
     for name in sorted(fixed):
         asked, has = getattr(config, name), getattr(settings, name)
         given = name in config.explicit or asked != getattr(default, name)
         if given and asked is not None and asked != has:
-            raise CheckpointError(f"{config.out}: --{name.replace('_', '-')} {asked} was asked for, but the run has {has}; leave it out to resume")
+            raise CheckpointError(
+                f"{config.out}: --{name.replace('_', '-')} {asked} was asked for, but the run has {has}; leave it out to resume"
+            )
     return []
 
 

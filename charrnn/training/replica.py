@@ -145,7 +145,7 @@ class Replica:
         assert self.validation is not None
         parameters = self.average if averaged else self.parameters
         own = total_nats(self.network, parameters, self.validation, self._share(self.validation.batch_size))
-        return sum(self.transport.gather(own)) / self.validation.predictions
+        return float(sum(self.transport.gather(own)) / self.validation.predictions)
 
     def gather_state(self) -> Array:
         """Return the carried state of all columns (on rank 0; elsewhere nothing that counts)."""

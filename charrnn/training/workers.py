@@ -34,7 +34,7 @@ Array = NDArray[Any]
 WINDOWS = sys.platform == "win32"
 
 
-class Ended(Exception):
+class PeerGoneError(Exception):
     """The process at the other end of a pipe is gone."""
 
 
@@ -45,18 +45,18 @@ def send(pipe: IO[bytes], value: Any) -> None:
         pipe.write(struct.pack("<Q", len(data)) + data)
         pipe.flush()
     except (BrokenPipeError, OSError) as error:
-        raise Ended from error
+        raise PeerGoneError from error
 
 
 def receive(pipe: IO[bytes]) -> Any:
     """Read one value that `send` wrote; the other end is this program's own."""
     head = pipe.read(8)
     if len(head) < 8:
-        raise Ended
+        raise PeerGoneError
     (size,) = struct.unpack("<Q", head)
     data = pipe.read(size)
     if len(data) < size:
-        raise Ended
+        raise PeerGoneError
     return pickle.loads(data)
 
 
@@ -103,7 +103,8 @@ class SharedMemory:
         """Return this rank's slot."""
         assert self.block.slots.shape[1] == size
         assert self.block.slots.dtype == np.dtype(dtype)
-        return self.block.slots[self.rank]
+        slot: Array = self.block.slots[self.rank]
+        return slot
 
     def all_reduce(self) -> None:
         """Sum the slots: each rank its share of the numbers, in the order of ranks, then all take the whole sum."""
@@ -172,7 +173,7 @@ class LeaderEnd(SharedMemory):
     def _alive(self, rank: int) -> Iterator[None]:
         try:
             yield
-        except Ended:
+        except PeerGoneError:
             code = self.workers[rank - 1].wait(timeout=10)
             how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
             raise TrainingError(
@@ -196,7 +197,12 @@ class Job:
 
 @contextmanager
 def replicas(
-    count: int, plan: Plan, training: Batches, validation: Batches | None, arrays: dict[str, Array], descriptors: tuple[int, ...]
+    count: int,
+    plan: Plan,
+    training: Batches,
+    validation: Batches | None,
+    arrays: dict[str, Array],
+    descriptors: tuple[int, ...],
 ) -> Iterator[Replica]:
     """Yield rank 0's replica of `count`; the others run in processes that have ended when the with block has.
 
@@ -257,7 +263,7 @@ def main() -> None:
         job: Job = receive(orders)
         transport: Transport = WorkerEnd(job.rank, job.size, Block(job.key, job.size, job.length, job.plan.dtype), orders, answers)
         Replica(job.plan, transport, job.training, job.validation, job.arrays).follow()
-    except Ended:
+    except PeerGoneError:
         sys.exit(1)
 
 

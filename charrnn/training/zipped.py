@@ -17,7 +17,9 @@ MAX_MEMBERS = 1_000
 MAX_DIRECTORY = 256 * MAX_MEMBERS  # bytes of the list of members; ours takes under 80 a member
 PACKED_BLOCK = 1 << 16  # bytes inflated at once
 STORED, DEFLATED = 0, 8
+ZIP64 = 45  # the newest feature read, by the version that a member says it needs
 ENCRYPTED = 0x0001 | 0x0040 | 0x2000  # flag bits: encrypted, strongly, and with a masked list
+HARMLESS = 0x0002 | 0x0004 | 0x0008 | 0x0800  # how hard deflate tried, sizes after the data, name in UTF-8
 UNKNOWN = 0xFFFFFFFF  # "see the zip64 field"
 
 END = struct.Struct("<4s4H2LH")  # disk, first disk, members here, members, directory's size and offset, comment
@@ -26,15 +28,14 @@ END64 = struct.Struct("<4sQ2H2L4Q")  # own size, versions, disk, first disk, mem
 ENTRY = struct.Struct("<4s6H3L5H2L")  # versions, flags, method, time, date, crc, sizes, three lengths, disk, attributes, offset
 LOCAL = struct.Struct("<4s5H3L2H")  # version, flags, method, time, date, crc, sizes, two lengths
 
-DAMAGED = "the file is cut off or damaged"
 FOREIGN = "not a charrnn checkpoint (.npz): "
+DAMAGED = f"{FOREIGN}cut off or damaged"
 
 
 class Entry(NamedTuple):
     """One member as the archive's directory describes it; sizes and offset in bytes."""
 
     name: bytes
-    flags: int
     method: int
     crc: int
     packed: int
@@ -86,7 +87,7 @@ class Content:
         assert self._inflate is not None
         data = bytearray()
         try:
-            while len(data) < count:
+            while len(data) < count and not self._inflate.eof:
                 packed = self._inflate.unconsumed_tail or self._stored(PACKED_BLOCK)
                 piece = self._inflate.decompress(packed, count - len(data))
                 if not piece and not packed:
@@ -108,7 +109,7 @@ def listed(file: BinaryIO, length: int) -> dict[bytes, Entry]:
     """The members of the archive of `length` bytes by name, in file order, none of them over another or over the list."""
     begin = file.read(4)
     if begin != b"PK\3\4":
-        raise CheckpointError(f"{FOREIGN}it {'does not begin as one' if begin else 'is empty'}")
+        raise CheckpointError(f"{FOREIGN}it {'does not begin like one' if begin else 'is empty'}")
     offset, size, count = _directory(file, length)
     file.seek(offset)
     found = _entries(file.read(size), count)
@@ -173,7 +174,7 @@ def _entry(directory: bytes, position: int) -> tuple[Entry, int]:
     if position + ENTRY.size > len(directory):
         raise CheckpointError(f"{DAMAGED}: its list of members is cut off")
     fields = ENTRY.unpack_from(directory, position)
-    signature, _, _, flags, method, _, _, crc, packed, size, named, extra, comment, disk, _, _, offset = fields
+    signature, _, needed, flags, method, _, _, crc, packed, size, named, extra, comment, disk, _, _, offset = fields
     after = position + ENTRY.size + named
     name = directory[position + ENTRY.size : after]
     size, packed, offset = _zip64_sizes(directory[after : after + extra], [size, packed, offset])
@@ -181,9 +182,11 @@ def _entry(directory: bytes, position: int) -> tuple[Entry, int]:
         raise CheckpointError(f"{DAMAGED}: its list of members does not fit")
     if flags & ENCRYPTED:
         raise CheckpointError("it is encrypted; a checkpoint is not")
-    if method not in (STORED, DEFLATED) or (method == STORED and packed != size):
-        raise CheckpointError(f"a member is compressed by method {method}; expected stored or deflated ones")
-    return Entry(name, flags, method, crc, packed, size, offset), after + extra + comment
+    if method not in (STORED, DEFLATED) or flags & ~HARMLESS or needed > ZIP64:
+        raise CheckpointError(f"a member has compression {method}, flags {flags:#x}; expected it stored or plainly deflated")
+    if method == STORED and packed != size:
+        raise CheckpointError(f"{DAMAGED}: a member's sizes do not fit")
+    return Entry(name, method, crc, packed, size, offset), after + extra + comment
 
 
 def _zip64_sizes(extra: bytes, values: list[int]) -> list[int]:

@@ -1,0 +1,55 @@
+"""Help in groups, without boxes: the same on a terminal, through a pipe and at any width, and there at once.
+
+Typer's own drawing of it loads a Markdown reader first, which takes longer than all the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from charrnn.cli.terminal import is_plain
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Command(TyperCommand):
+    """A command whose options stand under the headings that they were declared with."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write each group of options under its heading, in the order of the first of each."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                default = "Arguments" if parameter.param_type_name == "argument" else "Other"
+                panel = getattr(parameter, "rich_help_panel", None) or default
+                groups.setdefault(panel, []).append((_name(parameter) or record[0], record[1]))
+        for panel, records in groups.items():
+            with formatter.section(heading(panel)):
+                formatter.write_dl(records, col_max=28)
+
+
+class Group(TyperGroup):
+    """The program itself, with its commands in the order of the table."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """Return the names of the commands, the main ones first."""
+        return list(self.commands)
+
+
+def _name(parameter: Any) -> str | None:
+    """Return an option with its metavar, such as "-o, --out PATH"; None: what typer makes of it will do."""
+    if not parameter.metavar or parameter.param_type_name == "argument":
+        return parameter.metavar
+    return f"{', '.join(sorted(parameter.opts, key=len))} {parameter.metavar}"
+
+
+def heading(text: str) -> str:
+    """Return `text` as a heading: bold where stdout is a terminal that may be coloured."""
+    plain = is_plain(sys.stdout) or os.environ.get("NO_COLOR")
+    return text if plain else typer.style(text, bold=True)

@@ -1,0 +1,68 @@
+"""`charrnn sample --interactive`: one types a beginning and the model goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from charrnn.cli.drawn import Facts, Request, alone, show_probabilities, write_texts
+from charrnn.cli.flow import Flow
+from charrnn.cli.models import known
+from charrnn.cli.pictures import Painter
+from charrnn.cli.scales import PROBABILITY
+from charrnn.cli.terminal import console, say
+from charrnn.config import SampleConfig, check
+from charrnn.errors import CharRNNError
+
+if TYPE_CHECKING:
+    from charrnn.network.model import Model
+
+PROMPT = "> "
+
+
+def converse(model: Model, config: SampleConfig, *, seed: int | None, echo: bool, unknown: str, probs: bool) -> None:
+    """Answer each line of standard input until it ends; Ctrl-C stops an answer, and at the prompt empties the line."""
+    from charrnn.sampling import fresh_seed
+
+    check("--seed", seed, least=0)
+    with contextlib.suppress(ImportError):  # not on Windows
+        import readline  # noqa: F401 - its import gives input() editing and a history
+    if sys.stdin.isatty():
+        say("Type a beginning and press Enter; Ctrl-C stops a text, Ctrl-D leaves.")
+    for line in _lines():
+        try:
+            start = known(model, line, unknown, "line")
+            chosen = fresh_seed() if seed is None else seed
+            if seed is None:
+                say(f"seed: {chosen}")
+            request = Request(model, config, start, chosen, echo)
+            _write_probabilities(request) if probs else write_texts(request)
+        except KeyboardInterrupt:
+            continue
+        except CharRNNError as error:
+            for part in str(error).split("\n"):
+                say(part)
+
+
+def _lines() -> Iterator[str]:
+    """Yield the lines that are typed, or that come through a pipe."""
+    prompt = PROMPT if sys.stdin.isatty() else ""
+    while True:
+        try:
+            yield input(prompt)
+        except KeyboardInterrupt:
+            print()
+        except EOFError:
+            if prompt:
+                print()
+            return
+
+
+def _write_probabilities(request: Request) -> None:
+    painter, facts = Painter(PROBABILITY, console()), Facts()
+    with Flow() as flow:
+        flow.raw(painter.legend())
+        show_probabilities(flow, painter, request.opening, facts.watch(alone(request)))
+    say(facts.sentence())

@@ -1,0 +1,105 @@
+"""The events of a run as JSON lines in a file that a resumed run continues."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from charrnn.cli.terminal import as_json
+from charrnn.config import TrainConfig
+from charrnn.errors import CharRNNError
+
+if TYPE_CHECKING:
+    from charrnn.training.events import Event
+
+
+def as_line(event: Event) -> str | None:
+    """Return the event as a line of JSON, None for those that JSON leaves out."""
+    return as_json(event.as_dict()) + "\n" if event.in_json and getattr(event, "shown", True) else None
+
+
+class Log:
+    """Writes what it hears to `path`, from the first step on: before it nothing is touched. Raises CharRNNError, OSError."""
+
+    def __init__(self, path: Path, config: TrainConfig) -> None:
+        self.path, self.waiting = path, list[str]()
+        self.first_step = 0
+        self.file: IO[str] | None = None
+        _check(path, config)
+
+    def __call__(self, event: Event) -> None:
+        if event.name == "start":
+            self.first_step = event.first_step  # type: ignore[attr-defined]
+        if event.name == "step" and self.file is None:
+            self.file = _cut(self.path, self.first_step)
+        line = as_line(event)
+        if line is not None:
+            self.waiting.append(line)
+        if self.file is not None:
+            self.file.write("".join(self.waiting))
+            self.file.flush()
+            self.waiting.clear()
+        if event.name == "done" and self.file is not None:
+            self.file.close()
+
+
+def _check(path: Path, config: TrainConfig) -> None:
+    """Raise CharRNNError unless the log can be written and isn't something else that would be lost."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        _check_folder(path)
+        return
+    except (OSError, ValueError) as error:
+        raise CharRNNError(f"{path}: the log cannot be written there ({getattr(error, 'strerror', None) or error})") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise CharRNNError(f"{path}: this is a folder; name the log's file, such as run.jsonl")
+    if not os.access(path, os.W_OK):
+        raise CharRNNError(f"{path}: this log is read-only; choose another --log or make it writable")
+    if stat.S_ISREG(status.st_mode) and status.st_size:
+        if not (config.resume or config.overwrite):
+            raise CharRNNError(f"{path}: this file exists; choose another --log, or --overwrite to start afresh over it and --out")
+        _check_lines(path)
+
+
+def _check_folder(path: Path) -> None:
+    folder = path.parent
+    if not folder.is_dir():
+        raise CharRNNError(f"{path}: the folder {folder} does not exist; make it first, or choose another --log")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise CharRNNError(f"{path}: the log cannot be written, {folder} is read-only; choose another --log")
+
+
+def _check_lines(path: Path) -> None:
+    """Raise CharRNNError unless the first line of the file is an event."""
+    with path.open("rb") as file:
+        first = file.readline(1 << 20)
+    if _event(first) is None and (first.endswith(b"\n") or not first.startswith(b'{"event"')):
+        raise CharRNNError(f"{path}: this is not a log of charrnn and is left as it is; choose another --log")
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    """Return the event of a whole line, None if it is half of one or something else."""
+    try:
+        value = json.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) and "event" in value else None
+
+
+def _cut(path: Path, first_step: int) -> IO[str]:
+    """Return the log open at its end, with nothing in it that happened after `first_step`, and no half a line."""
+    keep = 0
+    if first_step and path.is_file():
+        with path.open("rb") as file:
+            for line in file:
+                event = _event(line)
+                if event is None or event.get("step", event.get("steps", 0)) > first_step:
+                    break
+                keep += len(line)
+    if path.is_file():
+        os.truncate(path, keep)
+    return path.open("a", encoding="ascii", newline="\n")

@@ -1,0 +1,66 @@
+"""Which model a command uses, and how that model was trained to read a text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from charrnn.cli.options import complete_checkpoint
+from charrnn.cli.terminal import say
+from charrnn.config import check_choice
+from charrnn.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from charrnn.network.model import Model
+
+DEFAULT = Path("model.npz")
+
+ModelPath = Annotated[str, typer.Argument(metavar="MODEL", help="Checkpoint.", autocompletion=complete_checkpoint)]
+MaybeModel = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[MODEL]", help="Checkpoint; default: model.npz here, else the one that ships.", autocompletion=complete_checkpoint,
+        show_default=False,
+    ),
+]  # fmt: skip
+Unknown = Annotated[
+    str,
+    typer.Option(
+        "--unknown", metavar="error|skip", help="What to do about characters that the model doesn't know.",
+        autocompletion=lambda incomplete: [word for word in ("error", "skip") if word.startswith(incomplete)],
+    ),
+]  # fmt: skip
+
+
+def open_model(path: str | None) -> Model:
+    """Return the model at `path`, or the default one, which is named on stderr. Raises CheckpointError."""
+    from charrnn.training.checkpoint import load, shipped_model
+
+    if path is not None:
+        return load(path)
+    chosen = DEFAULT if DEFAULT.exists() else shipped_model()
+    if chosen is None:
+        raise CheckpointError("no model was given and there is no model.npz here; name one, or make one with charrnn train")
+    say(f"model: {chosen}")
+    return load(chosen)
+
+
+def is_of_lines(model: Model) -> bool:
+    """Return whether every line was an item of its own in training."""
+    training = model.meta.get("training")
+    return isinstance(training, dict) and bool(training.get("lines"))
+
+
+def known(model: Model, text: str, unknown: str, what: str) -> str:
+    """Return `text`, with unknown="skip" without the characters that the model doesn't know, whose number is said."""
+    check_choice("--unknown", unknown, ("error", "skip"))
+    if unknown == "error":
+        return text
+    strange = model.vocabulary.find_unknown(text)
+    if not strange:
+        return text
+    say(f"{what}: {len(strange):,} unknown character{'s' * (len(strange) > 1)} left out")
+    places = {at for at, _ in strange}
+    return "".join(char for at, char in enumerate(text) if at not in places)

@@ -1,0 +1,198 @@
+"""`charrnn train`: options to a TrainConfig, events to whoever listens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from charrnn.cli import app
+from charrnn.cli.interruption import Interruption
+from charrnn.cli.options import OUTPUT, Debug, Json, complete_cell, complete_checkpoint, complete_optimizer
+from charrnn.cli.terminal import print_json
+from charrnn.config import TrainConfig
+from charrnn.errors import TrainingError, UsageError
+
+if TYPE_CHECKING:
+    from charrnn.training.events import Done, Event
+
+Listener = Callable[["Event"], None]
+UNITS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+SIGPIPE = 13
+CHOSEN = "chosen"
+MODEL, LENGTH, LEARNING, DATA, FILES = "Model", "How long (one of them)", "Learning", "Text", "Files"
+
+
+def _option(flags: str, panel: str, text: str, metavar: str | None = None, **more: Any) -> Any:
+    return typer.Option(*flags.split(), help=text, rich_help_panel=panel, metavar=metavar, **more)
+
+
+def _chosen(flags: str, panel: str, text: str, metavar: str, default: str = CHOSEN) -> Any:
+    return _option(flags, panel, text, metavar, show_default=default)
+
+
+Corpora = Annotated[list[str] | None, typer.Argument(
+    metavar="[CORPUS]...", show_default="the text that ships with charrnn",
+    help="Each one text: a file, a folder (its text files in path order), - for standard input, .gz, .bz2, .xz.")]  # fmt: skip
+Out = Annotated[Path, _option("-o --out", FILES, "Checkpoint to write; an existing one is kept unless --resume or --overwrite says so.", "PATH", autocompletion=complete_checkpoint)]  # noqa: E501  # fmt: skip
+Resume = Annotated[bool, _option("--resume", FILES, "Go on with the run in --out, bit for bit; a larger --steps, --epochs or --budget extends it.")]  # noqa: E501  # fmt: skip
+Overwrite = Annotated[bool, _option("--overwrite", FILES, "Start afresh over --out.")]
+InitFrom = Annotated[Path | None, _option("--init-from", FILES, "Start from the weights of another checkpoint; new characters are added.", "PATH", autocompletion=complete_checkpoint)]  # noqa: E501  # fmt: skip
+LogPath = Annotated[Path | None, _option("--log", FILES, "Write the events to a file as JSON lines; --resume continues it.", "PATH")]
+SaveEvery = Annotated[str, _option("--save-every", FILES, "Save at every new best and at least this often.", "30s|5m|1h")]
+Cell = Annotated[str, _option("--cell", MODEL, "Recurrent cell; rnn is the lecture's.", "rnn|gru|lstm", autocompletion=complete_cell)]
+Hidden = Annotated[int | None, _chosen("--hidden", MODEL, "Units in each layer.", "H", "256, or chosen for the budget")]
+Layers = Annotated[int | None, _chosen("--layers", MODEL, "Layers, one above the other.", "L", "1, or chosen for the budget")]
+Dropout = Annotated[float | None, _chosen("--dropout", MODEL, "Probability of dropping a unit or weight; 0: off.", "P")]
+Budget = Annotated[str | None, _chosen("--budget", LENGTH, "Wall time of the whole command, summed over resumes.", "90s|3m|1h", "3m")]
+Epochs = Annotated[float | None, _chosen("--epochs", LENGTH, "Passes over the training part.", "X", "")]
+Steps = Annotated[int | None, _chosen("--steps", LENGTH, "Optimizer steps.", "N", "")]
+BatchSize = Annotated[int | None, _chosen("--batch-size", LEARNING, "Parallel streams of text.", "B", "64, or chosen for the budget")]
+SeqLen = Annotated[int | None, _chosen("--seq-len", LEARNING, "Characters of truncated backpropagation.", "T", "64, or chosen for the budget")]  # noqa: E501  # fmt: skip
+Rate = Annotated[float | None, _chosen("--lr", LEARNING, "Learning rate at its peak.", "X", "chosen for cell and optimizer")]
+Optimizer = Annotated[str, _option("--optimizer", LEARNING, "Update rule; sgd has momentum 0.9.", "adam|rmsprop|adagrad|sgd", autocompletion=complete_optimizer)]  # noqa: E501  # fmt: skip
+Clip = Annotated[float, _option("--clip", LEARNING, "Largest global norm of the gradient; 0: off.", "X")]
+Seed = Annotated[int, _option("--seed", LEARNING, "Everything random comes from it.", "N")]
+Workers = Annotated[str, _option("--workers", LEARNING, "Processes that share each batch; auto: a rule of model, batch and cores.", "N|auto")]  # noqa: E501  # fmt: skip
+ValFraction = Annotated[float, _option("--val-fraction", DATA, "The last part of each text validates; 0: none.", "F")]
+Encoding = Annotated[str, _option("--encoding", DATA, "Encoding of the texts.", "NAME")]
+Lines = Annotated[bool, _option("--lines", DATA, "Every line is an item of its own, such as a name.")]
+SampleEvery = Annotated[int | None, _chosen("--sample-every", OUTPUT, "Steps between short samples; 0: none.", "N")]
+ValEvery = Annotated[int | None, _chosen("--val-every", OUTPUT, "Steps between validations.", "N")]
+Quiet = Annotated[bool, _option("-q --quiet", OUTPUT, "Say nothing but errors.")]
+DryRun = Annotated[bool, _option("--dry-run", OUTPUT, "Print what would be done, with sizes, memory and time, and do nothing.")]
+D = TrainConfig
+
+
+def train(
+    context: typer.Context, corpus: Corpora = None,
+    cell: Cell = D.cell, hidden: Hidden = None, layers: Layers = None, dropout: Dropout = None,
+    budget: Budget = None, epochs: Epochs = None, steps: Steps = None,
+    batch_size: BatchSize = None, seq_len: SeqLen = None, lr: Rate = None, optimizer: Optimizer = D.optimizer,
+    clip: Clip = D.clip, seed: Seed = D.seed, workers: Workers = "auto",
+    val_fraction: ValFraction = D.val_fraction, encoding: Encoding = D.encoding, lines: Lines = False,
+    out: Out = Path("model.npz"), resume: Resume = False, overwrite: Overwrite = False, init_from: InitFrom = None,
+    log: LogPath = None, save_every: SaveEvery = "60s", sample_every: SampleEvery = None, val_every: ValEvery = None,
+    quiet: Quiet = False, dry_run: DryRun = False, json: Json = False, debug: Debug = False,
+) -> None:  # fmt: skip
+    """Train a network on texts and write it to a checkpoint.
+
+    Ctrl-C ends after the current step and saves; --resume goes on.
+
+    Example: charrnn train corpus.txt --budget 3m -o corpus.npz
+    """
+    config, sources = configuration(context), tuple(corpus or ())
+    if dry_run:
+        from charrnn.cli.plan import show_plan
+
+        show_plan(sources, config, log, json=json)
+        return
+    run(sources, config, _listeners(config, log, json=json, quiet=quiet), quiet=quiet)
+
+
+def configuration(context: typer.Context) -> TrainConfig:
+    """Return the options that were given as a TrainConfig; the others stay its defaults, which --resume may replace."""
+    known = TrainConfig.__dataclass_fields__
+    given = {name: value for name, value in context.params.items() if name in known and _was_given(context, name)}
+    for name in {"budget", "save_every"} & given.keys():
+        given[name] = seconds(f"--{name.replace('_', '-')}", given[name])
+    given["workers"] = _count(given.get("workers", "auto"))
+    explicit = frozenset(name for name in given if _was_given(context, name))
+    return TrainConfig(**given, explicit=explicit)
+
+
+def _was_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _count(text: str) -> int | str:
+    if text == "auto":
+        return text
+    if not text.isdecimal():
+        raise UsageError(f"--workers is {text!r}; it must be a whole number of at least 1, or auto")
+    return int(text)
+
+
+def seconds(option: str, text: str) -> float:
+    """Return a duration such as 90s, 3m, 1.5h, 1h30m or 90 in seconds. Raises UsageError."""
+    parts = re.findall(r"([0-9]+\.?[0-9]*|\.[0-9]+)([a-z]*)", text := text.strip().lower())
+    whole = "".join(number + unit for number, unit in parts) == text
+    if not parts or not whole or any(unit not in UNITS for _, unit in parts) or (len(parts) > 1 and not all(u for _, u in parts)):
+        raise UsageError(f"{option} is {text!r}; it must be a duration such as 90s, 3m, 1.5h or 1h30m")
+    return sum(float(number) * UNITS[unit] for number, unit in parts)
+
+
+def _listeners(config: TrainConfig, log: Path | None, *, json: bool, quiet: bool) -> list[Listener]:
+    """Return who hears of the events: the log, standard output, the person."""
+    from charrnn.cli.display import display
+    from charrnn.cli.log import Log, as_line
+
+    def print_event(event: Event) -> None:
+        if as_line(event) is not None:
+            print_json(event.as_dict())
+
+    listeners: list[Listener] = [Log(log, config)] if log is not None else []
+    listeners += [print_event] if json else []
+    shown = None if quiet else display(config, only_live=json)
+    return [*listeners, shown] if shown is not None else listeners
+
+
+def run(sources: tuple[str, ...], config: TrainConfig, listeners: list[Listener], *, quiet: bool = False) -> None:
+    """Train, and tell the listeners. Raises typer.Exit after a signal, TrainingError where the run diverged."""
+    from charrnn.training.events import Done, Step
+    from charrnn.training.loop import train as events
+
+    with Interruption() as interruption:
+        telling = Telling(listeners, interruption)
+        done: Done | None = None
+        for event in events(sources, config, interrupted=lambda: bool(interruption), started=app.started):
+            if isinstance(event, Step):
+                interruption.listen()
+            telling(event)
+            done = event if isinstance(event, Done) else done
+        telling.close()
+    assert done is not None
+    _end(done, interruption)
+
+
+class Telling:
+    """Tells listeners; one that fails (its pipe or disk is gone) hears no more and lets the run end and be saved."""
+
+    def __init__(self, listeners: Iterable[Listener], interruption: Interruption) -> None:
+        self.listeners, self.interruption = list(listeners), interruption
+        self.failure: OSError | None = None
+
+    def __call__(self, event: Event) -> None:
+        for listener in tuple(self.listeners):
+            try:
+                listener(event)
+            except OSError as error:
+                if not self.interruption.listening:
+                    raise
+                self.listeners.remove(listener)
+                self.failure = self.failure or error
+                self.interruption.number = self.interruption.number or SIGPIPE
+
+    def close(self) -> None:
+        """Raise what went wrong, now that the run is saved."""
+        if self.failure is not None:
+            raise self.failure
+
+
+def _end(done: Done, interruption: Interruption) -> None:
+    if done.stopped == "diverged":
+        kept = (
+            f"{done.checkpoint} has the best weights so far"
+            if done.val_loss is not None
+            else f"{done.checkpoint} has the last good weights"
+        )
+        raise TrainingError(
+            f"the run diverged after step {done.steps:,}: its loss or gradient was no longer finite, or beyond hope; "
+            f"{kept}; try a smaller --lr{', or --clip 1' if done.model.meta['training']['clip'] != 1 else ''}"
+        )
+    if done.stopped == "interrupted":
+        raise typer.Exit(128 + (interruption.number or 0))

@@ -1,0 +1,46 @@
+"""What all tests share: floating-point errors raise, and nothing opens a socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # tests run side by side, and before NumPy reads it
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+settings.register_profile("charrnn", deadline=None)  # a slow machine is no failure
+settings.load_profile("charrnn")
+
+SHARED = Path(__file__).parents[2] / "shared" / "corpora"
+
+
+@pytest.fixture(autouse=True)
+def strict_floats() -> Iterator[None]:
+    """Raise on overflow, division by zero and invalid operations; underflow to zero is meant."""
+    with np.errstate(all="raise", under="ignore"):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forbid sockets to the outside: charrnn never needs the network."""
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("charrnn opened a network connection")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture
+def shakespeare() -> Path:
+    """Return the shared Shakespeare text, or skip where it is absent."""
+    path = SHARED / "tinyshakespeare.txt"
+    if not path.exists():
+        pytest.skip("the shared corpora are not here")
+    return path

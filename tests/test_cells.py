@@ -1,0 +1,154 @@
+"""The network forward beside an oracle written from the equations: per step, per gate, per stream, in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from charrnn.config import CELLS, ModelConfig
+from charrnn.network.model import Network, zero_state
+from charrnn.network.parameters import Parameters, initialize
+
+
+def sigmoid(a: np.ndarray) -> np.ndarray:
+    return 0.5 * (1 + np.tanh(a / 2))
+
+
+def oracle_step(cell: str, V: np.ndarray, W: np.ndarray, b_h: np.ndarray, x: np.ndarray, state: np.ndarray) -> np.ndarray:
+    """Return the state after one step of one stream: V x is given as x (G·H,)."""
+    H = W.shape[1]
+    gate = [slice(k * H, (k + 1) * H) for k in range(4)]
+    h = state[0]
+    if cell == "rnn":
+        return np.array([np.tanh(x + W @ h + b_h)])
+    if cell == "gru":
+        r = sigmoid(x[gate[0]] + W[gate[0]] @ h + b_h[gate[0]])
+        z = sigmoid(x[gate[1]] + W[gate[1]] @ h + b_h[gate[1]])
+        n = np.tanh(x[gate[2]] + b_h[gate[2]] + r * (W[gate[2]] @ h))
+        return np.array([(1 - z) * n + z * h])
+    i, f, o = (sigmoid(x[k] + W[k] @ h + b_h[k]) for k in gate[:3])
+    g = np.tanh(x[gate[3]] + W[gate[3]] @ h + b_h[gate[3]])
+    c = f * state[1] + i * g
+    return np.array([o * np.tanh(c), c])
+
+
+def oracle(parameters: Parameters, x: np.ndarray, y: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the losses (T, B) and the last state (L, S, H, B)."""
+    config, after, nats = parameters.config, state.astype(np.float64), np.zeros(x.shape)
+    U, b_y = parameters["U"].astype(np.float64), parameters["b_y"].astype(np.float64)
+    for t, b in np.ndindex(x.shape):
+        for layer in range(config.layers):
+            V, W, b_h = (parameters[f"layers.{layer}.{name}"].astype(np.float64) for name in ("V", "W", "b_h"))
+            below = V[:, x[t, b]] if layer == 0 else V @ after[layer - 1, 0, :, b]
+            after[layer, ..., b] = oracle_step(config.cell, V, W, b_h, below, after[layer, ..., b])
+        logits = U @ after[-1, 0, :, b] + b_y
+        y_hat = np.exp(logits - logits.max())
+        nats[t, b] = -np.log(y_hat[y[t, b]] / y_hat.sum())
+    return nats, after
+
+
+def case(cell: str, layers: int, dtype: str = "float64", T: int = 7, B: int = 3, H: int = 5, N: int = 6, seed: int = 0):  # type: ignore[no-untyped-def]
+    rng = np.random.default_rng(seed)
+    config = ModelConfig(cell, H, layers)  # type: ignore[arg-type]
+    parameters = initialize(config, N, rng, dtype=np.float64)
+    parameters.flat[:] += 0.3 * rng.standard_normal(parameters.flat.size)
+    state = 0.5 * rng.standard_normal(zero_state(config, B, np.float64).shape)
+    x, y = rng.integers(0, N, (2, T, B))
+    return Network(config, N, dtype), parameters.astype(dtype), x, y, state.astype(dtype)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_losses_and_state_equal_the_equations(cell: str, layers: int) -> None:
+    network, parameters, x, y, state = case(cell, layers)
+    nats, after = network.losses(parameters, x, y, state)
+    expected_nats, expected_after = oracle(parameters, x, y, state)
+    np.testing.assert_allclose(nats, expected_nats, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(after, expected_after, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_single_precision_is_as_near_as_its_rounding(cell: str) -> None:
+    network, parameters, x, y, state = case(cell, 2, "float32", T=40, H=24, N=30)
+    nats, _ = network.losses(parameters, x, y, state)
+    assert nats.dtype == np.float32
+    np.testing.assert_allclose(nats, oracle(parameters, x, y, state)[0], rtol=0, atol=3e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(cell=st.sampled_from(CELLS), layers=st.integers(1, 2), T=st.integers(2, 9), cut=st.integers(1, 8), seed=st.integers(0, 99))
+def test_a_chunk_equals_its_two_parts_with_the_state_carried(cell: str, layers: int, T: int, cut: int, seed: int) -> None:
+    cut = min(cut, T - 1)
+    network, parameters, x, y, state = case(cell, layers, T=T, seed=seed)
+    whole, last = network.losses(parameters, x, y, state)
+    first, between = network.losses(parameters, x[:cut], y[:cut], state)
+    second, after = network.losses(parameters, x[cut:], y[cut:], between)
+    np.testing.assert_allclose(np.concatenate([first, second]), whole, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(after, last, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_batch_equals_its_streams_one_by_one(cell: str) -> None:
+    network, parameters, x, y, state = case(cell, 2, B=5)
+    whole, last = network.losses(parameters, x, y, state)
+    for b in range(5):
+        one = slice(b, b + 1)
+        nats, after = network.losses(parameters, x[:, one], y[:, one], state[..., one])
+        np.testing.assert_allclose(nats, whole[:, one], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(after, last[..., one], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradients_of_a_batch_are_the_sum_of_its_streams(cell: str) -> None:
+    network, parameters, x, y, state = case(cell, 2, B=4)
+    total, whole, part = parameters.like(), parameters.like(), parameters.like()
+    network.gradient(parameters, x, y, state, out=whole, weight=0.1)
+    for b in range(4):
+        one = slice(b, b + 1)
+        network.gradient(parameters, x[:, one], y[:, one], state[..., one], out=part, weight=0.1)
+        total.flat += part.flat
+    np.testing.assert_allclose(total.flat, whole.flat, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_stream_that_ends_early_counts_only_to_its_end(cell: str) -> None:
+    network, parameters, x, y, state = case(cell, 2, T=6, B=3)
+    lengths = np.array([6, 4, 0])
+    ragged, expected, part = parameters.like(), parameters.like(), parameters.like()
+    _, after = network.gradient(parameters, x, y, state, out=ragged, weight=1.0, lengths=lengths)
+    for b, length in enumerate(lengths[:2]):
+        one = slice(b, b + 1)
+        _, alone = network.gradient(parameters, x[:length, one], y[:length, one], state[..., one], out=part, weight=1.0)
+        expected.flat += part.flat
+        np.testing.assert_allclose(after[..., one], alone, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(ragged.flat, expected.flat, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(after[..., 2], state[..., 2])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_scratch_kept_from_other_sizes_changes_nothing(cell: str) -> None:
+    network, parameters, x, y, state = case(cell, 2, T=9, B=4)
+    expected = Network(network.config, network.N, "float64").losses(parameters, x[:3], y[:3], state)[0]
+    for T, B in ((9, 4), (2, 4), (5, 1), (9, 2), (7, 3), (9, 4)):
+        network.gradient(parameters, x[:T, :B], y[:T, :B], state[..., :B], out=parameters.like())
+    np.testing.assert_array_equal(network.losses(parameters, x[:3], y[:3], state)[0], expected)
+
+
+def test_the_state_given_is_not_changed() -> None:
+    network, parameters, x, y, state = case("lstm", 2)
+    before = state.copy()
+    network.gradient(parameters, x, y, state, out=parameters.like())
+    np.testing.assert_array_equal(state, before)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_saturated_gates_neither_warn_nor_give_nan(cell: str) -> None:
+    network, parameters, x, y, state = case(cell, 1, "float32")
+    parameters.flat *= 1e4
+    gradient = parameters.like()
+    nats, after = network.gradient(parameters, x, y, state, out=gradient)
+    assert np.isfinite(nats).all()
+    assert np.isfinite(after).all()
+    assert np.isfinite(gradient.flat).all()

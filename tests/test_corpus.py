@@ -1,0 +1,453 @@
+"""Reading against bytes.decode and str.replace on the whole file at once."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import socket
+from collections.abc import Callable
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charrnn.errors import CharRNNError, CorpusError, UsageError
+from charrnn.text import corpus as corpus_module
+from charrnn.text import sources as sources_module
+from charrnn.text.corpus import Corpus, Part, default_corpus, read_corpus, read_text, training_share
+from charrnn.text.store import Store
+from charrnn.text.vocabulary import Vocabulary
+
+SHARED = Path(__file__).parents[2] / "shared" / "corpora"
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+MIXED = "Ωmega\tжук\r\nзвук\rαβγ\n\r\n日本語 😀 e\u0301 é\0\x85\u2028\x0c\r"
+posix = pytest.mark.skipif(os.name == "nt", reason="needs POSIX files")
+
+
+def text_of(corpus: Corpus) -> str:
+    return corpus.vocabulary.decode(corpus.store.read(0, corpus.characters))
+
+
+def clean(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def piped(data: bytes, encoding: str = "utf-8", chunk_size: int = 1 << 20, base: Vocabulary | None = None) -> Corpus:
+    return read_corpus(["-"], encoding=encoding, stdin=BytesIO(data), chunk_size=chunk_size, base=base)
+
+
+def written(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def refusal(*sources: str | Path, kind: type[CharRNNError] = CorpusError, **options: str) -> str:
+    with pytest.raises(kind) as raised:
+        read_corpus(sources, **options)  # type: ignore[arg-type]
+    message = str(raised.value)
+    assert "\n" not in message
+    return message
+
+
+# What is read
+
+
+@given(st.text(st.sampled_from("ab\r\néж語😀\0"), min_size=2), st.integers(1, 9))
+def test_indices_vocabulary_and_digest_do_not_depend_on_the_chunks(text: str, chunk_size: int) -> None:
+    if len(clean(text)) < 2:
+        return
+    corpus, whole = piped(text.encode(), chunk_size=chunk_size), piped(text.encode())
+    assert text_of(corpus) == clean(text)
+    assert corpus.vocabulary == Vocabulary.of(clean(text))
+    assert (corpus.vocabulary, corpus.lengths, corpus.notes, corpus.digest) == (
+        whole.vocabulary,
+        whole.lengths,
+        whole.notes,
+        whole.digest,
+    )
+
+
+@pytest.mark.parametrize("chunk_size", [1, 2, 3, 1 << 20])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be", "utf-32", "utf-7", "gb18030"])
+def test_characters_and_line_ends_may_lie_across_chunks(encoding: str, chunk_size: int) -> None:
+    corpus = piped(MIXED.encode(encoding), encoding, chunk_size)
+    assert text_of(corpus) == clean(MIXED)
+    assert corpus.digest == piped(MIXED.encode()).digest
+
+
+@pytest.mark.parametrize(("encoding", "text"), [("latin-1", "café\n"), ("cp1251", "жук\n"), ("shift_jis", "日本\n"), ("UTF8", "é\n")])
+def test_other_encodings_are_read_when_named(encoding: str, text: str) -> None:
+    assert text_of(piped(text.encode(encoding), encoding, chunk_size=1)) == text
+
+
+def test_line_ends_are_noted_once_a_source_and_nothing_else_is_changed() -> None:
+    corpus = piped(MIXED.encode(), chunk_size=1)
+    assert text_of(corpus) == clean(MIXED)
+    assert corpus.notes == (r"standard input: line ends '\r' made '\n'", r"standard input: line ends '\r\n' made '\n'")
+    assert piped(b"a\nb\n").notes == ()
+
+
+def test_the_dtype_grows_with_the_symbols() -> None:
+    for size, dtype in ((256, "u1"), (257, "u2"), (65_537, "u4")):
+        text = "ba" * 5000 + "".join(map(chr, range(0x10000, 0x10000 + size - 2)))
+        corpus = piped(text.encode(), chunk_size=8192)
+        assert corpus.store.dtype == corpus.vocabulary.dtype == np.dtype(dtype)
+        assert text_of(corpus) == text
+
+
+def test_a_corpus_beyond_memory_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "".join(chr(0x4E00 + i * i % 331) + "xyz"[i % 3] for i in range(3000))
+    whole = piped(text.encode())
+    monkeypatch.setattr(corpus_module, "Store", lambda dtype: Store(dtype, memory=500))
+    corpus = piped(text.encode(), chunk_size=512)
+    assert text_of(corpus) == text
+    assert corpus.digest == whole.digest
+
+
+def test_characters_of_a_base_keep_their_indices_and_new_ones_follow_in_order() -> None:
+    corpus = piped("zebra ж".encode(), base=Vocabulary("zyxa"), chunk_size=2)
+    assert corpus.vocabulary.characters == "zyxa berж"
+    assert text_of(corpus) == "zebra ж"
+    assert piped(b"azza", base=Vocabulary("za")).store.read(0, 4).tolist() == [1, 0, 0, 1]
+
+
+def test_each_source_is_a_text_and_the_digest_tells_where_it_ends(tmp_path: Path) -> None:
+    written(tmp_path, {"1": b"ab", "2": b"cab", "3": b"abc", "4": b"ab"})
+    one = read_corpus([tmp_path / "1", str(tmp_path / "2")])
+    other = read_corpus([tmp_path / "3", tmp_path / "4"])
+    assert text_of(one) == text_of(other) == "abcab"
+    assert (one.lengths, one.characters, one.texts) == ((2, 3), 5, ((0, 2), (2, 5)))
+    assert one.digest != other.digest
+    assert one.digest == read_corpus([tmp_path / "4", tmp_path / "2"]).digest
+
+
+# Byte order marks and encodings
+
+
+def test_a_byte_order_mark_is_left_out_at_the_start_alone(tmp_path: Path) -> None:
+    written(tmp_path, {"a": "\ufeffone\ufeff".encode()})
+    corpus = read_corpus([tmp_path / "a"], chunk_size=1)
+    assert text_of(corpus) == "one\ufeff"
+    assert corpus.notes == (f"{tmp_path / 'a'}: byte order mark at the start left out",)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig", "utf-16-le"])
+def test_a_mark_that_belongs_to_the_encoding_is_no_character(encoding: str) -> None:
+    data = "ab".encode(encoding) if encoding != "utf-16-le" else b"\xff\xfe" + "ab".encode(encoding)
+    assert text_of(piped(data, encoding)) == "ab"
+
+
+@pytest.mark.parametrize("chunk_size", [1, 4, 1 << 20])
+@pytest.mark.parametrize(
+    ("data", "encoding", "message"),
+    [
+        (b"abc\xe9d", "utf-8", r"byte 0xe9 at offset 3 isn't utf-8 .*--encoding latin-1"),
+        ("жук".encode() + b"\xd0", "utf-8", r"byte 0xd0 at offset 6 isn't utf-8 \(unexpected end of data\)"),
+        ("ж".encode(), "ascii", r"byte 0xd0 at offset 0 isn't ascii"),
+        (b"ok\xed\xa0\x80", "utf-8", r"byte 0xed at offset 2"),
+        (b"\xff\xfea\0\x00\xd8b\0", "utf-16", r"byte 0x00 at offset 4 isn't utf-16"),
+        (b"ab\x81", "gb18030", r"byte 0x81 at offset 2 isn't gb18030"),
+        ("ab".encode("utf-16-be"), "utf-16", r"isn't utf-16 .* such as utf-16-le"),
+        ("ab".encode("utf-16"), "utf-8", r"offset 0 .*starts like UTF-16: give --encoding utf-16"),
+        (gzip.compress(b"abc"), "utf-8", r"0x8b at offset 1 .*compressed by gzip"),
+        (b"+2AA-", "utf-7", r"U\+D800, half of a UTF-16 pair"),
+    ],
+)
+def test_undecodable_bytes_are_named_with_their_offset(data: bytes, encoding: str, message: str, chunk_size: int) -> None:
+    if chunk_size == 1 and encoding == "utf-8" and data[:1] in (b"\xff", b"\x1f"):
+        pytest.skip("the mark is longer than the chunk")
+    with pytest.raises(CorpusError, match=message):
+        piped(data, encoding, chunk_size)
+
+
+@pytest.mark.parametrize("encoding", ["rot13", "hex", "base64", "zlib", "nonsense", "", "a\0b", "idna", "punycode", "undefined"])
+def test_what_is_not_an_encoding_of_text_is_refused(encoding: str) -> None:
+    assert "--encoding" in refusal("-", kind=UsageError, encoding=encoding)
+
+
+def test_a_misspelt_encoding_gets_a_suggestion() -> None:
+    assert "cp1251" in refusal("-", kind=UsageError, encoding="cp1521")
+
+
+# Files
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".GZ"])
+def test_archives_are_read_as_what_they_hold(tmp_path: Path, suffix: str) -> None:
+    file = written(tmp_path, {"a" + suffix: COMPRESS[suffix.lower()](MIXED.encode())}) / ("a" + suffix)
+    corpus = read_corpus([file], chunk_size=5)
+    assert text_of(corpus) == clean(MIXED)
+    assert corpus.digest == piped(MIXED.encode()).digest
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz"])
+def test_a_truncated_or_corrupt_archive_is_refused(tmp_path: Path, suffix: str) -> None:
+    data = COMPRESS[suffix](np.random.default_rng(0).integers(97, 123, 5000).astype(np.uint8).tobytes())
+    for broken in (data[:-9], data[: len(data) // 2], b"plain text", data[:500] + b"oops" + data[504:]):
+        file = written(tmp_path, {"a" + suffix: broken}) / ("a" + suffix)
+        assert str(file) in refusal(file)
+
+
+def test_a_file_that_is_named_may_hold_nul_characters(tmp_path: Path) -> None:
+    assert text_of(read_corpus([written(tmp_path, {"a": b"a\0b"}) / "a"])) == "a\0b"
+
+
+@pytest.mark.parametrize(("data", "message"), [(b"", "no characters"), (b"\xef\xbb\xbf", "no characters"), (b"x", "nothing to predict")])
+def test_too_short_texts_are_refused(tmp_path: Path, data: bytes, message: str) -> None:
+    assert message in refusal(written(tmp_path, {"a": data}) / "a")
+    with pytest.raises(CorpusError, match=message):
+        piped(data)
+
+
+def test_an_empty_archive_has_no_characters(tmp_path: Path) -> None:
+    for suffix, compress in COMPRESS.items():
+        assert "no characters" in refusal(written(tmp_path, {"a" + suffix: compress(b"")}) / ("a" + suffix))
+
+
+def test_one_character_in_each_of_two_texts_is_enough(tmp_path: Path) -> None:
+    written(tmp_path, {"a": b"x", "b": b"y"})
+    assert read_corpus([tmp_path / "a", tmp_path / "b"]).characters == 2
+
+
+def test_a_missing_file_is_named_with_what_is_like_it(tmp_path: Path) -> None:
+    written(tmp_path, {"shakespeare.txt": b"ab"})
+    assert refusal(tmp_path / "shakespear.txt").endswith(f"did you mean {tmp_path / 'shakespeare.txt'}?")
+    assert "no such file or folder" in refusal(tmp_path / "x")
+    assert "there is no folder" in refusal(tmp_path / "x" / "y")
+    assert "\\n" in refusal(tmp_path / "x\ny")
+
+
+def test_names_that_cannot_be_files_are_refused(tmp_path: Path) -> None:
+    assert "empty" in refusal("")
+    assert "cannot be read" in refusal("a\0b")
+    assert "no corpus" in refusal(kind=UsageError)
+    assert "only once" in refusal("-", "-", kind=UsageError)
+
+
+@posix
+def test_sockets_devices_and_link_loops_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as unix:
+        unix.bind("socket")
+        assert "is a socket" in refusal("socket")
+    assert "is a device" in refusal(os.devnull)
+    Path("loop").symlink_to("loop")
+    assert "cannot be read" in refusal("loop")
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_refused_by_name(tmp_path: Path) -> None:
+    file = written(tmp_path, {"a": b"ab"}) / "a"
+    file.chmod(0)
+    assert "Permission denied" in refusal(file)
+
+
+def test_an_unreadable_file_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object) -> BytesIO:
+        raise PermissionError(13, "Permission denied")
+
+    file = written(tmp_path, {"a": b"ab"}) / "a"
+    monkeypatch.setattr(Path, "open", denied)
+    assert refusal(file) == f"{file}: cannot be read (Permission denied); check the file and its permissions"
+
+
+@posix
+def test_a_pipe_that_is_named_is_read(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"piped")
+    os.close(writing)
+    try:
+        assert text_of(read_corpus([f"/dev/fd/{reading}"])) == "piped"
+    finally:
+        os.close(reading)
+
+
+# Folders
+
+
+def test_a_folder_is_one_text_in_the_order_of_paths(tmp_path: Path) -> None:
+    files = {"b.txt": b"4", "a/z": b"1", "a/y/x": b"0", "a-b/x": b"2", "a.txt": b"3"}
+    corpus = read_corpus([written(tmp_path, files)])
+    expected = "".join(path.read_text() for path in sorted(tmp_path.rglob("*"), key=lambda p: p.parts) if path.is_file())
+    assert text_of(corpus) == expected == "01234"
+    assert corpus.lengths == (5,)
+    assert corpus.notes == ()
+
+
+def test_what_is_hidden_or_no_text_is_skipped_and_said(tmp_path: Path) -> None:
+    files = {"a.txt": b"text", ".git/config": b"hidden", ".x": b"hidden", "image": b"GIF\0", "latin": b"caf\xe9",
+             "empty": b"", "b.gz": gzip.compress(b"more"), "broken.gz": b"oops", "c.gz": gzip.compress(b"\0")}  # fmt: skip
+    corpus = read_corpus([written(tmp_path, files)])
+    assert text_of(corpus) == "textmore"
+    why = {note.removeprefix(f"{tmp_path}{os.sep}").split(":")[0]: note.split(": ")[-1] for note in corpus.notes}
+    assert why == {
+        ".git": "skipped, hidden",
+        ".x": "skipped, hidden",
+        "image": "skipped, not text (it has NUL characters)",
+        "c.gz": "skipped, not text (it has NUL characters)",
+        "latin": "skipped, not utf-8 text",
+        "broken.gz": "skipped, a broken archive",
+    }
+
+
+def test_a_folder_is_read_in_the_encoding_given(tmp_path: Path) -> None:
+    written(tmp_path, {"a": "жук".encode("utf-16"), "b": "é\r\n".encode("utf-16"), "c": b"plain"})
+    corpus = read_corpus([tmp_path], encoding="utf-16")
+    assert text_of(corpus) == "жукé\n"
+    assert [note.split(": ")[1] for note in corpus.notes] == [r"line ends '\r\n' made '\n'", "skipped, not utf-16 text"]
+
+
+def test_a_late_wrong_byte_in_a_folder_is_an_error_whatever_the_chunks(tmp_path: Path) -> None:
+    data = b"x" * sources_module._HEAD + b"\xe9"
+    written(tmp_path, {"a": b"ab", "b": data})
+    for chunk_size in (100, 1 << 20):
+        with pytest.raises(CorpusError, match=f"b: byte 0xe9 at offset {len(data) - 1}"):
+            read_corpus([tmp_path], chunk_size=chunk_size)
+
+
+def test_a_character_across_the_head_of_a_file_is_read(tmp_path: Path) -> None:
+    for shift in range(3):
+        text = "x" * (sources_module._NUL_WITHIN - shift) + "語" * sources_module._HEAD
+        assert text_of(read_corpus([written(tmp_path, {"a": text.encode()})])) == text
+
+
+def test_a_line_end_does_not_reach_over_two_files(tmp_path: Path) -> None:
+    assert text_of(read_corpus([written(tmp_path, {"a": b"x\r", "b": b"\ny"})])) == "x\n\ny"
+
+
+def test_each_files_byte_order_mark_is_left_out(tmp_path: Path) -> None:
+    corpus = read_corpus([written(tmp_path, {f"{i}": b"\xef\xbb\xbfx" for i in range(8)})])
+    assert text_of(corpus) == "x" * 8
+    assert len(corpus.notes) == 6
+    assert corpus.notes[-1] == f"{tmp_path}: byte order mark at the start left out (3 more files)"
+
+
+@pytest.mark.parametrize("files", [{}, {"a": b""}, {".a": b"ab"}, {"a": b"\0"}])
+def test_a_folder_without_text_is_refused(tmp_path: Path, files: dict[str, bytes]) -> None:
+    assert "no utf-8 text" in refusal(written(tmp_path, files))
+
+
+@posix
+def test_links_in_a_folder_are_followed_once_and_never_round(tmp_path: Path) -> None:
+    folder = written(tmp_path / "in", {"a": b"a", "d/b": b"b"})
+    written(tmp_path / "out", {"c": b"c", "more/e": b"e"})
+    (folder / "0-same-file").symlink_to("a")
+    (folder / "0-same-folder").symlink_to("d")
+    (folder / "d" / "up").symlink_to("..")
+    (folder / "out").symlink_to("../out")
+    (tmp_path / "out" / "back").symlink_to("../in")
+    (folder / "loop").symlink_to("loop")
+    (folder / "nowhere").symlink_to("gone")
+    corpus = read_corpus([folder])
+    assert text_of(corpus) == "abce"
+    assert sorted(note.removeprefix(f"{folder}/").split(": ")[0] for note in corpus.notes) == [
+        "0-same-file", "0-same-folder", "d/up", "loop", "nowhere", "out/back",
+    ]  # fmt: skip
+
+
+@posix
+def test_pipes_and_sockets_in_a_folder_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(written(tmp_path, {"a": b"ab"}))
+    os.mkfifo("pipe")
+    with socket.socket(socket.AF_UNIX) as unix:
+        unix.bind("socket")
+        corpus = read_corpus(["."])
+    assert text_of(corpus) == "ab"
+    assert set(corpus.notes) == {"pipe: skipped, a pipe", "socket: skipped, a socket"}
+
+
+# One text for eval
+
+
+def test_read_text_gives_the_clean_text_and_notes(tmp_path: Path) -> None:
+    file = written(tmp_path, {"a": "\ufeffé\r\nb".encode()}) / "a"
+    text, notes = read_text(file)
+    assert text == "é\nb"
+    assert len(notes) == 2
+    assert read_text("-", stdin=BytesIO(b"caf\xe9"), encoding="latin-1") == ("café", ())
+    assert read_text(file, limit=2)[0] == "é\n"
+    assert read_text(file, limit=0)[0] == ""
+    with pytest.raises(UsageError):
+        read_text(file, encoding="rot13")
+
+
+# The split
+
+
+@given(st.integers(0, 10**12), st.decimals(0, "0.9", places=4))
+def test_the_training_share_is_exact(n: int, fraction: object) -> None:
+    F = float(str(fraction))
+    assert training_share(n, F) == n * (10_000 - round(F * 10_000)) // 10_000
+    assert 0 <= Fraction(training_share(n, F)) <= n
+
+
+def test_the_split_of_ten_characters_leaves_nine() -> None:
+    assert [training_share(n, 0.1) for n in (1, 9, 10, 1_115_394)] == [0, 8, 9, 1_003_854]
+    assert training_share(10, 0.9) == 1  # 1 - 0.9 as a float is less than a tenth
+    assert training_share(1000, 1e-05) == 999
+    assert training_share(7, 0) == 7
+
+
+def test_each_text_is_split_by_itself(tmp_path: Path) -> None:
+    written(tmp_path, {"1": b"abcdefghij", "2": b"k", "3": b"lmno"})
+    corpus = read_corpus([tmp_path / name for name in "123"])
+    training, validation = corpus.split(0.25)
+    assert [corpus.vocabulary.decode(part.read(0, len(part))) for part in (training, validation)] == ["abcdefglmn", "hijko"]
+    assert (len(training), len(validation)) == (10, 5)
+
+
+def test_without_validation_everything_trains() -> None:
+    training, validation = piped(b"abcd").split(0)
+    assert (len(training), len(validation)) == (4, 0)
+    assert validation.read(0, 0).tolist() == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 10)), max_size=6), st.data())
+def test_a_part_reads_as_its_extents_joined(extents: list[tuple[int, int]], data: st.DataObject) -> None:
+    store = Store(np.uint8)
+    store.append(np.arange(40))
+    part = Part(store, tuple((start, start + length) for start, length in extents))
+    whole = [p for start, length in extents for p in range(start, start + length)]
+    start = data.draw(st.integers(0, len(whole)))
+    stop = data.draw(st.integers(start, len(whole)))
+    assert len(part) == len(whole)
+    assert part.read(start, stop).tolist() == whole[start:stop]
+    with pytest.raises(IndexError):
+        part.read(0, len(whole) + 1)
+
+
+# The texts that ship and the shared ones
+
+
+def test_the_default_corpus_is_a_file_or_a_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    written(tmp_path, {"corpora/tales.txt": b"Once"})
+    monkeypatch.setattr(corpus_module.resources, "files", lambda _: tmp_path)
+    assert default_corpus() == tmp_path / "corpora" / "tales.txt"
+    monkeypatch.setattr(Path, "is_file", lambda _: False)
+    with pytest.raises(CorpusError, match=r"tales\.txt: the text that ships with charrnn is missing"):
+        default_corpus()
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="needs the shared corpora")
+@pytest.mark.parametrize(
+    ("name", "characters", "distinct"),
+    [("tinyshakespeare", 1_115_394, 65), ("names", 228_145, 27), ("tang300_zh", 31_164, 2_657), ("vazov_bg", 111_747, 104)],
+)
+def test_the_shared_corpora_have_their_published_sizes(name: str, characters: int, distinct: int) -> None:
+    file = SHARED / f"{name}.txt"
+    corpus = read_corpus([file], chunk_size=9999)
+    assert (corpus.characters, len(corpus.vocabulary), corpus.notes) == (characters, distinct, ())
+    assert text_of(corpus) == file.read_bytes().decode()
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="needs the shared corpora")
+def test_the_published_split_of_tinyshakespeare() -> None:
+    assert [len(part) for part in read_corpus([SHARED / "tinyshakespeare.txt"]).split(0.1)] == [1_003_854, 111_540]

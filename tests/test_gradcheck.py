@@ -1,0 +1,121 @@
+"""The gradient check passes on the code as it is, and fails on every bug planted in it."""
+
+from __future__ import annotations
+
+import inspect
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from charrnn.config import CELLS, ModelConfig
+from charrnn.errors import UsageError
+from charrnn.network import cells, gradcheck, loss, model
+from charrnn.network.model import Model
+from charrnn.network.parameters import initialize
+from charrnn.text.vocabulary import Vocabulary
+
+SOUND, BROKEN = 3e-7, 1e-3
+
+
+def planted(module: ModuleType, old: str, new: str) -> ModuleType:
+    """Return a copy of `module` in which the line of code `old` is `new`."""
+    source = inspect.getsource(module)
+    assert source.count(old) == 1, f"{source.count(old)} places in {module.__name__} read {old!r}"
+    mutant = ModuleType(module.__name__)
+    exec(compile(source.replace(old, new), module.__file__ or "", "exec"), mutant.__dict__)
+    return mutant
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("dropout", [False, True])
+def test_every_parameter_passes(cell: str, layers: int, dropout: bool) -> None:
+    check = gradcheck.check_network(cell, layers, dropout=dropout)  # type: ignore[arg-type]
+    assert check.error < SOUND
+    sizes = {name: array.size for name, array in initialize(ModelConfig(cell, 5, layers), 4, np.random.default_rng(0)).items()}  # type: ignore[arg-type]
+    assert {array.name: array.checked for array in check.arrays} == sizes
+
+
+CELL_BUGS = {
+    "missing transpose, rnn": ("rnn", "d, z = self.d, self.z\n        WT = np.ascontiguousarray(W.T)", "d, z = self.d, self.z\n        WT = W.copy()"),
+    "dropped carry, rnn": ("rnn", "np.matmul(WT, z, out=d)", "d[:] = 0"),
+    "tanh's slope forgotten, rnn": ("rnn", "np.multiply(d, z, out=z)  # dA_t", "z[:] = d  # dA_t"),
+    "slope at h_{t-1}, rnn": ("rnn", "one_minus_square(self.h[:, t + 1], out=z)", "one_minus_square(self.h[:, t], out=z)"),
+    "gate derivative of the wrong gate, lstm": ("lstm", "e_g *= i", "e_g *= f"),
+    "cell state's carry lost, lstm": ("lstm", "dc *= f", "dc *= 0"),
+    "cell state's carry through the wrong gate, lstm": ("lstm", "dc *= f", "dc *= i"),
+    "forget gate paired with c_t, lstm": ("lstm", "np.multiply(dc, self.c[t], out=e_f)", "np.multiply(dc, self.c[t + 1], out=e_f)"),
+    "reset product forgotten, gru": ("gru", "e_n *= r  #", "e_n *= 1  #"),
+    "direct path to h_{t-1} lost, gru": ("gru", "d += u", "pass"),
+    "update gate's sign, gru": ("gru", "np.subtract(self.past[t], n, out=e_z)", "np.subtract(n, self.past[t], out=e_z)"),
+    "reset gate's slope paired with h, gru": ("gru", "np.multiply(e_n, self.q[t], out=e_r)", "np.multiply(e_n, self.past[t], out=e_r)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bug", CELL_BUGS)
+def test_a_bug_planted_in_a_cell_is_found(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell, old, new = CELL_BUGS[bug]
+    monkeypatch.setattr(model, "CELL_CLASSES", planted(cells, old, new).CELL_CLASSES)
+    assert gradcheck.check_network(cell, 1, dropout=False).error > BROKEN  # type: ignore[arg-type]
+
+
+MODEL_BUGS = {
+    "repeats lost in dV": ("np.matmul(dA, onehot.T, out=dV)", "dV[:] = 0; dV[:, x] = dA"),
+    "dW paired with h_t": ('np.matmul(dC, flat_columns(cell.h[:, :T]).T', 'np.matmul(dC, flat_columns(cell.h[:, 1 : T + 1]).T'),
+    "mask forgotten on the way back": ("dh *= masks.h[layer]", "pass"),
+    "mask of the weights forgotten": ("out[name + weights][:] *= masks.weights[name + weights]", "pass"),
+    "layer below without its mask": ("below = below if masks is None else below * masks.h[layer - 1]", "pass"),
+    "no gradient to the layer below": ('np.matmul(self._effective(parameters, name + "V", masks).T, dA, out=flat_columns(dh))', "dh[:] = 0"),
+    "ends of streams ignored": ("weights *= np.arange(T)[:, None] < lengths", "pass"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bug", MODEL_BUGS)
+def test_a_bug_planted_in_the_network_is_found(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradcheck, "Network", planted(model, *MODEL_BUGS[bug]).Network)
+    assert gradcheck.check_network("lstm", 2, dropout=True).error > BROKEN
+
+
+def test_the_gru_bias_taken_behind_the_reset_gate_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = planted(model, 'np.matmul(dA, np.ones(T * B, self.dtype), out=out[name + "b_h"])', 'out[name + "b_h"][:] = dC.sum(axis=1)')
+    monkeypatch.setattr(gradcheck, "Network", broken.Network)
+    assert gradcheck.check_network("gru", 1, dropout=False).error > BROKEN
+
+
+LOSS_BUGS = {
+    "forgotten mean": ("D *= weight[s]", "pass"),
+    "target not subtracted": ("D[y[s], np.arange(y[s].size)] -= 1", "pass"),
+    "bias counted once": ("db_y += D.sum(axis=1)", "db_y += D[:, 0]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bug", LOSS_BUGS)
+def test_a_bug_planted_in_the_loss_is_found(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "losses_backward", planted(loss, *LOSS_BUGS[bug]).losses_backward)
+    assert gradcheck.check_network("rnn", 1, dropout=False).error > BROKEN
+
+
+def test_random_directions_alone_find_a_planted_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "CELL_CLASSES", planted(cells, "dc *= f", "dc *= 0").CELL_CLASSES)
+    assert gradcheck.check_network("lstm", 1, dropout=False).direction_error > BROKEN
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_trained_weights_are_checked_by_32_elements_of_each_array(cell: str) -> None:
+    config = ModelConfig(cell, 12, 2)  # type: ignore[arg-type]
+    rng = np.random.default_rng(0)
+    parameters = initialize(config, 8, rng)
+    checked = gradcheck.check_model(Model(config, Vocabulary.of("abcdefgh"), parameters))
+    assert checked.error < 1e-6
+    assert {array.name: array.checked for array in checked.arrays} == {name: min(32, a.size) for name, a in parameters.items()}
+
+
+def test_a_gradient_that_is_not_a_number_never_passes() -> None:
+    array = gradcheck.ArrayCheck("U", float("nan"), (0,), float("nan"), 0.0, 1)
+    assert gradcheck.Check("rnn", 1, False, (array,), 0.0).error == np.inf
+
+
+def test_a_text_too_short_to_show_bugs_is_refused() -> None:
+    with pytest.raises(UsageError, match="--seq-len"):
+        next(gradcheck.gradcheck(seq_len=2))

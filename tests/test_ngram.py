@@ -1,0 +1,92 @@
+"""The n-gram floor against a slow model that keeps dictionaries, and against published figures."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charrnn.text.ngram import floor, witten_bell
+
+texts = st.lists(st.integers(0, 3), max_size=60)
+
+
+def slow_witten_bell(train: list[int], val: list[int], N: int, max_order: int) -> list[float]:
+    """The same by its recursive definition, one character at a time."""
+    grams = Counter(tuple(train[i : i + n]) for n in range(max_order + 1) for i in range(len(train) - n + 1))
+    distinct, total = Counter(), Counter()
+    for gram, count in grams.items():
+        if gram:
+            distinct[gram[:-1]] += 1
+            total[gram[:-1]] += count
+
+    def probability(context: tuple[int, ...], w: int) -> float:
+        lower = probability(context[1:], w) if context else 1 / N
+        c = tuple(context)
+        if not total[c]:
+            return lower
+        return (grams[(*c, w)] + distinct[c] * lower) / (total[c] + distinct[c])
+
+    text = train + val
+    return [
+        -sum(math.log(probability(tuple(text[max(0, i - n + 1) : i]), text[i])) for i in range(len(train), len(text))) / len(val)
+        for n in range(1, max_order + 1)
+    ]
+
+
+@given(texts, texts.filter(bool))
+def test_every_order_agrees_with_a_model_that_keeps_dictionaries(train: list[int], val: list[int]) -> None:
+    found = witten_bell(np.array(train, np.uint8), np.array(val, np.uint8), 4)
+    assert found == pytest.approx(slow_witten_bell(train, val, 4, 7), rel=1e-12)
+
+
+@given(st.lists(st.integers(0, 90), min_size=2, max_size=60), st.integers(91, 2**40))
+def test_large_vocabularies_are_counted_by_sorting_and_agree_too(text: list[int], N: int) -> None:
+    train, val = text[: len(text) // 2], text[len(text) // 2 :]
+    found = witten_bell(np.array(train, np.uint32), np.array(val, np.uint32), N, 3)
+    assert found == pytest.approx(slow_witten_bell(train, val, N, 3), rel=1e-12)
+
+
+@given(st.lists(st.integers(0, 90), min_size=2, max_size=60))
+def test_keys_too_large_to_share_an_integer_with_their_position_agree_too(text: list[int]) -> None:
+    train, val, N = text[: len(text) // 2], text[len(text) // 2 :], 2**57
+    found = witten_bell(np.array(train, np.uint32), np.array(val, np.uint32), N, 3)
+    assert found == pytest.approx(slow_witten_bell(train, val, N, 3), rel=1e-12)
+
+
+def test_the_arguments_are_left_as_they_were() -> None:
+    train, val = np.array([0, 1, 0, 2, 1], np.uint8), np.array([1, 0], np.uint8)
+    before = train.copy(), val.copy()
+    witten_bell(train, val, 3)
+    assert np.array_equal(train, before[0])
+    assert np.array_equal(val, before[1])
+
+
+def test_one_symbol_is_certain() -> None:
+    assert witten_bell(np.zeros(9, np.uint8), np.zeros(3, np.uint8), 1) == (0.0,) * 7
+
+
+def test_the_floor_is_the_best_order() -> None:
+    text = np.tile([0, 1, 1, 2, 0, 2], 60).astype(np.uint8)
+    found = floor(text[:300], text[300:], 3)
+    assert found is not None
+    assert found.all == witten_bell(text[:300], text[300:], 3)
+    assert (found.nats, found.order) == (min(found.all), found.all.index(min(found.all)) + 1)
+    assert found.order > 1
+
+
+@pytest.mark.parametrize(("train", "val"), [(1, 5), (0, 5), (5, 0)])
+def test_there_is_no_floor_where_a_part_is_too_short(train: int, val: int) -> None:
+    assert floor(np.zeros(train, np.uint8), np.zeros(val, np.uint8), 2) is None
+
+
+def test_the_published_figures_on_shakespeare_are_met(shakespeare: Path) -> None:
+    characters = np.frombuffer(shakespeare.read_bytes(), np.uint8)
+    indices = np.searchsorted(np.unique(characters), characters).astype(np.uint8)
+    found = witten_bell(indices[:1_003_854], indices[1_003_854:], 65)
+    assert found == pytest.approx((3.347, 2.486, 2.049, 1.774, 1.669, 1.698, 1.779), abs=1e-3)

@@ -1,0 +1,86 @@
+"""Optimizers beside their textbook formulas, one number at a time."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charrnn.config import OPTIMIZERS
+from charrnn.training.optimizers import OPTIMIZER_CLASSES, clip_by_norm
+
+
+def textbook(name: str, gradients: list[float], lr: float) -> float:
+    """Return θ from 1.0 on after one update for each gradient."""
+    theta, m, v = 1.0, 0.0, 0.0
+    for step, g in enumerate(gradients, 1):
+        if name == "adam":
+            m, v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g * g
+            theta -= lr * (m / (1 - 0.9**step)) / (math.sqrt(v / (1 - 0.99**step)) + 1e-8)
+        elif name == "rmsprop":
+            v = 0.95 * v + 0.05 * g * g
+            theta -= lr * g / (math.sqrt(v) + 1e-8)
+        elif name == "adagrad":
+            v += g * g
+            theta -= lr * g / (math.sqrt(v) + 1e-8)
+        else:
+            m = 0.9 * m + g
+            theta -= lr * m
+    return theta
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_updates_follow_the_formula(name: str) -> None:
+    rng = np.random.default_rng(0)
+    gradients = rng.standard_normal((12, 5))
+    theta = np.ones(5)
+    optimizer = OPTIMIZER_CLASSES[name](theta)
+    for step, g in enumerate(gradients, 1):
+        optimizer.update(theta, g.copy(), 0.05, step)
+    expected = [textbook(name, list(column), 0.05) for column in gradients.T]
+    np.testing.assert_allclose(theta, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_moments_carry_all_that_goes_on(name: str) -> None:
+    rng = np.random.default_rng(1)
+    gradients = rng.standard_normal((10, 4)).astype(np.float32)
+    straight = np.ones(4, np.float32)
+    optimizer = OPTIMIZER_CLASSES[name](straight)
+    for step, g in enumerate(gradients, 1):
+        optimizer.update(straight, g.copy(), 0.05, step)
+        if step == 6:
+            theta, moments = straight.copy(), {key: moment.copy() for key, moment in optimizer.moments.items()}
+    again = OPTIMIZER_CLASSES[name](theta)
+    for key, moment in again.moments.items():
+        moment[:] = moments[key]
+    for step, g in enumerate(gradients[6:], 7):
+        again.update(theta, g.copy(), 0.05, step)
+    np.testing.assert_array_equal(theta, straight)
+
+
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=20), st.floats(0.01, 10))
+def test_clipping_keeps_the_direction_and_bounds_the_norm(values: list[float], limit: float) -> None:
+    g = np.array(values)
+    before = g.copy()
+    norm = clip_by_norm(g, limit)
+    assert norm == pytest.approx(float(np.linalg.norm(before)))
+    if norm <= limit:
+        np.testing.assert_array_equal(g, before)
+    else:
+        np.testing.assert_allclose(g, before * (limit / norm), rtol=1e-12)
+
+
+def test_no_clipping_leaves_the_gradient_alone() -> None:
+    g = np.array([30.0, 40.0])
+    assert clip_by_norm(g, 0) == 50.0
+    assert g.tolist() == [30.0, 40.0]
+
+
+def test_the_norm_of_huge_single_precision_gradients_is_finite() -> None:
+    g = np.full(4, 1e30, np.float32)
+    assert clip_by_norm(g, 1.0) == pytest.approx(2e30)
+    np.testing.assert_allclose(g, 0.5, rtol=1e-6)

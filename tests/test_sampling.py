@@ -1,0 +1,483 @@
+"""Drawing: the distribution against brute force, the stepper against the equations, and what a sample is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import charrnn.sampling as sampling
+from charrnn.config import CELLS, ModelConfig, SampleConfig
+from charrnn.errors import CharRNNError, UsageError, VocabularyError
+from charrnn.network.model import Model
+from charrnn.network.parameters import Parameters
+from charrnn.sampling import Sample, Sampler, distribution, draw, sample, sample_many
+from charrnn.text.vocabulary import Vocabulary
+
+LETTERS = "\n abcdef"
+Array = np.ndarray[Any, Any]
+
+
+def make(cell: str = "lstm", layers: int = 1, characters: str = LETTERS, dtype: Any = np.float64, lines: bool = False) -> Model:
+    """Return a model of 12 units with weights large enough that every gate matters."""
+    config = ModelConfig(cell=cell, hidden=12, layers=layers)  # type: ignore[arg-type]
+    parameters = Parameters(config, len(characters), dtype)
+    parameters.flat[:] = np.random.default_rng(layers).standard_normal(parameters.flat.size)
+    return Model(config, Vocabulary(characters), parameters, {"training": {"lines": lines}})
+
+
+def sigmoid(a: Array) -> Array:
+    return 0.5 * (1 + np.tanh(a / 2))
+
+
+def slow_logits(model: Model, indices: list[int]) -> Array:
+    """U h + b_y after the characters, gate by gate in float64, from the checkpoint's equations."""
+    p = {name: array.astype(np.float64) for name, array in model.parameters.items()}
+    H, cell = model.config.hidden, model.config.cell
+    h, c = np.zeros((model.config.layers, H)), np.zeros((model.config.layers, H))
+    for index in indices:
+        x = np.arange(len(model.vocabulary)) == index
+        for layer in range(model.config.layers):
+            V, W, b_h = (p[f"layers.{layer}.{name}"].reshape(-1, H, *tail) for name, tail in (("V", (len(x),)), ("W", (H,)), ("b_h", ())))
+            a = [V[k] @ x + b_h[k] for k in range(len(V))]
+            w = [W[k] @ h[layer] for k in range(len(W))]
+            if cell == "rnn":
+                h[layer] = np.tanh(a[0] + w[0])
+            elif cell == "gru":
+                r, z = sigmoid(a[0] + w[0]), sigmoid(a[1] + w[1])
+                h[layer] = (1 - z) * np.tanh(a[2] + r * w[2]) + z * h[layer]
+            else:
+                i, f, o, g = *(sigmoid(a[k] + w[k]) for k in range(3)), np.tanh(a[3] + w[3])
+                c[layer] = f * c[layer] + i * g
+                h[layer] = o * np.tanh(c[layer])
+            x = h[layer]
+    return p["U"] @ h[-1] + p["b_y"]
+
+
+def slow_distribution(logits: list[float], temp: float, top_k: int | None, top_p: float | None, min_p: float | None) -> list[float]:
+    """The definition, one number at a time."""
+    peak = max(logits)
+    p = [math.exp((y - peak) / temp) for y in logits]
+    keep = sorted(range(len(p)), key=lambda i: (-logits[i], i))[:top_k]
+    if top_p is not None:
+        share = math.fsum(p[i] for i in keep) * top_p
+        keep = next(keep[:n] for n in range(1, len(keep) + 1) if math.fsum(p[i] for i in keep[:n]) >= share - 1e-15)
+    kept = [i for i in keep if p[i] >= (min_p or 0) * max(p)]
+    total = math.fsum(p[i] for i in kept)
+    return [p[i] / total if i in kept else 0.0 for i in range(len(p))]
+
+
+extreme = hnp.arrays(
+    st.sampled_from([np.float32, np.float64]),
+    hnp.array_shapes(min_dims=1, max_dims=2, max_side=9),
+    elements=st.floats(-1e4, 1e4, width=32),
+)
+configs = st.builds(
+    SampleConfig,
+    temp=st.sampled_from([0.0, 1e-6, 1e-3, 0.5, 1.0, 30.0, 1e6]) | st.floats(1e-6, 1e6),
+    top_k=st.none() | st.integers(1, 12),
+    top_p=st.none() | st.floats(1e-6, 1),
+    min_p=st.none() | st.floats(0, 1),
+)
+
+
+@given(extreme, configs)
+def test_every_distribution_is_finite_and_sums_to_one(logits: Array, config: SampleConfig) -> None:
+    before = logits.copy()
+    p = distribution(logits, config)
+    assert p.dtype == np.float64
+    assert p.shape == logits.shape
+    assert ((p >= 0) & (p <= 1)).all()
+    assert np.abs(p.sum(axis=0) - 1).max() <= 1e-12
+    assert np.array_equal(logits, before)
+
+
+@pytest.mark.parametrize("temp", [0, 1e-300, 1e-6, 1, 1e6])
+@pytest.mark.parametrize("N", [1, 65_537])
+def test_the_smallest_and_the_largest_vocabulary_are_right(N: int, temp: float) -> None:
+    logits = np.linspace(-1e4, 1e4, N, dtype=np.float32)
+    p = distribution(logits, SampleConfig(temp=temp))
+    assert abs(p.sum() - 1) <= 1e-12
+    assert p.argmax() == N - 1
+    assert [draw(p, u) for u in (0, 1 - 2**-53)][1] == N - 1
+
+
+@given(
+    st.lists(st.integers(-40, 40).map(lambda n: n / 8), min_size=1, max_size=9),
+    st.sampled_from([0.3, 1.0, 4.0]),
+    st.none() | st.integers(1, 12),
+    st.none() | st.sampled_from([0.013, 0.31, 0.77, 0.999, 1.0]),
+    st.none() | st.sampled_from([0.0, 0.011, 0.37, 1.0]),
+)
+def test_the_cuts_are_those_of_brute_force(
+    logits: list[float], temp: float, top_k: int | None, top_p: float | None, min_p: float | None
+) -> None:
+    found = distribution(np.array(logits), SampleConfig(temp=temp, top_k=top_k, top_p=top_p, min_p=min_p))
+    assert found == pytest.approx(slow_distribution(logits, temp, top_k, top_p, min_p), abs=1e-12)
+
+
+def test_of_equal_logits_top_k_keeps_exactly_the_first_k() -> None:
+    assert distribution(np.array([1.0, 2, 2, 2, 0]), SampleConfig(top_k=2)).tolist() == [0, 0.5, 0.5, 0, 0]
+
+
+def test_top_p_keeps_the_most_probable_however_small_it_is() -> None:
+    assert distribution(np.zeros(4), SampleConfig(top_p=1e-9)).tolist() == [1, 0, 0, 0]
+
+
+def test_temp_0_is_the_first_of_the_greatest() -> None:
+    assert distribution(np.array([[1.0, 5], [3, 5], [3, 0]]), SampleConfig(temp=0)).T.tolist() == [[0, 1, 0], [1, 0, 0]]
+
+
+def test_each_column_is_the_distribution_of_its_own_logits() -> None:
+    logits = np.random.default_rng(0).standard_normal((6, 4))
+    config = SampleConfig(temp=0.7, top_k=4, top_p=0.9, min_p=0.05)
+    columns = [distribution(column, config) for column in logits.T]
+    assert np.array_equal(distribution(logits, config), np.stack(columns, axis=1))
+
+
+probabilities = hnp.arrays(np.float64, st.integers(1, 8), elements=st.sampled_from([0.0, 5e-324, 1e-17, 0.1, 1 / 3, 1.0]))
+
+
+@given(probabilities.filter(lambda p: p.sum() > 0), st.sampled_from([0.0, 5e-324, 0.5, 1 - 2**-53, 1.0]) | st.floats(0, 1))
+def test_a_draw_is_in_range_and_possible(p: Array, uniform: float) -> None:
+    index = draw(p, uniform)
+    assert 0 <= index < len(p)
+    assert p[index] > 0
+
+
+@given(hnp.arrays(np.float64, st.integers(1, 8), elements=st.floats(0.01, 1)), st.floats(0, 0.999))
+def test_a_draw_is_where_the_sum_of_probabilities_passes_the_uniform_number(p: Array, uniform: float) -> None:
+    index, point = draw(p, uniform), uniform * math.fsum(p)
+    assert math.fsum(p[:index]) <= point + 1e-12
+    assert math.fsum(p[: index + 1]) > point - 1e-12
+
+
+@given(st.integers(2, 300), st.integers(0, 2**32))
+def test_float32_vectors_that_sum_to_a_little_more_than_one_are_drawn_from(N: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    p = rng.random(N, np.float32)
+    p *= np.float32(1.0000001) / p.sum()
+    assert p[draw(p, rng.random())] > 0
+    assert draw(p, 1 - 2**-53) == N - 1
+
+
+def test_columns_are_drawn_from_as_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    p, uniforms = rng.random((7, 40)), rng.random(40)
+    assert draw(p, uniforms).tolist() == [draw(column, u) for column, u in zip(p.T, uniforms, strict=True)]
+
+
+def chi_square_limit(degrees: int) -> float:
+    """The quantile that chance passes once in 100,000 times (Wilson and Hilferty 1931)."""
+    return degrees * (1 - 2 / (9 * degrees) + 4.2649 * math.sqrt(2 / (9 * degrees))) ** 3
+
+
+def chi_square(counts: Array, p: Array) -> tuple[float, int]:
+    """Pearson's statistic and its degrees of freedom, cells of fewer than 5 expected put together."""
+    expected = counts.sum() * p
+    rare = expected < 5
+    counts = np.append(counts[~rare], counts[rare].sum())
+    expected = np.append(expected[~rare], expected[rare].sum())
+    used = expected > 0
+    return float(((counts - expected)[used] ** 2 / expected[used]).sum()), max(1, int(used.sum()) - 1)
+
+
+def memoryless(characters: str = LETTERS) -> Model:
+    """A model whose logits are b_y whatever it reads."""
+    model = make(characters=characters, dtype=np.float32)
+    model.parameters["U"][:] = 0
+    return model
+
+
+@pytest.mark.parametrize("options", [{"temp": 0.3}, {"temp": 1.0}, {"temp": 4.0}, {"temp": 1.0, "top_k": 4, "min_p": 0.01}])
+def test_one_stream_draws_with_the_frequencies_of_the_distribution(options: dict[str, Any]) -> None:
+    model = memoryless()
+    count = 200_000 if "top_k" not in options else 20_000
+    text = "".join(sample(model, length=count, seed=5, **options))
+    counts = np.bincount(model.vocabulary.encode(text), minlength=len(LETTERS))
+    statistic, degrees = chi_square(counts, distribution(model.parameters["b_y"], SampleConfig(**options)))
+    assert statistic < chi_square_limit(degrees)
+
+
+@pytest.mark.parametrize("temp", [0.3, 1.0, 4.0])
+def test_many_streams_draw_with_the_frequencies_of_the_distribution(temp: float) -> None:
+    model = memoryless()
+    text = "".join(str(char) for step in sample_many(model, 1000, length=200, seed=5, temp=temp) for char in step)
+    counts = np.bincount(model.vocabulary.encode(text), minlength=len(LETTERS))
+    statistic, degrees = chi_square(counts, distribution(model.parameters["b_y"], SampleConfig(temp=temp)))
+    assert statistic < chi_square_limit(degrees)
+
+
+def test_the_chi_square_test_sees_a_temperature_that_is_off_by_a_hundredth() -> None:
+    model = memoryless()
+    counts = np.bincount(model.vocabulary.encode("".join(sample(model, length=200_000, seed=5))), minlength=len(LETTERS))
+    statistic, degrees = chi_square(counts, distribution(model.parameters["b_y"], SampleConfig(temp=1.02)))
+    assert statistic > chi_square_limit(degrees)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 1e-3)])
+def test_the_logits_are_those_of_the_equations(cell: str, layers: int, dtype: Any, tolerance: float) -> None:
+    model, indices = make(cell, layers, dtype=dtype), [3, 1, 1, 0, 7, 3]
+    sampler = Sampler(model)
+    for n, index in enumerate(indices, 1):
+        sampler.feed(index)
+        assert sampler.logits == pytest.approx(slow_logits(model, indices[:n]), rel=tolerance, abs=tolerance)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("cell", CELLS)
+def test_streams_side_by_side_are_those_of_one_each(cell: str, layers: int) -> None:
+    model, texts = make(cell, layers), np.random.default_rng(0).integers(0, len(LETTERS), (6, 5))
+    sampler = Sampler(model, 5)
+    for step in texts:
+        sampler.feed(step)
+    expected = [slow_logits(model, text.tolist()) for text in texts.T]
+    assert sampler.logits.T == pytest.approx(np.array(expected), rel=1e-11, abs=1e-11)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_spread_state_goes_on_as_the_one_stream_did(cell: str) -> None:
+    model, one = make(cell, 2), Sampler(make(cell, 2))
+    for index in (2, 5, 1):
+        one.feed(index)
+    many = one.spread(3)
+    assert np.array_equal(many.logits, np.repeat(one.logits[:, None], 3, axis=1))
+    many.feed(np.array([0, 4, 6]))
+    assert many.logits[:, 1] == pytest.approx(slow_logits(model, [2, 5, 1, 4]), rel=1e-11)
+
+
+def test_one_index_for_many_streams_is_read_by_each() -> None:
+    model, sampler = make(), Sampler(make(), 3)
+    sampler.feed(4)
+    assert sampler.logits.T == pytest.approx(np.array([slow_logits(model, [4])] * 3), rel=1e-11)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_saturated_gates_neither_warn_nor_fail(cell: str) -> None:
+    model = make(cell, 2, dtype=np.float32)
+    model.parameters.flat[:] *= 1e4
+    assert len("".join(sample(model, length=50, seed=0))) == 50
+
+
+def test_weights_too_large_to_compute_with_are_a_clear_error() -> None:
+    model = make("rnn", dtype=np.float32)
+    model.parameters["U"][:] = 3e38
+    with pytest.raises(CharRNNError, match="logits are not finite"):
+        "".join(sample(model, length=50, seed=0))
+    with pytest.raises(CharRNNError, match="logits are not finite"):
+        list(sample_many(model, 3, length=50, seed=0))
+
+
+def slow_sample(model: Model, opening: list[int], seed: int, config: SampleConfig) -> str:
+    """Draw by the definition: distribution and draw on the oracle's logits."""
+    rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
+    text = list(opening)
+    for _ in range(config.length):
+        text.append(draw(distribution(slow_logits(model, text), config), rng.random()))
+    return model.vocabulary.decode(text[len(opening) :])
+
+
+@pytest.mark.parametrize("options", [{}, {"temp": 0.5}, {"temp": 0}, {"top_k": 3}, {"top_p": 0.7, "temp": 2}, {"min_p": 0.3}])
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_sample_is_what_the_definition_gives(cell: str, options: dict[str, Any]) -> None:
+    model, config = make(cell), SampleConfig(length=30, **options)
+    expected = slow_sample(model, model.vocabulary.encode("bad").tolist(), 3, config)
+    assert "".join(sample(model, prime="bad", length=30, seed=3, **options)) == expected
+    assert sample_all(model, 1, prime="bad", length=30, seed=3, **options) == [expected]
+    assert sample_all(model, 4, prime="bad", length=30, seed=3, **options)[0] == expected
+
+
+def sample_all(model: Model, num: int, **options: Any) -> list[str]:
+    """Draw samples to their ends; return their texts."""
+    drawn = sample_many(model, num, **options)
+    for _ in drawn:
+        pass
+    return [each.text for each in drawn.samples()]
+
+
+@pytest.mark.parametrize("block", [16, 48, 4096])
+def test_the_size_of_the_blocks_of_random_numbers_changes_nothing(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make()
+    one, many = "".join(sample(model, length=99, seed=1)), sample_all(model, 3, length=99, seed=1)
+    monkeypatch.setattr(sampling, "BLOCK", block)
+    assert "".join(sample(model, length=99, seed=1)) == one
+    assert sample_all(model, 3, length=99, seed=1) == many
+
+
+def test_a_sample_depends_neither_on_how_many_others_there_are_nor_on_its_length() -> None:
+    model = make()
+    seven = sample_all(model, 7, length=40, seed=9)
+    assert len(set(seven)) == 7
+    assert sample_all(model, 3, length=40, seed=9) == seven[:3]
+    assert sample_all(model, 2, length=25, seed=9, first=4) == [text[:25] for text in seven[4:6]]
+    assert "".join(sample(model, length=40, seed=9)) == seven[0]
+
+
+def test_seeds_repeat_and_differ_and_0_is_a_seed() -> None:
+    model = make()
+    texts = ["".join(sample(model, length=60, seed=seed)) for seed in (0, 0, 1, None, None)]
+    assert texts[0] == texts[1]
+    assert len(set(texts)) == 4
+
+
+def feeds(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return a list that records every index fed."""
+    fed: list[Any] = []
+    real: Callable[[Sampler, Any], None] = Sampler.feed
+
+    def spy(self: Sampler, indices: Any) -> None:
+        fed.append(indices)
+        real(self, indices)
+
+    monkeypatch.setattr(Sampler, "feed", spy)
+    return fed
+
+
+def test_each_character_of_the_prime_is_fed_once_and_so_is_each_drawn_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, fed = make(), feeds(monkeypatch)
+    drawn = "".join(sample(model, prime="abba", length=4, seed=2))
+    assert model.vocabulary.decode(fed) == "abba" + drawn[:-1]
+
+
+@pytest.mark.parametrize(("characters", "lines", "prime", "opening"), [
+    (LETTERS, False, "", "\n"), (LETTERS, False, "fa", "fa"), (LETTERS, True, "", "\n"), (LETTERS, True, "fa", "\nfa"),
+    ("abcd", False, "", "c"), ("abcd", True, "d", "d"),
+])  # fmt: skip
+def test_what_is_read_before_the_first_draw(
+    characters: str, lines: bool, prime: str, opening: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make(characters=characters, lines=lines)
+    model.parameters["b_y"][:] = 0
+    model.parameters["b_y"][2] = 1
+    fed = feeds(monkeypatch)
+    next(sample_many(model, 2, prime=prime, seed=0))
+    assert model.vocabulary.decode(fed) == opening
+
+
+def test_a_sample_of_a_model_of_lines_ends_at_the_newline_which_is_not_yielded() -> None:
+    free, model = make(), make(lines=True)
+    texts = sample_all(free, 20, length=200, seed=4)
+    assert all("\n" in text for text in texts)
+    assert sample_all(model, 20, length=200, seed=4) == [text.partition("\n")[0] for text in texts]
+    assert "".join(sample(model, length=200, seed=4)) == texts[0].partition("\n")[0]
+    assert sample_all(model, 20, length=3, seed=4) == [text[:3].partition("\n")[0] for text in texts]
+
+
+@pytest.mark.parametrize("stop", ["a", "ab", "aa", "\n", "dc", "xyz"])
+def test_a_sample_ends_with_the_first_stop_text_that_was_drawn(stop: str) -> None:
+    model = make()
+    texts = sample_all(model, 12, length=300, seed=6, prime="a")
+    expected = [text[: text.find(stop) + len(stop)] if stop in text else text for text in texts]
+    assert sample_all(model, 12, length=300, seed=6, prime="a", stop=stop) == expected
+    assert "".join(sample(model, length=300, seed=6, prime="a", stop=stop)) == expected[0]
+
+
+def test_the_steps_of_many_samples_spell_them_and_end_with_the_last() -> None:
+    steps = list(sample_many(make(lines=True), 9, length=60, seed=4))
+    drawn = sample_many(make(lines=True), 9, length=60, seed=4)
+    assert list(drawn) == steps
+    assert ["".join(char or "" for char in column) for column in zip(*steps, strict=True)] == [s.text for s in drawn.samples()]
+    for column in zip(*steps, strict=True):
+        assert None not in column or set(column[column.index(None) :]) == {None}
+
+
+@pytest.mark.parametrize("num", [1, 3])
+@pytest.mark.parametrize("options", [{}, {"temp": 0.4}, {"top_k": 2}, {"temp": 0}])
+def test_nats_are_those_of_the_drawn_characters_at_temp_1(num: int, options: dict[str, Any]) -> None:
+    model = make("gru", 2)
+    drawn = sample_many(model, num, prime="fed", length=20, seed=8, **options)
+    steps = [drawn.last_nats.copy() for _ in drawn]
+    for i, found in enumerate(drawn.samples()):
+        text, nats = model.vocabulary.encode("fed" + found.text).tolist(), []
+        for at in range(3, len(text)):
+            p = distribution(slow_logits(model, text[:at]), SampleConfig())
+            nats.append(-math.log(p[text[at]]))
+        assert found == Sample(found.text, "fed", 8, options.get("temp", 1.0), pytest.approx(math.fsum(nats), rel=1e-9))
+        assert [step[i] for step in steps] == pytest.approx(nats, rel=1e-9)
+
+
+def test_the_nats_of_a_line_are_its_probability_as_an_item_newline_included() -> None:
+    drawn = sample_many(make(lines=True), 4, length=400, seed=1)
+    list(drawn)
+    for found in drawn.samples():
+        text = make().vocabulary.encode("\n" + found.text + "\n").tolist()
+        p = [distribution(slow_logits(make(), text[:at]), SampleConfig())[text[at]] for at in range(1, len(text))]
+        assert found.nats == pytest.approx(-np.log(p).sum(), rel=1e-9)
+
+
+def test_an_unknown_character_of_the_prime_is_pointed_at() -> None:
+    with pytest.raises(VocabularyError) as caught:
+        sample(make(), prime="ab\té")
+    message, text, caret = str(caught.value).split("\n")
+    assert message.startswith(r"character 3 of the prime, '\t' (U+0009), isn't among the 8 that the model knows; the nearest: ' '")
+    assert text == r"  ab\té"
+    assert caret == "    ^"
+
+
+@given(st.text(st.characters(), max_size=120))
+@settings(max_examples=300)
+def test_the_caret_stands_under_the_unknown_character_and_nothing_unprintable_is_shown(prime: str) -> None:
+    try:
+        sample(make(), prime=prime)
+    except VocabularyError as error:
+        lines = str(error).split("\n")
+        assert len(lines) == 3
+        assert all(line.isprintable() for line in lines)
+        assert lines[2].strip() == "^"
+
+
+@pytest.mark.parametrize("start", [lambda **o: sample(make(), **o), lambda **o: sample_many(make(), 2, **o)])
+@pytest.mark.parametrize("options", [
+    {"temp": -1}, {"temp": math.nan}, {"temp": math.inf}, {"length": 0}, {"top_k": 0}, {"top_p": 0}, {"top_p": 1.5}, {"min_p": -1},
+    {"stop": ""}, {"seed": -1},
+])  # fmt: skip
+def test_wrong_arguments_are_refused_at_the_call(start: Callable[..., Any], options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        start(**options)
+
+
+def test_no_samples_are_refused() -> None:
+    with pytest.raises(UsageError, match="--num is 0"):
+        sample_many(make(), 0)
+
+
+def test_two_samples_drawn_in_turns_do_not_disturb_each_other() -> None:
+    model = make()
+    alone = ["".join(sample(model, length=30, seed=seed)) for seed in (1, 2)]
+    one, two = sample(model, length=30, seed=1), sample(model, length=30, seed=2)
+    pairs = [(next(one), next(two)) for _ in range(30)]
+    assert ["".join(chars) for chars in zip(*pairs, strict=True)] == alone
+
+
+def test_sampling_leaves_the_model_as_it_was() -> None:
+    model = make()
+    before = model.parameters.flat.copy()
+    "".join(sample(model, length=20, seed=0))
+    list(sample_many(model, 3, length=20, seed=0))
+    assert np.array_equal(model.parameters.flat, before)
+
+
+def test_the_handling_of_floating_point_errors_outside_is_left_alone() -> None:
+    drawn = sample(make(), length=20, seed=0)
+    next(drawn)
+    assert np.geterr() == {"divide": "raise", "over": "raise", "under": "ignore", "invalid": "raise"}
+
+
+def test_characters_come_as_they_are_drawn() -> None:
+    assert len("".join(islice(sample(make(), length=10**18, seed=0), 5))) == 5
+
+
+@pytest.mark.parametrize("num", [1, 4])
+def test_a_vocabulary_of_one_character_can_only_be_repeated(num: int) -> None:
+    drawn = sample_many(make(characters="z"), num, length=4, seed=0)
+    list(drawn)
+    assert {(each.text, abs(each.nats)) for each in drawn.samples()} == {("zzzz", 0.0)}

@@ -1,0 +1,45 @@
+"""The learning rate and how a budget becomes a number of steps."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charrnn.training.schedule import FINAL, WARM_UP, Schedule, begins_decay, decay_start, total_steps
+
+
+def test_the_rate_warms_up_stays_and_lands_at_the_end() -> None:
+    schedule = Schedule(2.0, 1000)
+    assert schedule.rate(0) == pytest.approx(2.0 / WARM_UP)
+    assert schedule.rate(WARM_UP) == schedule.rate(decay_start(1000) - 1) == 2.0
+    assert schedule.rate(decay_start(1000)) < 2.0
+    assert schedule.rate(999) == pytest.approx(2.0 * FINAL)
+
+
+@given(st.integers(1, 5000))
+def test_the_rate_never_rises_after_the_warm_up(steps: int) -> None:
+    rates = [Schedule(1.0, steps).rate(step) for step in range(min(WARM_UP, steps), steps)]
+    assert all(later <= earlier for earlier, later in pairwise(rates))
+    assert all(0 < rate <= 1 for rate in rates)
+
+
+@given(st.integers(1, 100_000))
+def test_a_total_fixed_when_decay_begins_is_the_run_with_that_many_steps(done: int) -> None:
+    steps = total_steps(done)
+    assert decay_start(steps) == done
+    unknown, fixed = Schedule(1.0), Schedule(1.0, steps)
+    for step in {0, done // 2, done - 1}:
+        assert unknown.rate(step) == fixed.rate(step)
+
+
+@given(st.floats(0.01, 1.0), st.floats(1, 100))
+def test_a_budget_ends_when_it_should(seconds_per_step: float, budget: float) -> None:
+    done = 0
+    steps = None
+    while steps is None:
+        done += 1
+        steps = begins_decay(done, seconds_per_step, budget - done * seconds_per_step)
+    assert steps * seconds_per_step == pytest.approx(budget, abs=4 * seconds_per_step)

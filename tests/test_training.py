@@ -1,0 +1,280 @@
+"""A run from its first event to its last: what is learned, what is told, and that neither depends on how it was run."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import charrnn
+from charrnn.config import CELLS, OPTIMIZERS, TrainConfig
+from charrnn.errors import CheckpointError, CorpusError, TrainingError
+from charrnn.training import workers
+from charrnn.training.events import Done, Event, Saved, Start, Step, Validated
+from charrnn.training.replica import Leader
+
+CORPORA = Path(__file__).parents[1] / "corpora"
+TEXT = "the quick brown fox jumps over the lazy dog; pack my box with five dozen jugs.\n" * 40
+SMALL = {"hidden": 12, "steps": 12, "batch_size": 4, "seq_len": 8, "out": None, "val_every": 5, "sample_every": 0}
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "corpus.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def run(corpus: Path, **options: Any) -> list[Event]:
+    return list(charrnn.train([corpus], TrainConfig(**{**SMALL, **options})))
+
+
+def done(events: list[Event]) -> Done:
+    last = events[-1]
+    assert isinstance(last, Done)
+    return last
+
+
+def losses(events: list[Event]) -> list[float]:
+    return [event.loss for event in events if isinstance(event, Step)]
+
+
+def weights(events: list[Event]) -> np.ndarray:
+    return done(events).model.parameters.flat
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_two_hundred_characters_are_memorised(cell: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    path = tmp_path / "short.txt"
+    path.write_text("".join(chr(97 + k) for k in rng.integers(0, 20, 200)), encoding="utf-8")
+    options = {"hidden": 64, "steps": 500, "batch_size": 1, "seq_len": 50, "dropout": 0.0, "val_fraction": 0.0, "lr": 1e-2}
+    assert losses(run(path, cell=cell, **options))[-1] < 0.05
+
+
+def test_a_markov_source_is_learned_to_near_its_entropy_rate() -> None:
+    spec = importlib.util.spec_from_file_location("markov", CORPORA / "markov.py")
+    assert spec is not None
+    assert spec.loader is not None
+    markov = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(markov)
+    options = {"hidden": 64, "steps": 300, "batch_size": 32, "seq_len": 32, "val_every": 300, "dropout": 0.0, "lr": 1e-2}
+    val_loss = done(run(CORPORA / "markov.txt", **options)).val_loss
+    assert val_loss is not None
+    assert markov.entropy_rate() - 0.03 < val_loss < markov.entropy_rate() + 0.05
+    assert val_loss < markov.order_one_rate() - 0.1
+
+
+def test_events_come_in_order_and_end_with_done(corpus: Path, tmp_path: Path) -> None:
+    events = run(corpus, out=tmp_path / "m.npz")
+    assert isinstance(events[0], Start)
+    assert [event.step for event in events if isinstance(event, Step)] == list(range(1, 13))
+    assert [event.step for event in events if isinstance(event, Validated)] == [5, 10, 12]
+    assert isinstance(events[-2], Saved)
+    assert done(events).steps == 12
+    assert done(events).stopped == "finished"
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_cell_and_optimizer_learns(corpus: Path, cell: str, optimizer: str) -> None:
+    rate = {"adam": 0.02, "rmsprop": 0.01, "adagrad": 0.1, "sgd": 0.2}[optimizer]
+    history = losses(run(corpus, cell=cell, optimizer=optimizer, steps=150, hidden=24, seq_len=16, dropout=0.0, lr=rate))
+    assert np.mean(history[-10:]) < 0.8 * np.mean(history[:5])
+
+
+def test_the_same_run_twice_is_the_same_to_the_last_bit(corpus: Path) -> None:
+    first, second = run(corpus, dropout=0.3), run(corpus, dropout=0.3)
+    assert losses(first) == losses(second)
+    np.testing.assert_array_equal(weights(first), weights(second))
+
+
+def test_another_seed_is_another_run(corpus: Path) -> None:
+    assert losses(run(corpus, seed=0)) != losses(run(corpus, seed=1))
+
+
+def test_watching_changes_nothing_that_is_learned(corpus: Path, tmp_path: Path) -> None:
+    plain = run(corpus, val_every=100)
+    watched = run(corpus, val_every=1, sample_every=1, save_every=1e-9, out=tmp_path / "m.npz")
+    assert losses(plain) == losses(watched)
+
+
+@pytest.mark.parametrize("lines", [False, True])
+@pytest.mark.parametrize("size", [2, 3])
+def test_replicas_agree_with_one_and_repeat_themselves(corpus: Path, lines: bool, size: int, tmp_path: Path) -> None:
+    if lines:
+        corpus = CORPORA / "minerals.txt"
+    options = {"dtype": "float64", "dropout": 0.2, "batch_size": 7, "steps": 20, "lines": lines}
+    alone, together, again = (run(corpus, workers=n, **options) for n in (1, size, size))
+    np.testing.assert_allclose(losses(together), losses(alone), rtol=1e-9)
+    np.testing.assert_allclose(weights(together), weights(alone), rtol=1e-6, atol=1e-9)
+    assert losses(together) == losses(again)
+    np.testing.assert_array_equal(weights(together), weights(again))
+    assert done(together).val_loss == pytest.approx(done(alone).val_loss, rel=1e-9)
+
+
+def stopper(after: int) -> Callable[[], bool]:
+    calls = iter(range(1, 10_000))
+    return lambda: next(calls) >= after
+
+
+@pytest.mark.parametrize("options", [
+    *({"cell": cell} for cell in CELLS), *({"optimizer": name} for name in OPTIMIZERS), {"layers": 2, "dropout": 0.3},
+    {"workers": 2, "dropout": 0.2}, {"lines": True, "dropout": 0.2}, {"val_fraction": 0.0},
+], ids=str)  # fmt: skip
+def test_a_stopped_run_goes_on_to_the_very_same_end(options: dict[str, Any], corpus: Path, tmp_path: Path) -> None:
+    options = {**SMALL, "steps": 30, **options}
+    corpus = CORPORA / "minerals.txt" if "lines" in options else corpus
+    straight = list(charrnn.train([corpus], TrainConfig(**{**options, "out": tmp_path / "straight.npz"})))
+    config = TrainConfig(**{**options, "out": tmp_path / "stopped.npz"})
+    before = list(charrnn.train([corpus], config, interrupted=stopper(7)))
+    assert done(before).stopped == "interrupted"
+    middle = list(charrnn.train([], TrainConfig(out=config.out, resume=True), interrupted=stopper(11)))
+    after = list(charrnn.train([], TrainConfig(out=config.out, resume=True)))
+    assert losses(before) + losses(middle) + losses(after) == losses(straight)
+    with (
+        np.load(tmp_path / "straight.npz", allow_pickle=False) as a,
+        np.load(tmp_path / "stopped.npz", allow_pickle=False) as b,
+    ):
+        assert set(a.files) == set(b.files)
+        for key in set(a.files) - {"meta", "resume.record"}:
+            np.testing.assert_array_equal(a[key], b[key], err_msg=key)
+
+
+def test_a_finished_run_has_nothing_left_to_do(corpus: Path, tmp_path: Path) -> None:
+    run(corpus, out=tmp_path / "m.npz")
+    before = (tmp_path / "m.npz").read_bytes()
+    events = list(charrnn.train([], TrainConfig(out=tmp_path / "m.npz", resume=True)))
+    assert not losses(events)
+    assert done(events).steps == 12
+    assert (tmp_path / "m.npz").read_bytes() == before
+
+
+def test_more_steps_extend_a_run(corpus: Path, tmp_path: Path) -> None:
+    run(corpus, out=tmp_path / "m.npz")
+    events = list(charrnn.train([], TrainConfig(out=tmp_path / "m.npz", resume=True, steps=20)))
+    assert len(losses(events)) == 8
+
+
+def test_resuming_with_another_text_or_model_is_refused_with_the_difference(corpus: Path, tmp_path: Path) -> None:
+    run(corpus, out=tmp_path / "m.npz")
+    other = tmp_path / "other.txt"
+    other.write_text(TEXT + "more", encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"3,164 characters now, 3,160 then"):
+        list(charrnn.train([other], TrainConfig(out=tmp_path / "m.npz", resume=True)))
+    with pytest.raises(CheckpointError, match="--hidden 13 was asked for, but the run has 12"):
+        list(charrnn.train([], TrainConfig(out=tmp_path / "m.npz", resume=True, hidden=13)))
+
+
+def test_starting_from_other_weights_keeps_them_and_adds_characters(corpus: Path, tmp_path: Path) -> None:
+    start = done(run(corpus, out=tmp_path / "m.npz")).model
+    other = tmp_path / "other.txt"
+    other.write_text("ÄÖ the end\n" * 50, encoding="utf-8")
+    events = list(
+        charrnn.train([other], TrainConfig(**{**SMALL, "hidden": None, "steps": 1, "lr": 1e-12, "init_from": tmp_path / "m.npz"}))
+    )
+    model = done(events).model
+    assert model.vocabulary.characters == start.vocabulary.characters + "ÄÖ"
+    np.testing.assert_allclose(model.parameters["U"][: len(start.vocabulary)], start.parameters["U"], atol=1e-6)
+    np.testing.assert_allclose(model.parameters["layers.0.W"], start.parameters["layers.0.W"], atol=1e-6)
+
+
+def test_a_text_of_one_repeated_character_trains(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("a" * 300, encoding="utf-8")
+    assert done(run(path)).val_loss == pytest.approx(0, abs=1e-6)
+
+
+def test_a_text_shorter_than_a_batch_trains_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "short.txt"
+    path.write_text("to be or not to be", encoding="utf-8")
+    events = run(path, batch_size=64, seq_len=64)
+    assert any("the text is short" in getattr(event, "text", "") for event in events)
+    assert done(events).steps == 12
+
+
+def test_a_run_that_blows_up_stops_and_keeps_its_last_good_weights(corpus: Path, tmp_path: Path) -> None:
+    events = run(corpus, out=tmp_path / "m.npz", lr=1e4, optimizer="sgd", clip=0.0, steps=500)
+    assert done(events).stopped == "diverged"
+    assert np.isfinite(charrnn.load(tmp_path / "m.npz").parameters.flat).all()
+
+
+def test_nothing_is_written_before_the_first_step(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.txt"
+    empty.write_text("", encoding="utf-8")
+    with pytest.raises(CorpusError):
+        list(charrnn.train([empty], TrainConfig(out=tmp_path / "m.npz")))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty.txt"]
+
+
+def test_a_budget_becomes_a_total_that_repeats_the_run(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, step = [0.0], Leader.step
+
+    def timed_step(self: Leader, number: int, lr: float) -> tuple[float, float]:
+        now[0] += 0.05
+        return step(self, number, lr)
+
+    monkeypatch.setattr(Leader, "step", timed_step)
+    config = TrainConfig(**{**SMALL, "steps": None, "budget": 12.0, "dropout": 0.1, "lr": 1e-3})
+    timed = list(charrnn.train([corpus], config, clock=lambda: now[0], started=0.0))
+    counted = run(corpus, steps=done(timed).steps, dropout=0.1, lr=1e-3)
+    assert losses(timed) == losses(counted)
+    assert done(timed).seconds == pytest.approx(12.0, rel=0.05)
+
+
+def test_epochs_count_passes_over_the_training_part(corpus: Path) -> None:
+    events = run(corpus, steps=None, epochs=1.5)
+    assert done(events).epochs == pytest.approx(1.5, abs=0.02)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGKILL")
+def test_a_worker_that_dies_ends_the_run_with_an_error_and_leaves_no_process(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Any] = []
+    start = workers._start
+    monkeypatch.setattr(workers, "_start", lambda fds: started.append(start(fds)) or started[-1])
+    config = TrainConfig(**{**SMALL, "steps": 10_000, "workers": 2, "out": tmp_path / "m.npz", "save_every": 1e-9})
+    events = charrnn.train([corpus], config)
+    for event in events:
+        if isinstance(event, Step) and event.step == 5:
+            os.kill(started[0].pid, signal.SIGKILL)
+            break
+    with pytest.raises(TrainingError, match="worker 1 of 2 ended in the middle of the run .killed by signal 9"):
+        list(events)
+    assert started[0].poll() is not None
+    assert charrnn.load(tmp_path / "m.npz").config.hidden == 12
+
+
+def test_a_caller_that_stops_listening_leaves_no_process(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+    start = workers._start
+    monkeypatch.setattr(workers, "_start", lambda fds: started.append(start(fds)) or started[-1])
+    events = charrnn.train([corpus], TrainConfig(**{**SMALL, "steps": 10_000, "workers": 2}))
+    for event in events:
+        if isinstance(event, Step):
+            break
+    events.close()  # type: ignore[attr-defined]
+    assert started[0].poll() is not None
+
+
+def test_the_json_of_events_has_the_names_of_the_contract(corpus: Path) -> None:
+    events = run(corpus)
+    names = {type(event): set(event.as_dict()) for event in events}
+    assert names[Start] == {
+        "event", "corpus_characters", "vocabulary_size", "params", "cell", "hidden", "layers", "batch_size", "seq_len", "workers",
+        "ranks", "seed", "floor_nats", "floor_order",
+    }  # fmt: skip
+    assert names[Step] == {"event", "step", "steps", "epoch", "loss", "grad_norm", "lr", "chars_per_second"}
+    assert names[Done] == {
+        "event", "steps", "epochs", "seconds", "train_loss", "val_loss", "val_bpc", "floor_nats", "chars_per_second", "params",
+        "workers", "ranks", "checkpoint", "stopped", "command",
+    }  # fmt: skip
+    assert all(dataclasses.is_dataclass(event) for event in events)
