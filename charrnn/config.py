@@ -11,6 +11,7 @@ from charrnn.errors import UsageError
 
 CellName = Literal["rnn", "gru", "lstm"]
 OptimizerName = Literal["adam", "rmsprop", "adagrad", "sgd"]
+MOST_HIDDEN, MOST_LAYERS = 1_000_000, 300  # three arrays a layer, in an archive of at most 1,000
 CELLS: tuple[str, ...] = get_args(CellName)
 OPTIMIZERS: tuple[str, ...] = get_args(OptimizerName)
 
@@ -41,8 +42,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_choice("--cell", self.cell, CELLS)
-        check("--hidden", self.hidden, least=1)
-        check("--layers", self.layers, least=1)
+        check("--hidden", self.hidden, least=1, most=MOST_HIDDEN)
+        check("--layers", self.layers, least=1, most=MOST_LAYERS)
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,9 @@ class TrainConfig:
     explicit: frozenset[str] = frozenset()  # options that were named, though they may equal the defaults
 
     def __post_init__(self) -> None:
-        check_choice("--cell", self.cell, CELLS)
+        ModelConfig(self.cell, 1 if self.hidden is None else self.hidden, 1 if self.layers is None else self.layers)
         check_choice("--optimizer", self.optimizer, OPTIMIZERS)
-        for name, least in (("hidden", 1), ("layers", 1), ("batch_size", 1), ("seq_len", 1), ("steps", 1), ("sample_every", 0),
-                            ("val_every", 1), ("seed", 0)):  # fmt: skip
+        for name, least in (("batch_size", 1), ("seq_len", 1), ("steps", 1), ("sample_every", 0), ("val_every", 1), ("seed", 0)):
             check(f"--{name.replace('_', '-')}", getattr(self, name), least=least)
         check("--dropout", self.dropout, least=0, most=0.95)
         check("--budget", self.budget, above=0)
@@ -90,7 +90,7 @@ class TrainConfig:
         check("--val-fraction", self.val_fraction, least=0, most=0.9)
         check("--save-every", self.save_every, above=0)
         if self.workers != "auto":
-            check("--workers", self.workers, least=1)
+            check("--workers", self.workers, least=1, most=1024)
         given = [name for name in ("budget", "epochs", "steps") if getattr(self, name) is not None]
         if len(given) > 1:
             raise UsageError(f"--{given[0]} and --{given[1]} both say how long to train; give one of them")

@@ -40,9 +40,9 @@ NUMBERS = (0, 1, 2, 3, 4, 5, 8, 20, 63, 64, 65, 127, 128, 255, 256, 1_000, 1_001
 WIDE = (*NUMBERS, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1)
 # fmt: off
 HEADER_TOKENS = (
-    b"\xff", b"3L",
+    b"\xff", b"3L", b"'shape': ", b"'descr': ",
     b"<f4", b"<f2", b"<f8", b">f4", b"|O", b"|u1", b"|b1", b"<i8", b"<U4", b"<U99999999", b"|V8", b"True", b"False",
-    b"(", b")", b"{", b"}", b"[", b"'", b",", b" ", b"\n", b"\0", b"\\d", b"()", b"(3,)", b"(12, 3)", b"'shape': ", b"'descr': ",
+    b"(", b")", b"{", b"}", b"[", b"'", b",", b" ", b"\n", b"\0", b"\\d", b"()", b"(3,)", b"(12, 3)",
     b"-1", b"0", b"1", b"3", b"12", b"999999999999", b"9" * 20, b"__import__('os')", b"(" * 300, b"0or 1", b"lambda: 0",
 )
 JSON_TOKENS = (
@@ -118,12 +118,10 @@ def truncate(data: bytes, rng: random.Random) -> bytes:
 
 def edit_field(data: bytes, rng: random.Random) -> bytes:
     """Another number in one field of one zip record."""
-    records = ((b"PK\1\2", 46), (b"PK\3\4", 30), (b"PK\5\6", 22))
-    signature, length = rng.choice(records)
+    signature, length = rng.choice(((b"PK\1\2", 46), (b"PK\3\4", 30), (b"PK\5\6", 22)))
     starts = [found.start() for found in re.finditer(re.escape(signature), data)]
     width, at = rng.choice((1, 2, 4)), rng.choice(starts or [0]) + rng.randrange(4, length)
-    number = rng.choice(WIDE) + rng.choice((0, 0, 1, -1))
-    return data[:at] + (number % 256**width).to_bytes(width, "little") + data[at + width :]
+    return data[:at] + (rng.choice(WIDE) % 256**width).to_bytes(width, "little") + data[at + width :]
 
 
 def edit_header(data: bytes, rng: random.Random) -> bytes:
@@ -167,6 +165,12 @@ def edit_numbers(data: bytes, rng: random.Random) -> bytes:
     return packed(members)
 
 
+def with_meta(members: Parts, text: str) -> Parts:
+    file = io.BytesIO()
+    np.lib.format.write_array(file, np.array(text))
+    return [(members[0][0], file.getvalue(), members[0][2]), *members[1:]]
+
+
 def edit_meta(data: bytes, rng: random.Random) -> bytes:
     """Another token somewhere in the JSON of meta."""
     members = parts(data)
@@ -174,10 +178,7 @@ def edit_meta(data: bytes, rng: random.Random) -> bytes:
     stops = [at for at, char in enumerate(text) if char in ' ,:{}[]"'] + [0, len(text)]
     start = rng.choice(stops)
     stop = rng.choice([start, min([at for at in stops if at > start], default=start), rng.choice(stops)])
-    file = io.BytesIO()
-    np.lib.format.write_array(file, np.array(text[:start] + rng.choice(JSON_TOKENS) + text[stop:]))
-    members[0] = (members[0][0], file.getvalue(), members[0][2])
-    return packed(members)
+    return packed(with_meta(members, text[:start] + rng.choice(JSON_TOKENS) + text[stop:]))
 
 
 def edit_config(data: bytes, rng: random.Random) -> bytes:
@@ -189,19 +190,16 @@ def edit_config(data: bytes, rng: random.Random) -> bytes:
         meta["model"][rng.choice(("cell", "hidden", "layers", "more"))] = value
     else:
         meta[rng.choice(("format", "version", "vocabulary", "training", "model"))] = value
-    file = io.BytesIO()
-    np.lib.format.write_array(file, np.array(json.dumps(meta)))
-    members[0] = (members[0][0], file.getvalue(), members[0][2])
-    return packed(members)
+    return packed(with_meta(members, json.dumps(meta)))
 
 
 def edit_members(data: bytes, rng: random.Random) -> bytes:
     """Members dropped, doubled, renamed, swapped, compressed in another way."""
     members = parts(data)
-    at, other = rng.randrange(len(members)), rng.randrange(len(members))
+    at = rng.randrange(len(members))
     name, array, method = members[at]
     members[at : at + 1] = rng.choice((
-        [], [members[at]] * 2, [(rng.choice(MEMBER_NAMES), array, method)], [(name, members[other][1], method)],
+        [], [members[at]] * 2, [(rng.choice(MEMBER_NAMES), array, method)], [(name, rng.choice(members)[1], method)],
         [(name, array, rng.choice((0, 8, 12, 14)))], [members[at], (name.upper(), array, method)],
         [(name, array + b"\0", method)], [(name, b"", method)],
     ))  # fmt: skip
@@ -228,12 +226,12 @@ MUTATIONS: tuple[Callable[[bytes, random.Random], bytes], ...] = (
 
 def mutated(data: bytes, rng: random.Random) -> tuple[bytes, str]:
     """A changed `data` and what was done to it: one mutation, at times byte-level ones after it."""
-    mutation = rng.choice(MUTATIONS)
-    data, done = mutation(data, rng), mutation.__name__
+    done = [rng.choice(MUTATIONS)]
+    data = done[0](data, rng)
     while data and rng.random() < 0.2:
-        mutation = rng.choice((flip_bits, splice, edit_field))
-        data, done = mutation(data, rng), f"{done}, {mutation.__name__}"
-    return data, done
+        done.append(rng.choice((flip_bits, splice, edit_field)))
+        data = done[-1](data, rng)
+    return data, ", ".join(mutation.__name__ for mutation in done)
 
 
 def check(path: Path) -> bool:

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import tracemalloc
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,13 @@ CHARACTERS = '\n"a\u2028\U0001f600'
 SHAPE = {"cell": "lstm", "hidden": 3, "layers": 1}
 META = {"format": 1, "version": "9", "model": SHAPE, "training": {}, "vocabulary": CHARACTERS}
 RESUME: dict[str, Any] = {
-    "m": np.linspace(-1, 1, 7), "V.x_1": np.zeros((2, 0, 3), np.float32), "step": np.array(2**40), "on": np.array([[True], [False]]),
-    "rng": np.arange(256, dtype=np.uint8), "nan": np.array([np.nan, -np.inf], np.float32),
-}  # fmt: skip
+    "m": np.linspace(-1, 1, 7),
+    "V.x_1": np.zeros((2, 0, 3), np.float32),
+    "step": np.array(2**40),
+    "on": np.array([[True], [False]]),
+    "rng": np.arange(256, dtype=np.uint8),
+    "nan": np.array([np.nan, -np.inf], np.float32),
+}
 
 
 def a_model(cell: Any = "lstm", layers: int = 1, characters: str = CHARACTERS, meta: dict[str, Any] | None = None) -> Model:
@@ -316,6 +321,17 @@ def test_each_wrong_field_of_the_archive_is_refused(tmp_path: Path, signature: b
     assert message in refusal_of(patched(archive(members()), signature, offset, value), tmp_path)
 
 
+def test_a_list_longer_than_its_count_is_refused(tmp_path: Path) -> None:
+    data = patched(patched(archive(members()), b"PK\5\6", 8, 2), b"PK\5\6", 10, 2)
+    assert "cut off or damaged: its list of members does not fit" in refusal_of(data, tmp_path)
+
+
+def test_a_member_that_reaches_into_the_next_is_refused(tmp_path: Path) -> None:
+    size = len(members()["meta"]) + 20
+    data = patched(patched(archive(members()), b"PK\1\2", 20, size, 4), b"PK\1\2", 24, size, 4)
+    assert "cut off or damaged: a member lies over another" in refusal_of(data, tmp_path)
+
+
 def test_a_member_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     data = packed([(f"{key}.npy", array, 0) for key, array in [*members().items(), ("U", members()["U"])]])
     assert refusal_of(data, tmp_path) == "it has two members called 'U.npy'"
@@ -354,6 +370,7 @@ U = np.zeros((5, 3), np.float32)
         ({"U": b"\x93NUMPY\1\0"}, "the header of 'U' is not that of a plain array"),
         ({"U": b"\x93NUMPY\3\0" + npy(U)[8:]}, "'U' is no NumPy array"),
         ({"U": b"\x93NUMPY\2\0" + struct.pack("<L", 2**31) + npy(U)[10:]}, "the header of 'U' is not that of a plain array"),
+        ({"U": b"\x93NUMPY\2\0" + struct.pack("<L", 20_000) + npy(U)[10:127].ljust(20_000) + npy(U)[128:]}, "the header of 'U' is"),
         ({"U": npy(U).replace(b"(5, 3)", b"(-5,3)")}, "the header of 'U' is not that of a plain array"),
         ({"U": npy(U).replace(b"(5, 3)", b"5 *  3")}, "the header of 'U' is not that of a plain array"),
         ({"U": npy(U).replace(b"False", b"exit(")}, "the header of 'U' is not that of a plain array"),
@@ -502,12 +519,13 @@ def test_a_deflated_model_of_zeros_may_not_unfold_far_beyond_its_file(tmp_path: 
         tracemalloc.stop()
 
 
-def test_a_meta_of_a_gigabyte_of_zeros_is_refused_by_its_header(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "m.npz", "w", zipfile.ZIP_DEFLATED) as bomb, bomb.open("meta.npy", "w") as file:
-        file.write(header("<U25000000", ()))
-        for _ in range(100):
-            file.write(bytes(1_000_000))
-    assert "its meta has 100,000,000 bytes; at most 60,000,000 are read" in refusal(tmp_path / "m.npz")
+def test_a_meta_of_a_hundred_megabytes_of_zeros_is_refused_by_its_header(tmp_path: Path) -> None:
+    for characters, message in ((25, "its meta has 100,000,000 bytes; at most 60,000,000 are read"), (10, "would take 40,000,000 bytes")):
+        with zipfile.ZipFile(tmp_path / "m.npz", "w", zipfile.ZIP_DEFLATED) as bomb, bomb.open("meta.npy", "w") as file:
+            file.write(header(f"<U{characters}000000", ()))
+            for _ in range(characters):
+                file.write(bytes(4_000_000))
+        assert message in refusal(tmp_path / "m.npz")
 
 
 @pytest.mark.parametrize("size", [b"\x3c\0\0\0", b"\xbb\0\0\0", b"\xbd\0\0\0", b"\0\0\0\x10"])
@@ -516,6 +534,17 @@ def test_a_deflated_member_must_have_the_size_that_it_declares(tmp_path: Path, s
     at = data.index(b"U.npy", data.index(b"PK\1\2")) - 46 + 24
     assert data[at : at + 4] == struct.pack("<L", 188)
     assert re.search("'U' has|cut off or damaged|header of 'U'", refusal_of(data[:at] + size + data[at + 4 :], tmp_path))
+
+
+@pytest.mark.parametrize("more", [b"\0", bytes(100_000)])
+def test_a_deflated_member_must_end_where_it_declares(tmp_path: Path, more: bytes) -> None:
+    data = npy(U)
+    stream = zlib.compress(data + more, wbits=-15)
+    whole = packed([("U.npy", stream, 0), *((f"{key}.npy", array, 0) for key, array in members(U=None).items())])
+    for signature, method, crc, size in ((b"PK\3\4", 8, 14, 22), (b"PK\1\2", 10, 16, 24)):
+        whole = patched(whole, signature, method, 8)
+        whole = patched(patched(whole, signature, crc, zlib.crc32(data), 4), signature, size, len(data), 4)
+    assert re.search(FOREIGN + "cut off or damaged$", refusal_of(whole, tmp_path))
 
 
 # ---- whatever else a stranger may send

@@ -38,7 +38,7 @@ def test_every_parameter_passes(cell: str, layers: int, dropout: bool) -> None:
 
 
 CELL_BUGS = {
-    "missing transpose, rnn": ("rnn", "d, z = self.d, self.z\n        WT = np.ascontiguousarray(W.T)", "d, z = self.d, self.z\n        WT = W.copy()"),
+    "missing transpose, rnn": ("rnn", "d, z = self.d, self.z\n        WT = np.ascontiguousarray(W.T)", "d, z = self.d, self.z\n        WT = W.copy()"),  # noqa: E501
     "dropped carry, rnn": ("rnn", "np.matmul(WT, z, out=d)", "d[:] = 0"),
     "tanh's slope forgotten, rnn": ("rnn", "np.multiply(d, z, out=z)  # dA_t", "z[:] = d  # dA_t"),
     "slope at h_{t-1}, rnn": ("rnn", "one_minus_square(self.h[:, t + 1], out=z)", "one_minus_square(self.h[:, t], out=z)"),
@@ -66,7 +66,7 @@ MODEL_BUGS = {
     "mask forgotten on the way back": ("dh *= masks.h[layer]", "pass"),
     "mask of the weights forgotten": ("out[name + weights][:] *= masks.weights[name + weights]", "pass"),
     "layer below without its mask": ("below = below if masks is None else below * masks.h[layer - 1]", "pass"),
-    "no gradient to the layer below": ('np.matmul(self._effective(parameters, name + "V", masks).T, dA, out=flat_columns(dh))', "dh[:] = 0"),
+    "no gradient to the layer below": ('np.matmul(self._effective(parameters, name + "V", masks).T, dA, out=flat_columns(dh))', "dh[:] = 0"),  # noqa: E501
     "ends of streams ignored": ("weights *= np.arange(T)[:, None] < lengths", "pass"),
 }  # fmt: skip
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import charrnn.sampling as sampling
 from charrnn.config import CELLS, ModelConfig, SampleConfig
+from charrnn.drawing import drawer
 from charrnn.errors import CharRNNError, UsageError, VocabularyError
 from charrnn.network.model import Model
 from charrnn.network.parameters import Parameters
@@ -131,6 +132,12 @@ def test_top_p_keeps_the_most_probable_however_small_it_is() -> None:
     assert distribution(np.zeros(4), SampleConfig(top_p=1e-9)).tolist() == [1, 0, 0, 0]
 
 
+@pytest.mark.parametrize("kept", range(1, 129))
+def test_top_p_stops_as_soon_as_the_share_is_reached_and_not_before(kept: int) -> None:
+    for top_p, expected in ((kept / 128, kept), ((kept - 0.01) / 128, kept), ((kept - 0.99) / 128, kept)):
+        assert np.count_nonzero(distribution(np.zeros(128), SampleConfig(top_p=top_p))) == expected
+
+
 def test_temp_0_is_the_first_of_the_greatest() -> None:
     assert distribution(np.array([[1.0, 5], [3, 5], [3, 0]]), SampleConfig(temp=0)).T.tolist() == [[0, 1, 0], [1, 0, 0]]
 
@@ -168,10 +175,31 @@ def test_float32_vectors_that_sum_to_a_little_more_than_one_are_drawn_from(N: in
     assert draw(p, 1 - 2**-53) == N - 1
 
 
+@given(extreme.filter(lambda y: y.ndim == 1), configs, st.sampled_from([0.0, 5e-324, 1 - 2**-53]) | st.floats(0, 1, exclude_max=True))
+@example(np.array([-1e4, 0, 0, -1e4]), SampleConfig(), 0.0)
+@example(np.array([0, -1e4, 0, -1e4]), SampleConfig(temp=1e-6), 0.5)
+@example(np.array([1e4, 9999.0]), SampleConfig(), 0.9)
+def test_a_stream_of_its_own_draws_what_draw_draws(logits: Array, config: SampleConfig, uniform: float) -> None:
+    p = distribution(logits, config)
+    with np.errstate(over="ignore"):
+        index = drawer(logits, config)(uniform)
+    assert p[index] > 0
+    at_least, at_most = (draw(p, min(max(uniform + slack, 0), 1)) for slack in (-1e-12, 1e-12))
+    assert at_least <= index <= at_most
+
+
 def test_columns_are_drawn_from_as_one_by_one() -> None:
     rng = np.random.default_rng(0)
     p, uniforms = rng.random((7, 40)), rng.random(40)
     assert draw(p, uniforms).tolist() == [draw(column, u) for column, u in zip(p.T, uniforms, strict=True)]
+
+
+def sample_all(model: Model, num: int, **options: Any) -> list[str]:
+    """Draw samples to their ends; return their texts."""
+    drawn = sample_many(model, num, **options)
+    for _ in drawn:
+        pass
+    return [each.text for each in drawn.samples()]
 
 
 def chi_square_limit(degrees: int) -> float:
@@ -196,30 +224,37 @@ def memoryless(characters: str = LETTERS) -> Model:
     return model
 
 
-@pytest.mark.parametrize("options", [{"temp": 0.3}, {"temp": 1.0}, {"temp": 4.0}, {"temp": 1.0, "top_k": 4, "min_p": 0.01}])
-def test_one_stream_draws_with_the_frequencies_of_the_distribution(options: dict[str, Any]) -> None:
-    model = memoryless()
-    count = 200_000 if "top_k" not in options else 20_000
-    text = "".join(sample(model, length=count, seed=5, **options))
-    counts = np.bincount(model.vocabulary.encode(text), minlength=len(LETTERS))
-    statistic, degrees = chi_square(counts, distribution(model.parameters["b_y"], SampleConfig(**options)))
-    assert statistic < chi_square_limit(degrees)
+def misfit(model: Model, indices: Any, config: SampleConfig) -> float:
+    """Return the chi-square statistic of drawn indices over the limit of chance."""
+    counts = np.bincount(indices, minlength=len(model.vocabulary))
+    statistic, degrees = chi_square(counts, distribution(model.parameters["b_y"], config))
+    return statistic / chi_square_limit(degrees)
 
 
 @pytest.mark.parametrize("temp", [0.3, 1.0, 4.0])
-def test_many_streams_draw_with_the_frequencies_of_the_distribution(temp: float) -> None:
-    model = memoryless()
-    text = "".join(str(char) for step in sample_many(model, 1000, length=200, seed=5, temp=temp) for char in step)
-    counts = np.bincount(model.vocabulary.encode(text), minlength=len(LETTERS))
-    statistic, degrees = chi_square(counts, distribution(model.parameters["b_y"], SampleConfig(temp=temp)))
-    assert statistic < chi_square_limit(degrees)
+def test_a_stream_of_its_own_draws_with_the_frequencies_of_the_distribution(temp: float) -> None:
+    model, config = memoryless(), SampleConfig(temp=temp)
+    index = drawer(model.parameters["b_y"], config)
+    assert misfit(model, [index(uniform) for uniform in np.random.default_rng(5).random(200_000).tolist()], config) < 1
 
 
-def test_the_chi_square_test_sees_a_temperature_that_is_off_by_a_hundredth() -> None:
+@pytest.mark.parametrize("options", [{"temp": 0.3}, {"temp": 1.0}, {"temp": 4.0}, {"top_k": 4, "min_p": 0.01, "temp": 2.0}])
+def test_many_streams_draw_with_the_frequencies_of_the_distribution(options: dict[str, Any]) -> None:
     model = memoryless()
-    counts = np.bincount(model.vocabulary.encode("".join(sample(model, length=200_000, seed=5))), minlength=len(LETTERS))
-    statistic, degrees = chi_square(counts, distribution(model.parameters["b_y"], SampleConfig(temp=1.02)))
-    assert statistic > chi_square_limit(degrees)
+    text = "".join(sample_all(model, 1000, length=200, seed=5, **options))
+    assert misfit(model, model.vocabulary.encode(text), SampleConfig(**options)) < 1
+
+
+def test_the_characters_of_one_sample_have_the_frequencies_of_the_distribution() -> None:
+    model = memoryless()
+    text = "".join(sample(model, length=20_000, seed=5))
+    assert misfit(model, model.vocabulary.encode(text), SampleConfig()) < 1
+
+
+def test_the_frequencies_of_a_temperature_that_is_off_by_a_fiftieth_are_told_apart() -> None:
+    model = memoryless()
+    text = "".join(sample_all(model, 1000, length=200, seed=5))
+    assert misfit(model, model.vocabulary.encode(text), SampleConfig(temp=1.02)) > 1
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
@@ -241,7 +276,8 @@ def test_streams_side_by_side_are_those_of_one_each(cell: str, layers: int) -> N
     for step in texts:
         sampler.feed(step)
     expected = [slow_logits(model, text.tolist()) for text in texts.T]
-    assert sampler.logits.T == pytest.approx(np.array(expected), rel=1e-11, abs=1e-11)
+    found = sampler.logits.T
+    assert found == pytest.approx(np.array(expected), rel=1e-11, abs=1e-11)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -258,7 +294,8 @@ def test_a_spread_state_goes_on_as_the_one_stream_did(cell: str) -> None:
 def test_one_index_for_many_streams_is_read_by_each() -> None:
     model, sampler = make(), Sampler(make(), 3)
     sampler.feed(4)
-    assert sampler.logits.T == pytest.approx(np.array([slow_logits(model, [4])] * 3), rel=1e-11)
+    found = sampler.logits.T
+    assert found == pytest.approx(np.array([slow_logits(model, [4])] * 3), rel=1e-11)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -294,14 +331,6 @@ def test_a_sample_is_what_the_definition_gives(cell: str, options: dict[str, Any
     assert "".join(sample(model, prime="bad", length=30, seed=3, **options)) == expected
     assert sample_all(model, 1, prime="bad", length=30, seed=3, **options) == [expected]
     assert sample_all(model, 4, prime="bad", length=30, seed=3, **options)[0] == expected
-
-
-def sample_all(model: Model, num: int, **options: Any) -> list[str]:
-    """Draw samples to their ends; return their texts."""
-    drawn = sample_many(model, num, **options)
-    for _ in drawn:
-        pass
-    return [each.text for each in drawn.samples()]
 
 
 @pytest.mark.parametrize("block", [16, 48, 4096])
@@ -412,6 +441,13 @@ def test_the_nats_of_a_line_are_its_probability_as_an_item_newline_included() ->
         text = make().vocabulary.encode("\n" + found.text + "\n").tolist()
         p = [distribution(slow_logits(make(), text[:at]), SampleConfig())[text[at]] for at in range(1, len(text))]
         assert found.nats == pytest.approx(-np.log(p).sum(), rel=1e-9)
+
+
+def test_samples_are_the_same_where_their_nats_are_not_asked_for() -> None:
+    drawn = sample_many(make(), 3, length=20, seed=8, temp=0.6, nats=False)
+    list(drawn)
+    assert [each.text for each in drawn.samples()] == sample_all(make(), 3, length=20, seed=8, temp=0.6)
+    assert all(math.isnan(each.nats) for each in drawn.samples())
 
 
 def test_an_unknown_character_of_the_prime_is_pointed_at() -> None:

@@ -32,7 +32,9 @@ def main(args: Sequence[str] | None = None) -> int:
             code = _run(args)
             sys.stdout.flush()
             return code
-    except SystemExit:  # typer's completion
+    except SystemExit as ended:  # typer's: of completion, or of a pipe that was closed while it printed help
+        if isinstance(ended.__context__, BrokenPipeError):
+            return fail(ended.__context__)
         raise
     except BaseException as error:
         return fail(error)
@@ -76,7 +78,7 @@ def fail(error: BaseException, *, debug: bool = False) -> int:
 
             traceback.print_exception(error)
         if message:
-            say(f"charrnn: {message}")
+            say(f"charrnn: {message}", lines=True)  # a character is pointed at in the lines below
     return code
 
 
@@ -88,15 +90,21 @@ def explain(error: BaseException) -> tuple[str, int]:
         return "", 130
     if isinstance(error, Terminated):
         return "", 143
-    if isinstance(error, BrokenPipeError):
+    if isinstance(error, BrokenPipeError | SystemExit):  # rich makes a SystemExit of a broken pipe
         return "", 141
     if isinstance(error, CharRNNError):
         return str(error), error.exit_code
     code = getattr(error, "exit_code", None)
     if isinstance(code, int):  # typer's: Exit, or an error of usage that can format itself
-        message = error.format_message() if hasattr(error, "format_message") else ""
-        return " ".join(message.split()), code
+        return _usage(error) if hasattr(error, "format_message") else "", code
     return _explain_foreign(error), 1
+
+
+def _usage(error: Any) -> str:
+    """Return an error of usage on one line, with the help that tells more."""
+    message = " ".join(error.format_message().split())
+    context = getattr(error, "ctx", None)
+    return message if context is None else f"{message.rstrip('.')}; see {context.command_path} --help"
 
 
 def _explain_foreign(error: BaseException) -> str:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Annotated
 
 import typer
 
 from charrnn import __version__
 from charrnn.cli.app import guarded
+from charrnn.cli.eval import evaluate
+from charrnn.cli.gradcheck import gradcheck
 from charrnn.cli.help import SETTINGS, Command, Group
+from charrnn.cli.info import info
+from charrnn.cli.next import next_characters
+from charrnn.cli.sample import sample
+from charrnn.cli.train import train
 
 app = typer.Typer(name="charrnn", cls=Group, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=SETTINGS)
 
@@ -34,12 +39,7 @@ def charrnn(
         print(context.get_help())
 
 
-for module, function, name in (
-    ("train", "train", "train"), ("sample", "sample", "sample"), ("gradcheck", "gradcheck", "gradcheck"),
-    ("eval", "evaluate", "eval"), ("info", "info", "info"), ("next", "next_characters", "next"),
+for name, command in (
+    ("train", train), ("sample", sample), ("gradcheck", gradcheck), ("eval", evaluate), ("info", info), ("next", next_characters),
 ):  # fmt: skip
-    try:  # development only
-        command = getattr(importlib.import_module(f"charrnn.cli.{module}"), function)
-    except (ImportError, AttributeError):
-        continue
     app.command(name, cls=Command, context_settings=SETTINGS)(guarded(command))

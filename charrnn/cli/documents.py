@@ -11,9 +11,11 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import groupby
+from textwrap import wrap
 
 from charrnn.cli.pictures import Cell, Heat, cells_of, rows_of
 from charrnn.cli.scales import Colour, Scale, ink
+from charrnn.cli.terminal import visible
 
 INK, GROUND = ("#1b1b1f", "#e6e6ea"), ("#ffffff", "#141418")  # on light, on dark
 COLUMN, ROW, SIZE = 8.4, 20.0, 14  # of the SVG, in pixels
@@ -40,7 +42,7 @@ body{margin:0 auto;padding:1rem 1rem 5rem;max-width:62rem;font:16px/1.5 system-u
 h1{font-size:1.25rem}h2{font-size:1rem;margin:2rem 0 .25rem;overflow-wrap:anywhere}p{margin:.25rem 0}
 .keys i,.heat{font-family:ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace}
 .keys{display:flex;flex-wrap:wrap;gap:.25rem}.keys i{padding:0 .5rem;border-radius:.2rem}
-.heat{font-size:15px;line-height:1.55;white-space:pre-wrap;overflow-wrap:anywhere;word-break:break-all}
+.heat{font-size:15px;line-height:1.55;white-space:pre-wrap;overflow-wrap:anywhere}
 .heat div{content-visibility:auto;contain-intrinsic-size:auto 1.55em}
 i{font-style:normal;border-radius:.1rem}.no{opacity:.55}.on{outline:2px solid currentColor}
 #value{position:fixed;left:0;right:0;bottom:0;padding:.6rem 1rem;white-space:pre-wrap;overflow-wrap:anywhere;
@@ -81,11 +83,11 @@ def html(heats: Sequence[Heat], scale: Scale, *, title: str, about: Sequence[str
 
 
 def _section(heat: Heat, scale: Scale) -> Iterator[str]:
-    yield f"<h2>{escape(heat.name)}</h2>\n<p>{escape(heat.summary)}</p>\n"
+    yield f"<h2>{escape(visible(heat.name))}</h2>\n<p>{escape(heat.summary)}</p>\n"
     yield '<div class="heat">'
     cells = cells_of(heat.text, heat.values)
     for number, line in enumerate(rows_of(cells, len(heat.text) * 12 + 1), 1):  # no row is so wide: the browser wraps
-        yield f'<div data-n="{number}">{"".join(_marked(cell, scale) for cell in line)}</div>\n'
+        yield f'<div data-n="{number}">{"".join(_marked(cell, scale) for cell in line)}</div\n>'
     yield "</div>\n"
 
 
@@ -100,9 +102,10 @@ def _marked(cell: Cell, scale: Scale) -> str:
 
 def svg(heats: Sequence[Heat], scale: Scale, *, title: str, about: Sequence[str], columns: int = COLUMNS) -> Iterator[str]:
     """Yield the pieces of a picture: title, lines about the model, legend, and each text wrapped at `columns`."""
-    drawn = [_words(0, f"{title}"), *(_words(0, line) for line in about), _words(0, f"{scale.title}:"), _legend(scale), ""]
+    lines = [piece for line in (title, *about, f"{scale.title}:") for piece in wrap(line, columns)]
+    drawn = [*(_words(0, line) for line in lines), _legend(scale), ""]
     for heat in heats:
-        drawn += [_words(0, heat.name), _words(0, heat.summary)]
+        drawn += [_words(0, line) for line in (*wrap(visible(heat.name), columns), *wrap(heat.summary, columns))]
         drawn += [_row(row, scale) for row in rows_of(cells_of(heat.text, heat.values), columns)]
         drawn.append("")
     width, height = round(columns * COLUMN + 24), round(len(drawn) * ROW + 24)

@@ -137,7 +137,7 @@ def write_json(request: Request, probs: bool) -> None:
     if probs:
         for number in range(request.num):
             samples, facts = alone(request, number), Facts()
-            probabilities = [p for _, p in facts.watch(samples)]
+            probabilities = [p for _, p in facts.watch(request.model, samples)]
             print_json({**_object(request, samples.samples()[0]), "probabilities": probabilities, "y_hat": asdict(facts)})
         return
     for samples in request.groups(request.num):
@@ -168,11 +168,11 @@ class Facts:
     greatest: float = float("-inf")
     sum_error: float = 0.0  # max |Σ ŷ_t − 1|
 
-    def watch(self, samples: Samples) -> Iterator[tuple[str, float]]:
+    def watch(self, model: Model, samples: Samples) -> Iterator[tuple[str, float]]:
         """Yield each drawn character of a single sample with its probability; the vectors are looked at on the way."""
         from charrnn.sampling import distribution
 
-        plain, vocabulary = SampleConfig(), samples.model.vocabulary
+        plain, vocabulary = SampleConfig(), model.vocabulary
         for (char,) in samples:
             y_hat = distribution(samples.logits, plain)
             self.length, self.vectors = len(y_hat), self.vectors + 1
@@ -183,7 +183,7 @@ class Facts:
 
     def sentence(self) -> str:
         """Return the facts in a line."""
-        inside = "all in [0, 1]" if 0 <= self.least and self.greatest <= 1 else "NOT all in [0, 1]"
+        inside = "all in [0, 1]" if self.least >= 0 and self.greatest <= 1 else "NOT all in [0, 1]"
         return (
             f"ŷ_t, {self.vectors:,} vectors: length N = {self.length:,}; elements from {self.least:.2g} to {self.greatest:.4g}, "
             f"{inside}; each sums to 1 (within {self.sum_error:.1g})"
@@ -199,7 +199,7 @@ def write_probs(request: Request) -> None:
         for number in range(request.num):
             if request.num > 1:
                 _rule(flow, number, request.num)
-            show_probabilities(flow, painter, request.opening, facts.watch(alone(request, number)))
+            show_probabilities(flow, painter, request.opening, facts.watch(request.model, alone(request, number)))
     say(facts.sentence())
 
 

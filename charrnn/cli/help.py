@@ -41,12 +41,19 @@ class Group(TyperGroup):
         """Return the names of the commands, the main ones first."""
         return list(self.commands)
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write each command with the whole first sentence of its help."""
+        with formatter.section(heading("Commands")):
+            commands = [(name, self.commands[name].help or "") for name in self.list_commands(ctx)]
+            formatter.write_dl([(name, " ".join(text.strip().partition("\n\n")[0].split())) for name, text in commands])
+
 
 def _name(parameter: Any) -> str | None:
     """Return an option with its metavar, such as "-o, --out PATH"; None: what typer makes of it will do."""
-    if not parameter.metavar or parameter.param_type_name == "argument":
-        return parameter.metavar
-    return f"{', '.join(sorted(parameter.opts, key=len))} {parameter.metavar}"
+    metavar: str | None = parameter.metavar
+    if not metavar or parameter.param_type_name == "argument":
+        return metavar
+    return f"{', '.join(sorted(parameter.opts, key=len))} {metavar}"
 
 
 def heading(text: str) -> str:

@@ -64,5 +64,5 @@ def _write_probabilities(request: Request) -> None:
     painter, facts = Painter(PROBABILITY, console()), Facts()
     with Flow() as flow:
         flow.raw(painter.legend())
-        show_probabilities(flow, painter, request.opening, facts.watch(alone(request)))
+        show_probabilities(flow, painter, request.opening, facts.watch(request.model, alone(request)))
     say(facts.sentence())

@@ -15,6 +15,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self.number: int | None = None  # the signal that came
+        self.listening = False
         self._before: dict[int, Any] = {}
 
     def __bool__(self) -> bool:
@@ -30,8 +31,9 @@ class Interruption:
 
     def listen(self) -> None:
         """Take over the signals; those that were ignored when the program began (nohup, a script's &) stay ignored."""
-        if self._before:
+        if self.listening:
             return
+        self.listening = True
         with contextlib.suppress(ValueError):  # not the main thread
             for number in (getattr(signal, name) for name in SIGNALS if hasattr(signal, name)):
                 if signal.getsignal(number) != signal.SIG_IGN:

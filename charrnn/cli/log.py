@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -21,13 +22,26 @@ def as_line(event: Event) -> str | None:
     return as_json(event.as_dict()) + "\n" if event.in_json and getattr(event, "shown", True) else None
 
 
+class Printed:
+    """Writes what it hears to stdout, each line at once."""
+
+    def __call__(self, event: Event) -> None:
+        line = as_line(event)
+        if line is not None:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 class Log:
     """Writes what it hears to `path`, from the first step on: before it nothing is touched. Raises CharRNNError, OSError."""
 
     def __init__(self, path: Path, config: TrainConfig) -> None:
         self.path, self.waiting = path, list[str]()
         self.first_step = 0
-        self.file: IO[str] | None = None
+        self.file: IO[bytes] | None = None
         _check(path, config)
 
     def __call__(self, event: Event) -> None:
@@ -39,10 +53,19 @@ class Log:
         if line is not None:
             self.waiting.append(line)
         if self.file is not None:
-            self.file.write("".join(self.waiting))
-            self.file.flush()
-            self.waiting.clear()
-        if event.name == "done" and self.file is not None:
+            self._write(self.file)
+
+    def _write(self, file: IO[bytes]) -> None:
+        """Write what is waiting at once. Raises OSError with the file's name."""
+        try:
+            file.write("".join(self.waiting).encode("ascii"))
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
+        self.waiting.clear()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self.file is not None:
             self.file.close()
 
 
@@ -90,16 +113,17 @@ def _event(line: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) and "event" in value else None
 
 
-def _cut(path: Path, first_step: int) -> IO[str]:
+def _cut(path: Path, first_step: int) -> IO[bytes]:
     """Return the log open at its end, with nothing in it that happened after `first_step`, and no half a line."""
     keep = 0
     if first_step and path.is_file():
         with path.open("rb") as file:
             for line in file:
-                event = _event(line)
-                if event is None or event.get("step", event.get("steps", 0)) > first_step:
+                event = _event(line) or {}
+                step = event.get("step", event.get("steps", 0))
+                if not event or not isinstance(step, int) or step > first_step:
                     break
                 keep += len(line)
     if path.is_file():
         os.truncate(path, keep)
-    return path.open("a", encoding="ascii", newline="\n")
+    return path.open("ab", buffering=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,22 +16,28 @@ if TYPE_CHECKING:
     from charrnn.network.model import Model
 
 DEFAULT = Path("model.npz")
+UNKNOWN = ("error", "skip")
 
 ModelPath = Annotated[str, typer.Argument(metavar="MODEL", help="Checkpoint.", autocompletion=complete_checkpoint)]
 MaybeModel = Annotated[
     str | None,
     typer.Argument(
-        metavar="[MODEL]", help="Checkpoint; default: model.npz here, else the one that ships.", autocompletion=complete_checkpoint,
+        metavar="MODEL", help="Checkpoint; default: model.npz here, else the one that ships.", autocompletion=complete_checkpoint,
         show_default=False,
     ),
 ]  # fmt: skip
-Unknown = Annotated[
-    str,
-    typer.Option(
+
+
+def _complete_unknown(incomplete: str) -> list[str]:
+    return [word for word in UNKNOWN if word.startswith(incomplete)]
+
+
+def unknown_option(panel: str | None) -> Any:
+    """Return the declaration of --unknown for a panel of the help."""
+    return typer.Option(
         "--unknown", metavar="error|skip", help="What to do about characters that the model doesn't know.",
-        autocompletion=lambda incomplete: [word for word in ("error", "skip") if word.startswith(incomplete)],
-    ),
-]  # fmt: skip
+        autocompletion=_complete_unknown, rich_help_panel=panel,
+    )  # fmt: skip
 
 
 def open_model(path: str | None) -> Model:
@@ -55,7 +61,7 @@ def is_of_lines(model: Model) -> bool:
 
 def known(model: Model, text: str, unknown: str, what: str) -> str:
     """Return `text`, with unknown="skip" without the characters that the model doesn't know, whose number is said."""
-    check_choice("--unknown", unknown, ("error", "skip"))
+    check_choice("--unknown", unknown, UNKNOWN)
     if unknown == "error":
         return text
     strange = model.vocabulary.find_unknown(text)

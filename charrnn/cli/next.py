@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from charrnn.cli.models import Unknown, known, open_model
+from charrnn.cli.models import known, open_model, unknown_option
 from charrnn.cli.options import Debug, Json, complete_checkpoint
 from charrnn.cli.terminal import console, is_ascii, print_json
 from charrnn.config import SampleConfig, check
@@ -27,7 +28,7 @@ def next_characters(
     ],
     second: Annotated[str | None, typer.Argument(metavar="TEXT", help="What has been read; it may be empty.", show_default=False)] = None,
     k: Annotated[int, typer.Option("-k", help="Characters to show.", metavar="N")] = 10,
-    unknown: Unknown = "error",
+    unknown: Annotated[str, unknown_option("Output")] = "error",
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -68,5 +69,5 @@ def print_bars(likely: list[tuple[str, float]]) -> None:
     room = max(10, min(60, screen.width - max(widths) - 12))
     for name, width, (_, p) in zip(names, widths, likely, strict=True):
         line = Text(f"{' ' * (max(widths) - width)}{name}  {p:8.4%}  " if p >= 1e-4 else f"{' ' * (max(widths) - width)}{name}  {p:8.1e}  ")
-        line.append(bar(p, room, ascii=is_ascii(screen.file)), style="cyan")
+        line.append(bar(p, room, ascii=is_ascii(sys.stdout)), style="cyan")
         screen.print(line, soft_wrap=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from charrnn.cli.models import MaybeModel, Unknown, is_of_lines, known, open_model
+from charrnn.cli.models import MaybeModel, is_of_lines, known, open_model, unknown_option
 from charrnn.cli.options import Debug, Json
 from charrnn.cli.terminal import say
 from charrnn.config import SampleConfig
@@ -44,7 +44,7 @@ def sample(
     prime_file: Annotated[
         str | None, typer.Option(help="File with the text to go on from; -: standard input.", metavar="PATH", rich_help_panel=BEGINNING)
     ] = None,
-    unknown: Unknown = "error",
+    unknown: Annotated[str, unknown_option(BEGINNING)] = "error",
     num: Annotated[int, typer.Option(help="Independent samples.", rich_help_panel=SHOWING)] = 1,
     novel: Annotated[
         str | None, typer.Option(help="Models of lines: only items that are not lines of FILE.", metavar="FILE", rich_help_panel=SHOWING)

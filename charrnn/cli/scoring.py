@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from charrnn.cli.models import is_of_lines
 from charrnn.cli.terminal import say
-from charrnn.config import check_choice
 from charrnn.errors import CorpusError, VocabularyError
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def optional(values: NDArray[Any]) -> list[float | None]:
 
 def total(figures: Sequence[Figures]) -> Figures:
     """Return the figures of several texts together."""
-    return Figures(*(sum(column) for column in zip(*figures, strict=True)))  # type: ignore[arg-type]
+    return Figures(*(sum(column) for column in zip(*figures, strict=True)))
 
 
 def read(path: str, encoding: str) -> tuple[str, str]:
@@ -85,34 +84,37 @@ def score_text(model: Model, name: str, text: str, *, streams: int, unknown: str
     """Return a text's scores. Raises CharRNNError for characters the model doesn't know, and if nothing is predicted."""
     import numpy as np
 
-    is_known = _known(model, name, text, unknown)
-    indices = model.vocabulary.encode(text if is_known.all() else "".join(np.array(list(text))[is_known].tolist()))
+    if unknown == "error":
+        _refuse_unknown(model, name, text)
+    is_known, indices = known_part(model, text)
     nats, lines = np.full(len(text), np.nan), is_of_lines(model)
     try:
-        if lines:
-            nats[is_known], extra = _score_lines(model, indices)
-        else:
-            nats[is_known], extra = _score_running(model, indices, streams), 0.0
+        read = _score_lines(model, indices) if lines else _score_running(model, indices, streams)
     except CorpusError as error:
         raise CorpusError(f"{name}: {error}") from None
-    predicted = int(np.count_nonzero(~np.isnan(nats))) + (extra > 0)
-    figures = Figures(float(np.nansum(nats)) + extra, predicted, int(np.count_nonzero(~is_known)))
+    nats[is_known] = read[: len(indices)]
+    predicted = read[~np.isnan(read)]
+    figures = Figures(float(predicted.sum()), predicted.size, int(np.count_nonzero(~is_known)))
     return Scored(name, text, nats, figures, lines)
 
 
-def _known(model: Model, name: str, text: str, unknown: str) -> NDArray[np.bool_]:
-    """Return for each character whether the model knows it. Raises VocabularyError if it may not be skipped."""
+def _refuse_unknown(model: Model, name: str, text: str) -> None:
+    """Raise VocabularyError if there is a character that the model doesn't know."""
+    try:
+        model.vocabulary.encode(text)
+    except VocabularyError as error:
+        raise VocabularyError(f"{name}: {error}") from None
+
+
+def known_part(model: Model, text: str) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+    """Return for each character whether the model knows it, and the indices of those that it knows."""
     import numpy as np
 
-    check_choice("--unknown", unknown, ("error", "skip"))
-    if unknown == "error":
-        try:
-            model.vocabulary.encode(text)
-        except VocabularyError as error:
-            raise VocabularyError(f"{name}: {error}") from None
-    known = np.ones(len(text), bool)
-    known[[at for at, _ in model.vocabulary.find_unknown(text)]] = False
-    return known
+    is_known = np.ones(len(text), bool)
+    is_known[[at for at, _ in model.vocabulary.find_unknown(text)]] = False
+    if not is_known.all():
+        text = "".join(char for char, good in zip(text, is_known.tolist(), strict=True) if good)
+    return is_known, model.vocabulary.encode(text)
 
 
 def _score_running(model: Model, indices: NDArray[Any], streams: int) -> NDArray[Any]:
@@ -130,8 +132,11 @@ def _score_running(model: Model, indices: NDArray[Any], streams: int) -> NDArray
     return np.concatenate([[np.nan], score_indices(model, indices)])
 
 
-def _score_lines(model: Model, indices: NDArray[Any]) -> tuple[NDArray[Any], float]:
-    """Return the nats of lines that are items, NaN for empty lines' ends, and those of the end of a last line without newline."""
+def _score_lines(model: Model, indices: NDArray[Any]) -> NDArray[Any]:
+    """Return the nats of lines that are items, NaN for empty lines' ends, and behind them those of a newline at the very end.
+
+    A last line without its newline ends all the same; behind one that has it there is but an empty line.
+    """
     import numpy as np
 
     from charrnn.text.batches import items_of
@@ -141,12 +146,11 @@ def _score_lines(model: Model, indices: NDArray[Any]) -> tuple[NDArray[Any], flo
     items = items_of(indices, newline)
     if not len(items):
         raise CorpusError("the text has nothing but empty lines; this model reads items, a line each")
-    closed = np.append(indices, newline)  # a last line without its newline ends all the same; another one is an empty line
-    ends = closed == newline
+    ends = np.append(indices, newline) == newline
     counted = ~(ends & np.append(True, ends[:-1]))
-    nats = np.full(len(closed), np.nan)
+    nats = np.full(len(ends), np.nan)
     nats[counted] = score_items(model, items, newline)
-    return nats[:-1], float(nats[-1]) if counted[-1] else 0.0
+    return nats
 
 
 def unit_values(model: Model, scored: Scored, unit: int) -> list[float | None]:
@@ -156,17 +160,15 @@ def unit_values(model: Model, scored: Scored, unit: int) -> list[float | None]:
     from charrnn.training.evaluation import activations
 
     values = np.full(len(scored.text), np.nan)
-    is_known = np.ones(len(scored.text), bool)
-    is_known[[at for at, _ in model.vocabulary.find_unknown(scored.text)]] = False
-    indices = model.vocabulary.encode("".join(char for char, good in zip(scored.text, is_known.tolist(), strict=True) if good))
+    is_known, indices = known_part(model, scored.text)
     if not scored.lines:
         values[is_known] = activations(model, indices, unit)
         return optional(values)
     newline = model.vocabulary.index("\n")
     inside = is_known.copy()
     inside[is_known] = indices != newline
-    pieces = np.split(indices, np.flatnonzero(indices == newline))  # each but the first begins with its newline
-    read = [activations(model, np.append(newline, piece[piece != newline]), unit)[1:] for piece in pieces]
+    lines = np.split(indices, np.flatnonzero(indices == newline))  # each but the first begins with its newline
+    read = [activations(model, np.append(newline, line[line != newline]), unit)[1:] for line in lines]
     values[inside] = np.concatenate(read)
     return optional(values)
 
@@ -190,5 +192,3 @@ def floor_of(model: Model) -> tuple[float | None, int | None]:
     """Return the floor of the training run in nats and its order, None where it isn't known."""
     nats, order = model.meta.get("floor_nats"), model.meta.get("floor_order")
     return (float(nats) if isinstance(nats, int | float) else None), (order if isinstance(order, int) else None)
-
-

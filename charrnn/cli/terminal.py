@@ -81,6 +81,6 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()
 
 
-def say(text: str) -> None:
-    """Write a line of talk to stderr."""
-    print(visible(text), file=sys.stderr, flush=True)
+def say(text: str, *, lines: bool = False) -> None:
+    """Write talk to stderr, a line; lines: its newlines stay."""
+    print(visible(text, lines=lines), file=sys.stderr, flush=True)

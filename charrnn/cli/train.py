@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
 from charrnn.cli import app
 from charrnn.cli.interruption import Interruption
 from charrnn.cli.options import OUTPUT, Debug, Json, complete_cell, complete_checkpoint, complete_optimizer
-from charrnn.cli.terminal import print_json
 from charrnn.config import TrainConfig
 from charrnn.errors import TrainingError, UsageError
 
 if TYPE_CHECKING:
     from charrnn.training.events import Done, Event
 
-Listener = Callable[["Event"], None]
+
+class Listener(Protocol):
+    """Who hears of the events of a run."""
+
+    def __call__(self, event: Event) -> None: ...
+
+    def close(self) -> None:
+        """Put away what is open; the run may have failed."""
+
+
 UNITS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 SIGPIPE = 13
-CHOSEN = "chosen"
 MODEL, LENGTH, LEARNING, DATA, FILES = "Model", "How long (one of them)", "Learning", "Text", "Files"
 
 
@@ -30,13 +37,14 @@ def _option(flags: str, panel: str, text: str, metavar: str | None = None, **mor
     return typer.Option(*flags.split(), help=text, rich_help_panel=panel, metavar=metavar, **more)
 
 
-def _chosen(flags: str, panel: str, text: str, metavar: str, default: str = CHOSEN) -> Any:
-    return _option(flags, panel, text, metavar, show_default=default)
+def _chosen(flags: str, panel: str, text: str, metavar: str, default: str = "chosen") -> Any:
+    return _option(flags, panel, f"{text}  [default: {default}]" if default else text, metavar, show_default=False)
 
 
 Corpora = Annotated[list[str] | None, typer.Argument(
-    metavar="[CORPUS]...", show_default="the text that ships with charrnn",
-    help="Each one text: a file, a folder (its text files in path order), - for standard input, .gz, .bz2, .xz.")]  # fmt: skip
+    metavar="CORPUS", show_default=False,
+    help="Each one text: a file, a folder (its text files in path order), - for standard input, .gz, .bz2, .xz.  "
+    "[default: the text that ships with charrnn]")]  # fmt: skip
 Out = Annotated[Path, _option("-o --out", FILES, "Checkpoint to write; an existing one is kept unless --resume or --overwrite says so.", "PATH", autocompletion=complete_checkpoint)]  # noqa: E501  # fmt: skip
 Resume = Annotated[bool, _option("--resume", FILES, "Go on with the run in --out, bit for bit; a larger --steps, --epochs or --budget extends it.")]  # noqa: E501  # fmt: skip
 Overwrite = Annotated[bool, _option("--overwrite", FILES, "Start afresh over --out.")]
@@ -90,7 +98,7 @@ def train(
 
         show_plan(sources, config, log, json=json)
         return
-    run(sources, config, _listeners(config, log, json=json, quiet=quiet), quiet=quiet)
+    run(sources, config, _listeners(config, log, json=json, quiet=quiet))
 
 
 def configuration(context: typer.Context) -> TrainConfig:
@@ -129,19 +137,15 @@ def seconds(option: str, text: str) -> float:
 def _listeners(config: TrainConfig, log: Path | None, *, json: bool, quiet: bool) -> list[Listener]:
     """Return who hears of the events: the log, standard output, the person."""
     from charrnn.cli.display import display
-    from charrnn.cli.log import Log, as_line
-
-    def print_event(event: Event) -> None:
-        if as_line(event) is not None:
-            print_json(event.as_dict())
+    from charrnn.cli.log import Log, Printed
 
     listeners: list[Listener] = [Log(log, config)] if log is not None else []
-    listeners += [print_event] if json else []
-    shown = None if quiet else display(config, only_live=json)
+    listeners += [Printed()] if json else []
+    shown = None if quiet else display(only_live=json)
     return [*listeners, shown] if shown is not None else listeners
 
 
-def run(sources: tuple[str, ...], config: TrainConfig, listeners: list[Listener], *, quiet: bool = False) -> None:
+def run(sources: tuple[str, ...], config: TrainConfig, listeners: list[Listener]) -> None:
     """Train, and tell the listeners. Raises typer.Exit after a signal, TrainingError where the run diverged."""
     from charrnn.training.events import Done, Step
     from charrnn.training.loop import train as events
@@ -149,12 +153,16 @@ def run(sources: tuple[str, ...], config: TrainConfig, listeners: list[Listener]
     with Interruption() as interruption:
         telling = Telling(listeners, interruption)
         done: Done | None = None
-        for event in events(sources, config, interrupted=lambda: bool(interruption), started=app.started):
-            if isinstance(event, Step):
-                interruption.listen()
-            telling(event)
-            done = event if isinstance(event, Done) else done
-        telling.close()
+        try:
+            for event in events(sources, config, interrupted=lambda: bool(interruption), started=app.started):
+                if isinstance(event, Step):
+                    interruption.listen()
+                telling(event)
+                done = event if isinstance(event, Done) else done
+        finally:
+            telling.close()
+    if telling.failure is not None:
+        raise telling.failure
     assert done is not None
     _end(done, interruption)
 
@@ -178,9 +186,9 @@ class Telling:
                 self.interruption.number = self.interruption.number or SIGPIPE
 
     def close(self) -> None:
-        """Raise what went wrong, now that the run is saved."""
-        if self.failure is not None:
-            raise self.failure
+        """Let the listeners put away what they have open."""
+        for listener in self.listeners:
+            listener.close()
 
 
 def _end(done: Done, interruption: Interruption) -> None:

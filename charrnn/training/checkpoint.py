@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn import __version__
-from charrnn.config import CELLS, ModelConfig
+from charrnn.config import CELLS, MOST_HIDDEN, MOST_LAYERS, ModelConfig
 from charrnn.errors import CheckpointError, VocabularyError
 from charrnn.network.model import Model
 from charrnn.network.parameters import Parameters, shapes
@@ -35,8 +35,6 @@ Array = NDArray[Any]
 FORMAT = 1
 RESUME = "resume."
 RESUME_KINDS = ("<f4", "<f8", "<i8", "|u1", "|b1")
-MAX_HIDDEN = 1_000_000
-MAX_LAYERS = 300  # three arrays each, in an archive of at most 1,000
 MAX_CHARACTERS = 1_114_112  # code points of Unicode
 MAX_META = 60_000_000  # bytes: each code point once, escaped (12 characters of 4 bytes), and 6 MB for the rest
 MAX_VALUES = 200_000  # commas in meta; a learning curve takes three a point
@@ -147,7 +145,7 @@ def _narrow(parameters: Parameters, kind: str) -> Iterator[tuple[str, Array]]:
 
 
 def _model(archive: Archive) -> Model:
-    meta, config, vocabulary = _understood(_text(archive.member("meta")))
+    meta, config, vocabulary = _understood(_text(archive))
     expected = shapes(config, len(vocabulary))
     _check_keys(archive, expected, config)
     members = [archive.member(key) for key in expected]
@@ -205,10 +203,13 @@ def _array(member: Member) -> Array:
     return data.view(kind).reshape(member.shape).astype(kind.newbyteorder("="), copy=False)
 
 
-def _text(member: Member) -> str:
+def _text(archive: Archive) -> str:
+    """The JSON of meta."""
+    member = archive.member("meta")
     member.require(("<U",), ())
     if member.nbytes > MAX_META:
         raise CheckpointError(f"its meta has {member.nbytes:,} bytes; at most {MAX_META:,} are read")
+    _check_size(archive, member.nbytes)
     try:
         return "".join(block.decode("utf-32-le") for block in member.blocks()).rstrip("\0")
     except UnicodeDecodeError:
@@ -275,7 +276,7 @@ def _config(model: object) -> ModelConfig:
         raise CheckpointError('"model" in its meta is not an object of "cell", "hidden" and "layers"')
     if not isinstance(model["cell"], str) or model["cell"] not in CELLS:
         raise CheckpointError(f"the cell in its meta is {_shown(model['cell'])}; expected one of {', '.join(CELLS)}")
-    for name, most in (("hidden", MAX_HIDDEN), ("layers", MAX_LAYERS)):
+    for name, most in (("hidden", MOST_HIDDEN), ("layers", MOST_LAYERS)):
         if type(model[name]) is not int or not 1 <= model[name] <= most:
             raise CheckpointError(f'"{name}" in its meta is {_shown(model[name])}; expected a whole number from 1 to {most:,}')
     return ModelConfig(**model)

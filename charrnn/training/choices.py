@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any
+
+import numpy as np
 
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.network.parameters import GATES
+from charrnn.training.blas import blas_threads
 from charrnn.training.optimizers import OPTIMIZER_CLASSES
 
 DEFAULT_BUDGET = 180.0  # seconds
+HIDDEN, OPERATIONS = 256, 2.9e13  # the width for a run of so many operations, 3 minutes on 2 processors of 2021
+EFFICIENCY = 0.65  # of the speed of a single product, over a whole step
+AVERAGING = 0.98  # share of the old average of the weights kept in a step
+VALIDATION_SHARE = 0.03  # of the time of training
+BASE_BYTES = 45 << 20  # of a process that has loaded Python and NumPy
+VALIDATION_POSITIONS = 64 * 64  # in a chunk of the validation part
 RATE_OF_CELL = {"lstm": 1.0, "gru": 0.75, "rnn": 0.5}  # times the optimizer's rate
 
 
@@ -63,11 +74,55 @@ def auto_workers(H: int, B: int, processors: int) -> int:
     return max(1, min(processors, B // 8)) if H >= 64 else 1
 
 
-def characters_per_second(model: ModelConfig, N: int, workers: int) -> float:
-    """Return a rough guess of the training speed, from 6 operations a weight and character at 40 GFLOP/s a processor."""
+def measured_flops() -> float:
+    """Return how many multiplications and additions a second one processor does in a step's typical product, in 0.1 s."""
+    W, h = np.ones((1024, 256), np.float32), np.ones((256, 32), np.float32)
+    z = np.empty((1024, 32), np.float32)
+    seconds = []
+    with blas_threads(1):
+        end = time.perf_counter() + 0.1
+        while not seconds or time.perf_counter() < end:
+            before = time.perf_counter()
+            for _ in range(8):
+                np.matmul(W, h, out=z)
+            seconds.append((time.perf_counter() - before) / 8)
+    return 2 * W.size * h.shape[1] / median(seconds)
+
+
+def characters_per_second(model: ModelConfig, N: int, workers: int, flops: float) -> float:
+    """Return a rough guess of the training speed: 6 operations a weight and character, at EFFICIENCY of `flops` a worker."""
     H = model.hidden
     weights = GATES[model.cell] * H * H * (2 * model.layers - 1) + N * H
-    return 40e9 * workers / (6 * weights + 20_000)
+    overhead = GATES[model.cell] * H * 60  # exponentials and other elementwise work, in operations of the same time
+    return EFFICIENCY * flops * workers / (6 * weights + overhead)
+
+
+def memory_bytes(settings: Settings, N: int, workers: int) -> int:
+    """Return a rough guess of what training takes in memory: bytes of all processes together, Python and NumPy included.
+
+    A replica has θ, its average, the gradient, the moments and four more twins of them (spare, scratch, masked weights,
+    masks); rank 0 three more (best, good, as begun). A layer's tape and its temporaries hold `tape` numbers for each unit
+    and position; the output layer N for each position of a block.
+    """
+    from charrnn.network.loss import BLOCK
+    from charrnn.network.parameters import parameter_count
+
+    H, L, P = settings.hidden, settings.layers, settings.batch_size * settings.seq_len
+    tape = {"rnn": 2, "gru": 12, "lstm": 11}[settings.cell] + (4 if settings.dropout else 2)
+    moments = 2 if settings.optimizer == "adam" else 1
+    twins = (7 + moments) * workers + 3
+    output = min(2 * N * P, 2 * workers * BLOCK)
+    validation = VALIDATION_POSITIONS * H * L * tape
+    numbers = twins * parameter_count(settings.model, N) + tape * H * L * P + validation + output
+    return numbers * (8 if settings.dtype == "float64" else 4) + workers * BASE_BYTES
+
+
+def chosen_hidden(operations: float) -> int:
+    """Return the width for a run of so many operations: HIDDEN at OPERATIONS, growing with their fourth root.
+
+    Twice the width costs four times as much a character and wants more of them; fitted on budgets of 30 s to 15 min.
+    """
+    return min(1024, max(32, 32 * round(HIDDEN * (operations / OPERATIONS) ** 0.25 / 32)))
 
 
 def chosen_dropout(epochs: float) -> float:
@@ -76,23 +131,28 @@ def chosen_dropout(epochs: float) -> float:
 
 
 def choose(config: TrainConfig, *, characters: int, validation: int, N: int, processors: int) -> Settings:
-    """Return the settings of a run on a training part of `characters` and a validation part of `validation` characters."""
-    H, L = config.hidden or 256, config.layers or 1
-    model = ModelConfig(config.cell, H, L)
-    B, T = config.batch_size or 64, config.seq_len or 64
-    workers = auto_workers(H, B, processors) if config.workers == "auto" else config.workers
+    """Return the settings of a run on a training part of `characters` and a validation part of `validation` characters.
+
+    What was asked for is never changed. Under a budget the rest depends on the speed of this machine, measured now.
+    """
     budget = config.budget
     if (config.steps, config.epochs, budget) == (None, None, None):
         budget = DEFAULT_BUDGET
+    B, T = config.batch_size or (64 if budget is None else 32), config.seq_len or 64
+    L = config.layers or 1
+    flops = measured_flops() if budget is not None else 0.0
+    H = config.hidden or (256 if budget is None else chosen_hidden(flops * min(processors, 8) * budget))
+    model = ModelConfig(config.cell, H, L)
+    workers = auto_workers(H, B, processors) if config.workers == "auto" else config.workers
     if config.steps is not None:
         epochs = config.steps * B * T / max(characters, 1)
     else:
-        epochs = config.epochs or characters_per_second(model, N, workers) * (budget or 0) / max(characters, 1)
-    val_every = config.val_every or max(25, math.ceil(validation / (3 * 0.03 * B * T)))
+        epochs = config.epochs or characters_per_second(model, N, workers, flops) * (budget or 0) / max(characters, 1)
+    val_every = config.val_every or max(25, math.ceil(validation / (3 * VALIDATION_SHARE * B * T)))
     return Settings(
         cell=config.cell, hidden=H, layers=L, batch_size=B, seq_len=T, workers=workers,
         dropout=chosen_dropout(epochs) if config.dropout is None else config.dropout,
-        averaging=0.98,
+        averaging=AVERAGING,
         lr=config.lr or OPTIMIZER_CLASSES[config.optimizer].lr * (RATE_OF_CELL[config.cell] if config.optimizer != "sgd" else 1),
         optimizer=config.optimizer, clip=config.clip, val_fraction=config.val_fraction, seed=config.seed,
         encoding=config.encoding, lines=config.lines, dtype=config.dtype, val_every=val_every,

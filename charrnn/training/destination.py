@@ -105,9 +105,9 @@ def _remove_leftovers(target: Path) -> None:
 
 
 def _writing(pid: int) -> bool:
-    """Whether a process of this number may be writing now; this one is not, even if a dead one had its number."""
-    if pid == os.getpid() or sys.platform == "win32":
-        return False  # Windows refuses by itself to remove an open file, and its os.kill would end the process
+    """Whether a process of this number lives, and so may be writing."""
+    if sys.platform == "win32":
+        return False  # it refuses by itself to remove an open file, and its os.kill would end the process
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):

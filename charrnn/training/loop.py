@@ -77,7 +77,6 @@ class Run:
         self.interrupted, self.clock, self.started = interrupted, clock, started
         self.record = prepared.record
         self.speeds = array("f")
-        self.recent: list[float] = []  # training losses since the last validation
         self.saved_at = clock()
         self.validation_seconds = 0.0
 
@@ -90,7 +89,7 @@ class Run:
         )  # fmt: skip
         if self.finished:
             yield Notice(f"the run already has its {self.record.step:,} steps: nothing left to do")
-            yield self._done("finished", None)
+            yield self._done("early" if self.record.early else "finished", None)
             return
         plan = Plan(s.model, len(p.corpus.vocabulary), s.dtype, s.optimizer, s.clip, s.dropout, s.averaging, s.seed)
         descriptors = p.corpus.store.share()[0] if p.workers > 1 else ()
@@ -117,7 +116,6 @@ class Run:
         """Yield the events of all steps and return why they ended."""
         record, s = self.record, self.settings
         self.loop_started, self.first_step = self.clock(), record.step
-        early = False
         while not self.finished:
             step = self._step()
             if self._diverged(step):
@@ -132,8 +130,8 @@ class Run:
                     yield Sampled(record.step, self._sample())
                 if self.clock() - self.saved_at >= self.config.save_every:
                     yield from self._save(self._resume_arrays())
-            early |= self._fix_total()
-        return "early" if early else "finished"
+            self._fix_total()
+        return "early" if record.early else "finished"
 
     def _step(self) -> Step:
         """Take one step and return its event."""
@@ -145,7 +143,7 @@ class Run:
         record.step += 1
         speed = training.predictions / training.steps_per_epoch / max(seconds, 1e-9)
         self.speeds.append(speed)
-        self.recent.append(loss)
+        record.recent_sum, record.recent_count = record.recent_sum + loss, record.recent_count + 1
         every = max(1, round(SHOWN_CHARACTERS / (training.batch_size * training.seq_len)))
         return Step(
             record.step, record.steps, record.step / training.steps_per_epoch, loss, norm, lr, speed, *self._progress(),
@@ -177,25 +175,22 @@ class Run:
             self.good[:] = self.replica.parameters.flat
         return False
 
-    def _fix_total(self) -> bool:
-        """Turn the budget into a total of steps when decay must begin; return whether it begins early, for want of progress."""
+    def _fix_total(self) -> None:
+        """Turn the budget into a total of steps when decay must begin: for want of time, or early, for want of progress."""
         record, budget = self.record, self.settings.budget
         if record.steps is not None or budget is None:
-            return False
+            return
         if record.without_best >= PATIENCE:
-            record.steps = total_steps(record.step)
-            return True
-        left = budget - self._elapsed() - self.validation_seconds - 0.3  # the last validation and save
+            record.steps, record.early = total_steps(record.step), True
+            return
+        left = budget - self._elapsed() - 2 * self.validation_seconds - 0.2  # what is to be done at the end
         record.steps = begins_decay(record.step, self._seconds_per_step(), left)
-        return False
 
     def _validate(self, last: bool = False) -> Iterator[Event]:
         """Validate the averaged weights, at the end the current ones too, and keep the better."""
-        record, recent = self.record, self.recent
-        train_loss = sum(recent) / len(recent) if recent else record.train_loss
-        record.train_loss, self.recent = train_loss, []
+        record = self.record
         if self.prepared.validation is None:
-            record.curve.append((record.step, train_loss, None))
+            record.add_point(None)
             return
         before = self.clock()
         losses = {True: self.leader.validate(True)}
@@ -205,7 +200,7 @@ class Run:
         loss = min(losses.values())
         self.validation_seconds = self.clock() - before
         best = record.best is None or loss < record.best
-        record.curve.append((record.step, train_loss, loss))
+        record.add_point(loss)
         record.without_best = 0 if best else record.without_best + 1
         if best:
             record.best, record.best_step = loss, record.step
@@ -230,7 +225,7 @@ class Run:
             "corpus": {"characters": p.corpus.characters, "digest": p.corpus.digest, "names": [Path(s).name for s in p.sources]},
             "step": record.step, "steps": record.steps, "best_step": record.best_step,
             "epochs": record.step / p.training.steps_per_epoch, "seconds": round(self._elapsed(), 3),
-            "train_loss": record.train_loss, "val_loss": record.best, "curve": record.curve,
+            "train_loss": record.mean_recent(), "val_loss": record.best, "curve": record.curve,
             "floor_nats": self._floor()[0], "floor_order": self._floor()[1],
             "chars_per_second": round(median(self.speeds), 1) if self.speeds else None,
         }  # fmt: skip
@@ -276,7 +271,7 @@ class Run:
         parameters = p.best if record.best is not None or current is None else current
         return Done(
             steps=record.step, epochs=record.step / p.training.steps_per_epoch, seconds=round(self._elapsed(), 3),
-            train_loss=record.train_loss if not self.recent else sum(self.recent) / len(self.recent),
+            train_loss=record.mean_recent(),
             val_loss=record.best, val_bpc=None if record.best is None else record.best / math.log(2),
             floor_nats=self._floor()[0], chars_per_second=round(median(self.speeds), 1) if self.speeds else 0.0,
             params=p.best.flat.size, workers=p.workers, ranks=1,

@@ -20,10 +20,12 @@ from charrnn.text.batches import ItemBatches, Items, Streams, read_items
 from charrnn.text.corpus import Corpus, Part, default_corpus, read_corpus
 from charrnn.text.ngram import Floor, floor
 from charrnn.training.checkpoint import load, load_resume
-from charrnn.training.choices import Settings, choose, cores
+from charrnn.training.choices import Settings, auto_workers, choose, cores
 from charrnn.training.evaluation import CHUNK, VALIDATION_STREAMS, Batches
+from charrnn.training.schedule import decay_start
 
 Array = NDArray[Any]
+MOST_POINTS = 1000  # of the learning curve
 FLOOR_LIMIT = 20_000_000  # characters of training text beyond which no n-grams are counted
 
 
@@ -34,15 +36,29 @@ class Record:
     step: int = 0  # optimizer steps done
     steps: int | None = None  # their total, None while a budget in time isn't yet turned into one
     seconds: float = 0.0  # wall time of the parts before this one
-    train_loss: float | None = None  # mean since the validation before the last
+    early: bool = False  # the total was fixed before the time was up, for want of progress
+    train_loss: float | None = None  # mean of the training losses between the last two validations
+    recent_sum: float = 0.0  # training losses since the last validation
+    recent_count: int = 0
     best: float | None = None  # lowest validation loss
     best_step: int | None = None
-    without_best: int = 0  # validations since
+    without_best: int = 0  # validations since then
     curve: list[tuple[int, float | None, float | None]] = field(default_factory=list)  # step, training, validation loss
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as JSON keeps it."""
         return asdict(self)
+
+    def mean_recent(self) -> float | None:
+        """Return the mean training loss since the last validation, or between the last two if nothing came since."""
+        return self.recent_sum / self.recent_count if self.recent_count else self.train_loss
+
+    def add_point(self, val_loss: float | None) -> None:
+        """Add a point to the learning curve; every second one is dropped when there are too many to draw."""
+        self.train_loss, self.recent_sum, self.recent_count = self.mean_recent(), 0.0, 0
+        self.curve.append((self.step, self.train_loss, val_loss))
+        if len(self.curve) > MOST_POINTS:
+            del self.curve[1:-1:2]
 
 
 @dataclass
@@ -87,6 +103,8 @@ def prepare(sources: Sequence[str | Path], config: TrainConfig) -> Prepared:
         "state": zero_state(settings.model, training.batch_size, settings.dtype),
     }
     notes = [*corpus.notes, *_notes(settings, training, validation)]
+    if settings.budget is not None:
+        notes.append(_chosen(config, settings))
     return Prepared(
         corpus, sources, settings, training, validation, _floor(parts), min(settings.workers, training.batch_size), arrays, best,
         Record(steps=settings.steps), notes,
@@ -173,6 +191,13 @@ def _notes(settings: Settings, training: Batches, validation: Batches | None) ->
     return notes
 
 
+def _chosen(config: TrainConfig, settings: Settings) -> str:
+    """Return one line on what the budget chose; what was asked for isn't named."""
+    names = [name for name in ("hidden", "batch_size", "seq_len", "dropout", "lr") if getattr(config, name) is None]
+    options = " ".join(f"--{name.replace('_', '-')} {getattr(settings, name):g}" for name in names)
+    return f"chosen for {settings.budget:g} s on this machine and this text: {options}" if options else "nothing was left to choose"
+
+
 def _shape_of(start: Model, config: TrainConfig) -> TrainConfig:
     """Return the options with the shape of the checkpoint to start from. Raises CheckpointError if others were asked for."""
     for name in ("cell", "hidden", "layers"):
@@ -190,8 +215,9 @@ def _resumed(sources: Sequence[str | Path], config: TrainConfig) -> Prepared:
         raise CheckpointError(f"{config.out}: this checkpoint has nothing to resume from; use --init-from {config.out} with another --out")
     kept = json.loads(arrays.pop("record").tobytes())
     settings, record = Settings(**kept["settings"]), Record(**kept["record"])
-    notes = _changed_options(config, settings)
-    settings = _extended(config, settings, record, notes)
+    _check_options(config, settings)
+    notes: list[str] = []
+    settings = _watched(config, _extended(config, settings, record, notes))
     sources = tuple(sources) or tuple(kept["sources"])
     corpus = read_corpus(sources, encoding=settings.encoding, base=model.vocabulary)
     if corpus.digest != model.meta["corpus"]["digest"]:
@@ -221,39 +247,40 @@ def _resumed(sources: Sequence[str | Path], config: TrainConfig) -> Prepared:
     )
 
 
-def _changed_options(config: TrainConfig, settings: Settings) -> list[str]:
-    """Raise CheckpointError if an option was given that would make it another run; workers may change, which is said."""
-    fixed = {f.name for f in fields(Settings)} - {
-        "workers",
-        "steps",
-        "epochs",
-        "budget",
-        "averaging",
-        "val_every",
-        "sample_every",
-    }
+def _check_options(config: TrainConfig, settings: Settings) -> None:
+    """Raise CheckpointError if an option was given that would make it another run."""
+    free = {"workers", "steps", "epochs", "budget", "averaging", "val_every", "sample_every"}
     default = TrainConfig()
-    for name in sorted(fixed):
+    for name in sorted({f.name for f in fields(Settings)} - free):
         asked, has = getattr(config, name), getattr(settings, name)
         given = name in config.explicit or asked != getattr(default, name)
         if given and asked is not None and asked != has:
-            raise CheckpointError(
-                f"{config.out}: --{name.replace('_', '-')} {asked} was asked for, but the run has {has}; leave it out to resume"
-            )
-    return []
+            option = f"--{name.replace('_', '-')}"
+            raise CheckpointError(f"{config.out}: {option} {asked} was asked for, but the run has {has}; leave it out to resume")
 
 
 def _extended(config: TrainConfig, settings: Settings, record: Record, notes: list[str]) -> Settings:
-    """Return the settings with a new total of steps, epochs or time, if one was given."""
+    """Return the settings with a new total of steps, epochs or time, if one was given; `record` and `notes` are told."""
     if (config.steps, config.epochs, config.budget) == (None, None, None):
         return settings
-    from charrnn.training.schedule import decay_start
-
     before = record.steps
     if config.steps is not None:
         record.steps = config.steps
     elif config.budget is not None and config.budget > (settings.budget or 0):
-        record.steps = None
-    if before is not None and record.step > decay_start(before) and (record.steps is None or record.step < decay_start(record.steps)):
+        record.steps, record.early, record.without_best = None, False, 0
+    falling = before is not None and record.step > decay_start(before)
+    if falling and (record.steps is None or record.step < decay_start(record.steps)):
         notes.append("the learning rate had begun to fall; it goes back to its constant value for the longer run")
     return replace(settings, steps=config.steps, epochs=None, budget=config.budget)
+
+
+def _watched(config: TrainConfig, settings: Settings) -> Settings:
+    """Return the settings with what may change from one part of a run to the next, where it was given."""
+    default = TrainConfig()
+    asked = {name: getattr(config, name) for name in ("workers", "val_every", "sample_every")}
+    given = {
+        name: value for name, value in asked.items() if value is not None and (name in config.explicit or value != getattr(default, name))
+    }
+    if given.get("workers") == "auto":
+        given["workers"] = auto_workers(settings.hidden, settings.batch_size, cores())
+    return replace(settings, **given)

@@ -1,0 +1,238 @@
+"""`charrnn eval`: how well a model predicts texts, and where it is surprised."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from charrnn.cli.models import UNKNOWN, ModelPath, unknown_option
+from charrnn.cli.options import Debug, Json
+from charrnn.cli.pictures import Heat, Painter
+from charrnn.cli.scales import SURPRISE, Scale, activation
+from charrnn.cli.scoring import Figures, Line, Scored, floor_of, lines_of, read, score_text, total, unit_values
+from charrnn.cli.terminal import console, print_json, visible
+from charrnn.config import check, check_choice
+from charrnn.errors import CharRNNError, UsageError
+
+if TYPE_CHECKING:
+    from charrnn.network.model import Model
+
+READING, PICTURES = "How the text is read", "Pictures"
+
+
+def evaluate(
+    model: ModelPath,
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Files or folders to read; -: standard input.", show_default=False)],
+    streams: Annotated[
+        int, typer.Option(help="Cut each text into N streams, each from a zero state: faster.", metavar="N", rich_help_panel=READING)
+    ] = 1,
+    unknown: Annotated[str, unknown_option(READING)] = "error",
+    encoding: Annotated[str, typer.Option(help="Of the texts.", rich_help_panel=READING)] = "utf-8",
+    heat: Annotated[bool, typer.Option("--heat", help="Colour each character by its surprise, in bits.", rich_help_panel=PICTURES)] = False,
+    worst: Annotated[
+        int | None, typer.Option(help="Show the N most surprising lines, the worst first.", metavar="N", rich_help_panel=PICTURES)
+    ] = None,
+    unit: Annotated[
+        int | None,
+        typer.Option(help="Colour by the activation of hidden unit K of the top layer instead.", metavar="K", rich_help_panel=PICTURES),
+    ] = None,
+    svg: Annotated[str | None, typer.Option(help="Save the picture as SVG.", metavar="PATH", rich_help_panel=PICTURES)] = None,
+    html: Annotated[
+        str | None, typer.Option(help="Save the picture as a page with each character's value.", metavar="PATH", rich_help_panel=PICTURES)
+    ] = None,
+    values: Annotated[
+        bool, typer.Option("--values", help="With --json: the value of each character too.", rich_help_panel="Output")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure how well a model predicts texts: nats, bits and perplexity per character.
+
+    Example: charrnn eval model.npz hamlet.txt --heat
+    """  # fmt: skip
+    _check(streams, unknown, worst, values and not json, texts)
+    for path in filter(None, (svg, html)):
+        check_output(path)
+    from charrnn.training.checkpoint import load
+
+    opened = load(model)
+    check("--unit", unit, least=0, most=opened.config.hidden - 1)
+    scored = [score_text(opened, *read(path, encoding), streams=streams, unknown=unknown) for path in texts]
+    seen = Seen(opened, model, scored, unit, worst)
+    if svg or html:
+        _save(seen, svg, html)
+    if json:
+        print_json(seen.as_json(values))
+    else:
+        _show(seen, heat or (unit is not None and not (svg or html)))
+
+
+def _check(streams: int, unknown: str, worst: int | None, values_alone: bool, texts: Sequence[str]) -> None:
+    check("--streams", streams, least=1)
+    check("--worst", worst, least=1)
+    check_choice("--unknown", unknown, UNKNOWN)
+    if values_alone:
+        raise UsageError("--values are part of the JSON; add --json")
+    if texts.count("-") > 1:
+        raise UsageError("- is given more than once, and standard input can be read only once")
+
+
+def check_output(path: str) -> None:
+    """Raise CharRNNError if a file cannot be written to `path`; nothing is changed there."""
+    file = Path(path)
+    if file.is_dir():
+        raise CharRNNError(f"{visible(path)}: is a folder; give the name of a file")
+    if not file.parent.is_dir():
+        raise CharRNNError(f"{visible(path)}: there is no folder {visible(str(file.parent))}; make it first")
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise CharRNNError(f"{visible(path)}: cannot be written; check the permissions, or give another place")
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """All that was measured, and what of it is to be coloured."""
+
+    model: Model
+    path: str
+    scored: Sequence[Scored]
+    unit: int | None
+    worst: int | None
+
+    @property
+    def total(self) -> Figures:
+        """Return the figures of all texts together."""
+        return total([text.figures for text in self.scored])
+
+    @property
+    def scale(self) -> Scale:
+        """Return what is coloured."""
+        return SURPRISE if self.unit is None else activation(self.unit)
+
+    def values(self, text: Scored) -> list[float | None]:
+        """Return what colours each character of a text."""
+        return text.bits if self.unit is None else unit_values(self.model, text, self.unit)
+
+    def worst_lines(self) -> list[Line]:
+        """Return the lines that were asked for, the most surprising first."""
+        lines = [line for text in self.scored for line in lines_of(text)]
+        return sorted(lines, key=lambda line: -line.bits)[: self.worst] if self.worst else []
+
+    def heats(self) -> list[Heat]:
+        """Return each text with its values."""
+        return [Heat(text.name, text.text, self.values(text), in_words(text.figures)) for text in self.scored]
+
+    def worst_heats(self, heats: Sequence[Heat]) -> list[Heat]:
+        """Return the worst lines, cut out of the texts."""
+        whole = {heat.name: heat for heat in heats}
+        return [
+            Heat(f"{name}, line {number}", whole[name].text[start:stop], whole[name].values[start:stop], f"{bits:.2f} bits per character")
+            for name, number, bits, start, stop in self.worst_lines()
+        ]
+
+    def as_json(self, values: bool) -> dict[str, Any]:
+        """Return all figures; values: those of each character too, in nats, or a unit's activation."""
+        nats, order = floor_of(self.model)
+        texts = []
+        for text in self.scored:
+            own: dict[str, Any] = {"text": text.name, **text.figures.as_json()}
+            if values:
+                own["values"] = text.nats if self.unit is None else self.values(text)
+            texts.append(own)
+        result = {**self.total.as_json(), "floor_nats": nats, "floor_order": order, "texts": texts}
+        if self.worst:
+            lines = {text.name: text.text for text in self.scored}
+            result["worst"] = [
+                {"text": line.text, "line": line.line, "bpc": line.bits, "content": lines[line.text][line.start : line.stop].rstrip("\n")}
+                for line in self.worst_lines()
+            ]
+        return result
+
+
+def in_words(figures: Figures) -> str:
+    """Return figures as a line."""
+    f = figures.as_json()
+    return f"{f['nats']:.4f} nats, {f['bpc']:.4f} bits, perplexity {f['perplexity']:.3f} per character over {f['characters']:,} characters"
+
+
+def floor_in_words(model: Model) -> str:
+    """Return the training run's floor as a line; empty if it isn't known."""
+    nats, order = floor_of(model)
+    if nats is None:
+        return ""
+    with_order = f" (n-grams up to order {order})" if order else ""
+    f = Figures(nats, 1, 0).as_json()
+    measures = f"{nats:.4f} nats, {f['bpc']:.4f} bits, perplexity {f['perplexity']:.3f}"
+    return f"{measures}: the training run's floor{with_order}, on its own validation text"
+
+
+def _save(seen: Seen, svg: str | None, html: str | None) -> None:
+    """Write the pictures that were asked for."""
+    from charrnn.cli import documents
+
+    heats = seen.heats()
+    heats = seen.worst_heats(heats) + heats
+    title = f"{Path(seen.path).name} reads {', '.join(Path(text.name).name for text in seen.scored)}"
+    about = [line for line in (in_words(seen.total) if len(seen.scored) > 1 else "", floor_in_words(seen.model)) if line]
+    for path, pieces in ((svg, documents.svg), (html, documents.html)):
+        if path:
+            with Path(path).open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+                file.writelines(pieces(heats, seen.scale, title=visible(title), about=about))
+
+
+def _show(seen: Seen, heat: bool) -> None:
+    """Print the table, and the pictures or the worst lines, on stdout."""
+    from charrnn.cli.flow import Flow
+
+    if heat:
+        painter = Painter(seen.scale, console())
+        with Flow() as flow:
+            for piece in _painted(seen, painter):
+                flow.raw(piece)
+    elif seen.worst:
+        for heated in seen.worst_heats(seen.heats()):
+            print(f"{visible(heated.name)}, {heated.summary}")
+            print(f"    {visible(heated.text.rstrip(chr(10)))}")
+        print()
+    _table(seen)
+
+
+def _painted(seen: Seen, painter: Painter) -> Iterator[str]:
+    yield painter.legend() + "\n"
+    heats = seen.heats()
+    chosen = seen.worst_heats(heats) if seen.worst else heats
+    for heat in chosen:
+        if len(chosen) > 1 or seen.worst:
+            yield f"{visible(heat.name)}: {heat.summary}\n"
+        yield from painter.paint(heat.text, heat.values)
+        yield "\n"
+
+
+def _table(seen: Seen) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("text", overflow="fold")
+    for name in ("characters", "unknown", "nats", "bits", "perplexity"):
+        table.add_column(name, justify="right", no_wrap=True)
+    rows = [(text.name, text.figures) for text in seen.scored]
+    for name, figures in [*rows, *([("total", seen.total)] if len(rows) > 1 else [])]:
+        f = figures.as_json()
+        table.add_row(
+            Text(visible(name)),
+            f"{f['characters']:,}",
+            f"{f['unknown']:,}",
+            f"{f['nats']:.4f}",
+            f"{f['bpc']:.4f}",
+            f"{f['perplexity']:.3f}",
+        )
+    screen = console()
+    screen.print(table)
+    words = floor_in_words(seen.model)
+    if words:
+        screen.print(words, style="dim")

@@ -1,0 +1,164 @@
+"""`charrnn gradcheck`: backpropagation through time beside central differences, and the lecture's quiz."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from charrnn.cli.options import Debug, Json, complete_cell, complete_checkpoint
+from charrnn.cli.terminal import console, print_json, visible
+from charrnn.config import CELLS, check, check_choice
+from charrnn.errors import CharRNNError, UsageError
+
+if TYPE_CHECKING:
+    from charrnn.network.gradcheck import Check
+    from charrnn.network.model import Model
+
+NETWORKS, LECTURE = "Which networks", "The lecture"
+GAINS = (0.7, 1.0, 1.4)
+
+
+def gradcheck(
+    cell: Annotated[
+        str | None, typer.Option(help="Only this cell.", metavar="|".join(CELLS), autocompletion=complete_cell, rich_help_panel=NETWORKS)
+    ] = None,
+    hidden: Annotated[
+        int | None,
+        typer.Option(help="Units in each layer; 5, for the lecture more.", metavar="H", show_default=False, rich_help_panel=NETWORKS),
+    ] = None,
+    seq_len: Annotated[
+        int | None, typer.Option(help="Steps in time; 6, for the lecture more.", metavar="T", show_default=False, rich_help_panel=NETWORKS)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the random weights, states and texts.", metavar="N", rich_help_panel=NETWORKS)] = 0,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Check at this checkpoint's trained weights instead.",
+            metavar="PATH",
+            autocompletion=complete_checkpoint,
+            rich_help_panel=NETWORKS,
+        ),
+    ] = None,
+    tolerance: Annotated[float, typer.Option(help="The largest error that passes.", metavar="X", rich_help_panel=NETWORKS)] = 1e-5,
+    lecture: Annotated[
+        bool,
+        typer.Option("--lecture", help="The quiz's formulas evaluated, and how the gradient fades with the lag.", rich_help_panel=LECTURE),
+    ] = False,
+    gain: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Largest singular value of each gate's block of W; may be given several times.",
+            metavar="X",
+            show_default=", ".join(map(str, GAINS)),
+            rich_help_panel=LECTURE,
+        ),
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Prove the gradients: every parameter of every cell, in float64.
+
+    Example: charrnn gradcheck --lecture
+    """  # fmt: skip
+    _check_options(cell, hidden, seq_len, seed, model, tolerance, gain if lecture else None)
+    from charrnn.training.checkpoint import load
+
+    trained = None if model is None else load(model)
+    found = _checks(trained, cell, hidden, seq_len, seed)
+    checks = list(found) if json else list(_shown(found, tolerance, brief=lecture))
+    extra: dict[str, Any] = {}
+    if lecture:
+        from charrnn.cli.lecture import Lecture
+
+        shown = Lecture.of(hidden, seq_len, seed, gain or GAINS, trained, cell)
+        extra = shown.as_json()
+        if not json:
+            shown.show()
+    if json:
+        print_json({"tolerance": tolerance, "passed": _passed(checks, tolerance), "checks": list(map(as_json, checks)), **extra})
+    _verdict(checks, tolerance, say=not json)
+
+
+def _check_options(
+    cell: str | None, hidden: int | None, seq_len: int | None, seed: int, model: str | None, tolerance: float, gain: list[float] | None
+) -> None:
+    """Raise UsageError for what is out of range or doesn't go together."""
+    if cell is not None:
+        check_choice("--cell", cell, CELLS)
+    check("--hidden", hidden, least=1, most=64)
+    check("--seq-len", seq_len, least=3, most=64)
+    check("--seed", seed, least=0)
+    check("--tolerance", tolerance, above=0)
+    for value in gain or ():
+        check("--gain", value, above=0, most=100)
+    clash = "--cell" if cell is not None else "--hidden" if hidden is not None else ""
+    if model is not None and clash:
+        raise UsageError(f"--model has its own cell and size; leave out {clash}")
+
+
+def _checks(model: Model | None, cell: str | None, hidden: int | None, seq_len: int | None, seed: int) -> Iterator[Check]:
+    """Yield a check of each network, or of the model alone."""
+    from charrnn.network.gradcheck import check_model
+    from charrnn.network.gradcheck import gradcheck as check_cells
+
+    if model is not None:
+        yield check_model(model, seq_len=seq_len or 8, seed=seed)
+        return
+    yield from check_cells(CELLS if cell is None else (cell,), hidden=hidden or 5, seq_len=seq_len or 6, seed=seed)
+
+
+def _passed(checks: Iterable[Check], tolerance: float) -> bool:
+    return all(check.error <= tolerance for check in checks)
+
+
+def as_json(check: Check) -> dict[str, Any]:
+    """Return a check as JSON has it."""
+    return {**asdict(check), "error": check.error}
+
+
+def _shown(checks: Iterable[Check], tolerance: float, *, brief: bool) -> Iterator[Check]:
+    """Yield the checks, each after it has been printed; brief: a line each."""
+    from rich.text import Text
+
+    screen = console()
+    for found in checks:
+        good = found.error <= tolerance
+        title = Text(f"{name_of(found)}: ").append("agrees" if good else "FAILS", style="green" if good else "bold red")
+        screen.print(title.append(f", largest error {found.error:.1e}"), soft_wrap=True)
+        if not brief:
+            for line in rows(found, tolerance):
+                screen.print(Text(line), soft_wrap=True)
+        yield found
+
+
+def name_of(found: Check) -> str:
+    """Return which network a check is of."""
+    return f"{found.cell}, {found.layers} layer{'s' * (found.layers > 1)}{', dropout' * found.dropout}"
+
+
+def rows(found: Check, tolerance: float) -> Iterator[str]:
+    """Yield a line for each array: the element where analytic and numeric gradient lie farthest apart."""
+    yield f"  {'parameter':<14}{'worst element':<16}{'analytic':>14}{'numeric':>14}{'error':>10}"
+    for array in found.arrays:
+        at = f"[{', '.join(map(str, array.index))}]"
+        mark = "" if array.error <= tolerance else "  <- above the tolerance"
+        yield f"  {visible(array.name):<14}{at:<16}{array.analytic:>14.6e}{array.numeric:>14.6e}{array.error:>10.1e}{mark}"
+    mark = "" if found.direction_error <= tolerance else "  <- above the tolerance"
+    yield f"  {'random directions through all of them at once':<58}{found.direction_error:>10.1e}{mark}\n"
+
+
+def _verdict(checks: Sequence[Check], tolerance: float, *, say: bool) -> None:
+    """Print that all is well; else raise CharRNNError."""
+    worst = max(checks, key=lambda found: found.error)
+    arrays = sum(len(found.arrays) for found in checks)
+    if not _passed(checks, tolerance):
+        bad = sum(array.error > tolerance for found in checks for array in found.arrays)
+        raise CharRNNError(
+            f"gradcheck failed: {bad} of {arrays} arrays are above the tolerance {tolerance:g}; "
+            f"the largest error is {worst.error:.1e}, in {name_of(worst)}"
+        )
+    if say:
+        print(f"All {arrays} arrays agree: the largest error is {worst.error:.1e} ({name_of(worst)}), the tolerance {tolerance:g}.")

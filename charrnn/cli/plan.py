@@ -1,0 +1,79 @@
+"""`charrnn train --dry-run`: what would be done, on stdout, without doing it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from charrnn.cli.summary import clock_time
+from charrnn.cli.terminal import console, print_json, say, visible
+from charrnn.config import TrainConfig
+
+if TYPE_CHECKING:
+    from charrnn.training.preparation import Prepared
+
+
+def show_plan(sources: tuple[str, ...], config: TrainConfig, log: Path | None, *, json: bool) -> None:
+    """Print what `charrnn train` would do with this. Raises all that it would raise before the first step."""
+    from charrnn.cli.log import Log
+    from charrnn.training.destination import check_writable
+    from charrnn.training.preparation import prepare
+
+    if config.out is not None:
+        check_writable(config.out, overwrite=config.overwrite or config.resume)
+    if log is not None:
+        Log(log, config)
+    prepared = prepare(sources, config)
+    for note in prepared.notes:
+        say(note)
+    plan = planned(prepared) | {"out": str(config.out)}
+    if json:
+        print_json(plan)
+    else:
+        _print_table(plan)
+
+
+def planned(prepared: Prepared) -> dict[str, Any]:
+    """Return sizes, settings, memory in bytes and expected time in seconds; steps are a guess while a budget decides."""
+    from charrnn.training.choices import characters_per_second, measured_flops, memory_bytes
+
+    settings, record, N = prepared.settings, prepared.record, len(prepared.corpus.vocabulary)
+    characters = prepared.training.predictions / prepared.training.steps_per_epoch
+    speed = characters_per_second(settings.model, N, prepared.workers, measured_flops())
+    steps = record.steps or record.step + max(1, round(((settings.budget or 0) - record.seconds) * speed / characters))
+    left = (steps - record.step) * characters / speed
+    return {
+        "corpus_characters": prepared.corpus.characters, "vocabulary_size": N, "params": prepared.best.flat.size,
+        "floor_nats": prepared.floor and prepared.floor.nats, "floor_order": prepared.floor and prepared.floor.order,
+        "first_step": record.step, "steps": steps, "steps_fixed": record.steps is not None,
+        "steps_per_epoch": prepared.training.steps_per_epoch, "epochs": steps / prepared.training.steps_per_epoch,
+        "seconds": left if record.steps is not None else max(0.0, (settings.budget or 0) - record.seconds),
+        "memory_bytes": memory_bytes(settings, N, prepared.workers), "settings": settings.as_dict(),
+    }  # fmt: skip
+
+
+def _print_table(plan: dict[str, Any]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    about = "" if plan["steps_fixed"] else "about "
+    floor = (
+        f"{plan['floor_nats']:.3f} nats (counting n-grams of up to {plan['floor_order']})"
+        if plan["floor_nats"] is not None
+        else "not counted"
+    )
+    of = f", from step {plan['first_step']:,} on" if plan["first_step"] else ""
+    rows = {
+        "text": f"{plan['corpus_characters']:,} characters, {plan['vocabulary_size']:,} distinct",
+        "parameters": f"{plan['params']:,}",
+        "steps": f"{about}{plan['steps']:,} of {plan['steps_per_epoch']:,} an epoch: {about}{plan['epochs']:.3g} epochs{of}",
+        "time": f"about {clock_time(plan['seconds'])}" if plan["steps_fixed"] else clock_time(plan["seconds"]),
+        "memory": f"about {plan['memory_bytes'] / 1e6:,.0f} MB",
+        "floor": floor,
+        "checkpoint": plan["out"],
+    }  # fmt: skip
+    rows |= {name.replace("_", "-"): str(value) for name, value in plan["settings"].items() if value is not None and name != "steps"}
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in rows.items():
+        table.add_row(Text(name, style="bold"), Text(visible(value)))
+    console().print(table)

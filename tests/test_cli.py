@@ -1,0 +1,204 @@
+"""The command line as a whole: exit codes, one-line errors, signals, pipes, encodings, completion, data that isn't markup."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import charrnn
+from charrnn.cli import app, commands, terminal
+from charrnn.cli.options import complete_checkpoint
+from charrnn.errors import CorpusError, UsageError
+
+COMMANDS = ["train", "sample", "gradcheck", "eval", "info", "next"]
+RUN = [sys.executable, "-m", "charrnn"]
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException, *options: str) -> int:
+    """The exit code of `charrnn next x` whose command raises `error`."""
+
+    def command(debug: bool = False) -> None:
+        raise error
+
+    monkeypatch.setattr(commands, "app", type(commands.app)())
+    from charrnn.cli.options import Debug
+
+    command.__annotations__ = {"debug": Debug, "return": None}
+    commands.app.command("next")(app.guarded(command))
+    return app.main(list(options))
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"charrnn {charrnn.__version__}\n"
+
+
+def test_without_a_command_the_help_names_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main([]) == 0
+    out = capsys.readouterr().out
+    assert all(f"\n  {name} " in out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_commands_help_has_groups_an_example_json_and_debug(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main([name, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert f"charrnn {name}" in out.split("Example", 1)[1]
+    assert "\nOutput:\n" in out
+    assert "--json" in out
+    assert "--debug" in out
+
+
+@pytest.mark.parametrize("args", [["--nope"], ["trian"], ["train", "--nope"], ["train", "--steps", "x"], ["train", "--steps"]])
+def test_wrong_usage_is_one_line_and_exit_2(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(args) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("charrnn: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (CorpusError("x: no such file"), 1, "charrnn: x: no such file\n"),
+        (UsageError("--x is 0"), 2, "charrnn: --x is 0\n"),
+        (CorpusError("two\nlines \x1b[31m"), 1, "charrnn: two\\nlines \\x1b[31m\n"),
+        (FileNotFoundError(2, "No such file or directory", "x"), 1, "charrnn: x: No such file or directory\n"),
+        (ZeroDivisionError("oh"), 1, "charrnn: internal error: ZeroDivisionError: oh; run again with --debug to see where\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (app.Terminated(), 143, ""),
+    ],
+)
+def test_an_error_is_one_line_and_its_exit_code(
+    error: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert failing(monkeypatch, error) == code
+    assert capsys.readouterr() == ("", said)
+
+
+def test_memory_that_runs_out_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert failing(monkeypatch, MemoryError()) == 1
+    assert capsys.readouterr().err.startswith("charrnn: not enough memory; try")
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert failing(monkeypatch, ZeroDivisionError("oh"), "--debug") == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert "raise error" in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_sigterm_ends_with_143_and_the_former_handler_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(app, "_run", lambda args: os.kill(os.getpid(), signal.SIGTERM))
+    assert app.main([]) == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")
+def test_a_closed_pipe_ends_it_quietly() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run([*RUN, "--help"], stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+def test_a_name_that_the_encoding_lacks_is_written_in_escapes() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
+    ended = subprocess.run([*RUN, "train", "тайна.txt"], capture_output=True, env=environment, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(rb"charrnn: \u0442\u0430\u0439\u043d\u0430.txt: no such file")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="bash")
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("charrnn tr", ["train"]), ("charrnn train --cell ", ["rnn", "gru", "lstm"]), ("charrnn sample ro", ["romeo.npz"])],
+)
+def test_the_shell_completes_commands_cells_and_checkpoints(words: str, expected: list[str], tmp_path: Path) -> None:
+    (tmp_path / "romeo.npz").touch()
+    (tmp_path / "romeo.txt").touch()
+    package = str(Path(charrnn.__file__).parents[1])
+    environment = {**os.environ, "_CHARRNN_COMPLETE": "complete_bash", "COMP_WORDS": words, "PYTHONPATH": package}
+    environment["COMP_CWORD"] = str(len(words.split(" ")) - 1)
+    ended = subprocess.run(RUN, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    assert ended.stdout.split() == expected
+
+
+def test_checkpoints_are_completed_in_folders_too(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").touch()
+    (tmp_path / "deeper").mkdir()
+    assert complete_checkpoint(f"{tmp_path}/") == [f"{tmp_path}/a.npz", f"{tmp_path}/deeper/"]
+    assert complete_checkpoint(f"{tmp_path}/nowhere/x") == []
+
+
+def test_control_characters_and_overrides_are_shown_as_escapes() -> None:
+    assert terminal.visible("a\x1b[2J\x07\x9b\x7f\u202e\u2028é漢") == "a\\x1b[2J\\x07\\x9b\\x7f\\u202e\\u2028é漢"
+    assert terminal.visible("a\n\tb") == "a\\n\\tb"
+    assert terminal.visible("a\n\tb\r", lines=True) == "a\n\tb\\r"
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_text_has_visible_escapes_on_a_terminal_and_is_unchanged_through_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    for stream, expected in ((Terminal(), "\\x1b[1m\n"), (io.StringIO(), "\x1b[1m\n")):
+        monkeypatch.setattr(sys, "stdout", stream)
+        terminal.write_text("\x1b[1m\n")
+        assert stream.getvalue() == expected
+
+
+def test_a_console_takes_markup_and_emoji_codes_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    terminal.console().print("[bold]x[/] :smile: [link=a]")
+    assert sys.stdout.getvalue() == "[bold]x[/] :smile: [link=a]\n"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("variables", "stream", "coloured"),
+    [
+        ({}, Terminal, True), ({}, io.StringIO, False), ({"NO_COLOR": "1"}, Terminal, False),
+        ({"FORCE_COLOR": "1"}, io.StringIO, True), ({"TERM": "dumb"}, Terminal, False),
+    ],
+)  # fmt: skip
+def test_no_color_force_color_and_dumb_terminals_are_honoured(
+    variables: dict[str, str], stream: type[io.StringIO], coloured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "stdout", stream())
+    terminal.console().print("x", style="red")
+    assert ("\x1b[" in sys.stdout.getvalue()) == coloured  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("name", "plain"), [("xterm", False), ("dumb", True)])
+def test_a_dumb_terminal_is_plain(name: str, plain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", name)
+    assert terminal.is_plain(Terminal()) == plain
+    assert terminal.is_plain(io.StringIO())
+    assert terminal.is_plain(None)
+
+
+def test_json_is_ascii_on_one_line_without_nan(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.print_json({"a": [float("nan"), float("inf"), 1.5], "b": "漢\n\x1b"})
+    out = capsys.readouterr().out
+    assert out.isascii()
+    assert out.count("\n") == 1
+    assert json.loads(out) == {"a": [None, None, 1.5], "b": "漢\n\x1b"}

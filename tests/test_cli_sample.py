@@ -1,0 +1,308 @@
+"""`charrnn sample` and `charrnn next`, as one types them."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_models import always, saved, tiny
+
+import charrnn
+from charrnn.cli.app import main
+from charrnn.cli.flow import Flow
+from charrnn.network.model import Model
+
+TEXT = "the cat sat on the mat, ÉTÉ\n"
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def model() -> Model:
+    return tiny(TEXT)
+
+
+@pytest.fixture
+def path(model: Model, tmp_path: Path) -> str:
+    return saved(model, tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def nobody_reads_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+
+
+def of_lines(tmp_path: Path) -> str:
+    return saved(tiny("abc\n", training={"lines": True}), tmp_path, "lines.npz")
+
+
+def objects(output: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def typed(text: bytes) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(text), encoding="utf-8")
+
+
+def test_the_text_is_the_prime_and_what_the_api_draws(model: Model, path: str, capsys: Capture) -> None:
+    assert main(["sample", path, "--prime", "the ", "--length", "30", "--temp", "0.7", "--seed", "3"]) == 0
+    drawn = "".join(charrnn.sample(model, prime="the ", length=30, temp=0.7, seed=3))
+    assert capsys.readouterr().out.rstrip("\n") == ("the " + drawn).rstrip("\n")
+
+
+def test_no_prime_leaves_the_prime_out_and_changes_nothing_else(model: Model, path: str, capsys: Capture) -> None:
+    for flags, start in ((["--no-prime"], ""), ([], "the ")):
+        main(["sample", path, "--prime", "the ", "--length", "9", "--seed", "3", "--json", *flags])
+        (only,) = objects(capsys.readouterr().out)
+        assert only["text"] == start + "".join(charrnn.sample(model, prime="the ", length=9, seed=3))
+        assert only["prime"] == "the "
+
+
+@pytest.mark.parametrize(("char", "expected"), [("\n", "\n\n"), ("a", "aa\n")])
+def test_a_newline_ends_the_output_only_if_the_text_had_none(char: str, expected: str, tmp_path: Path, capsys: Capture) -> None:
+    main(["sample", saved(always(char), tmp_path), "--length", "2", "--seed", "0"])
+    assert capsys.readouterr().out == expected
+
+
+def test_a_seed_that_nobody_gave_is_said_and_gives_the_text_again(path: str, capsys: Capture) -> None:
+    main(["sample", path, "--length", "40"])
+    first = capsys.readouterr()
+    match = re.fullmatch(r"seed: (\d+)\n", first.err)
+    assert match is not None
+    main(["sample", path, "--length", "40", "--seed", match[1]])
+    assert capsys.readouterr() == (first.out, "")
+
+
+def test_the_prime_comes_from_a_file_or_from_standard_input(
+    model: Model, path: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "prime.txt").write_text("the cat", encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", typed(b"the cat"))
+    for source in (str(tmp_path / "prime.txt"), "-"):
+        main(["sample", path, "--prime-file", source, "--length", "20", "--seed", "5", "--json"])
+        (only,) = objects(capsys.readouterr().out)
+        assert only["text"] == "the cat" + "".join(charrnn.sample(model, prime="the cat", length=20, seed=5))
+
+
+def test_nats_are_those_of_the_drawn_characters_at_temp_1(model: Model, path: str, capsys: Capture) -> None:
+    main(["sample", path, "--prime", "cat", "--length", "25", "--temp", "0.5", "--num", "3", "--seed", "1", "--json"])
+    samples = objects(capsys.readouterr().out)
+    assert [(sample["seed"], sample["temp"]) for sample in samples] == [(1, 0.5)] * 3
+    assert len({str(sample["text"]) for sample in samples}) == 3
+    for sample in samples:
+        expected = charrnn.score(model, str(sample["text"])).nats[len("cat") - 1 :].sum()
+        assert sample["nats"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_several_texts_stand_one_after_the_other_under_headings(path: str, capsys: Capture) -> None:
+    options = ["sample", path, "--num", "3", "--length", "15", "--seed", "2", "--prime", "on"]
+    main([*options, "--json"])
+    texts = [str(sample["text"]) for sample in objects(capsys.readouterr().out)]
+    main(options)
+    expected = "".join(f"---- {i} of 3 ----\n{text}" + "\n" * (text[-1] != "\n") for i, text in enumerate(texts, 1))
+    assert capsys.readouterr().out == expected
+
+
+def test_items_are_a_line_each_in_the_order_of_their_numbers(tmp_path: Path, capsys: Capture) -> None:
+    options = ["sample", of_lines(tmp_path), "--num", "7", "--seed", "4", "--prime", "a"]
+    main([*options, "--json"])
+    items = [str(sample["text"]) for sample in objects(capsys.readouterr().out)]
+    main(options)
+    assert capsys.readouterr().out == "".join(f"{item}\n" for item in items)
+
+
+def test_novel_items_are_not_lines_of_the_file(tmp_path: Path, capsys: Capture) -> None:
+    path, known = of_lines(tmp_path), tmp_path / "known.txt"
+    main(["sample", path, "--num", "60", "--seed", "4", "--json"])
+    common = {str(sample["text"]) for sample in objects(capsys.readouterr().out)}
+    known.write_text("\n".join(sorted(common)) + "\n", encoding="utf-8")
+    assert main(["sample", path, "--num", "20", "--seed", "4", "--novel", str(known)]) == 0
+    items = capsys.readouterr().out.splitlines()
+    assert len(items) == 20
+    assert common.isdisjoint(items)
+
+
+def test_novel_gives_up_when_all_that_is_drawn_is_known(tmp_path: Path, capsys: Capture) -> None:
+    path, known = saved(always("a", training={"lines": True}), tmp_path), tmp_path / "known.txt"
+    known.write_text("aaa\n", encoding="utf-8")
+    assert main(["sample", path, "--seed", "4", "--length", "3", "--novel", str(known)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "only 0 of 1 items are new after 1,100 tries" in captured.err
+
+
+def test_novel_is_refused_for_running_text(path: str, capsys: Capture) -> None:
+    assert main(["sample", path, "--novel", path]) == 2
+    assert "models of lines" in capsys.readouterr().err
+
+
+def test_an_unknown_character_of_the_prime_is_pointed_at_or_skipped(model: Model, path: str, capsys: Capture) -> None:
+    assert main(["sample", path, "--prime", "caZt", "--seed", "1"]) == 1
+    *_, shown, caret = capsys.readouterr().err.splitlines()
+    assert shown[caret.index("^")] == "Z"
+    assert main(["sample", path, "--prime", "caZt", "--seed", "1", "--unknown", "skip", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert objects(captured.out)[0]["prime"] == "cat"
+    assert "1 unknown character left out" in captured.err
+
+
+def test_show_probs_gives_the_probability_of_each_drawn_character(model: Model, path: str, capsys: Capture) -> None:
+    main(["sample", path, "--prime", "cat", "--length", "12", "--seed", "1", "--show-probs", "--json"])
+    (only,) = objects(capsys.readouterr().out)
+    expected = np.exp(-charrnn.score(model, str(only["text"])).nats[2:])
+    np.testing.assert_allclose(np.array(only["probabilities"]), expected, rtol=1e-3)
+
+
+def test_show_probs_says_what_y_hat_is_and_notes_tenths_without_colour(model: Model, path: str, capsys: Capture) -> None:
+    main(["sample", path, "--prime", "cat", "--length", "12", "--seed", "1", "--show-probs"])
+    captured = capsys.readouterr()
+    text = "cat" + "".join(charrnn.sample(model, prime="cat", length=12, seed=1))
+    probabilities = [None, None, None, *np.exp(-charrnn.score(model, text).nats[2:])]
+    shown = captured.out.splitlines()[1:]
+    assert "".join(shown[::2]).replace("↵", "\n") == text
+    digits = "".join(row.ljust(len(above)) for above, row in zip(shown[::2], shown[1::2], strict=True))
+    assert digits == "".join(" " if p is None else str(int(10 * p)) for p in probabilities)
+    facts = re.search(r"12 vectors: length N = (\d+); .* all in \[0, 1\]; each sums to 1 \(within (\S+)\)", captured.err)
+    assert facts is not None
+    assert int(facts[1]) == len(model.vocabulary)
+    assert float(facts[2]) < 1e-12
+
+
+def test_interactive_goes_on_from_each_line_and_survives_a_mistake(
+    model: Model, path: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", typed("cat\ncaZt\nmat\n".encode()))
+    assert main(["sample", path, "--interactive", "--seed", "1", "--length", "8"]) == 0
+    captured = capsys.readouterr()
+    texts = [start + "".join(charrnn.sample(model, prime=start, length=8, seed=1)) for start in ("cat", "mat")]
+    assert captured.out == "".join(text + "\n" * (text[-1] != "\n") for text in texts)
+    assert "'Z' (U+005A)" in captured.err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--prime", "a", "--prime-file", "b"], ["--interactive", "--json"], ["--interactive", "--num", "2"], ["--num", "0"],
+        ["--temp", "-1"], ["--temp", "nan"], ["--length", "0"], ["--seed", "-1"], ["--unknown", "perhaps"], ["--stop", ""],
+        ["--top-p", "0"], ["--prime-file", "-", "--novel", "-"],
+    ],
+)  # fmt: skip
+def test_wrong_usage_is_one_line_and_exit_code_2(options: list[str], path: str, capsys: Capture) -> None:
+    assert main(["sample", path, *options]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("charrnn: ")
+    assert captured.err.count("\n") == 1
+
+
+def test_the_default_model_is_the_one_here_and_is_named(
+    model: Model, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("charrnn.training.checkpoint.shipped_model", lambda: None)
+    assert main(["sample", "--seed", "1"]) == 1
+    assert "charrnn train" in capsys.readouterr().err
+    saved(model, tmp_path, "model.npz")
+    assert main(["sample", "--seed", "1", "--length", "5"]) == 0
+    assert capsys.readouterr().err == "model: model.npz\n"
+
+
+def test_next_shows_the_likeliest_characters_of_y_hat(model: Model, path: str, capsys: Capture) -> None:
+    def probability(char: str) -> float:
+        return float(np.exp(-charrnn.score(model, "the ca" + char).nats[-1]))
+
+    main(["next", path, "the ca", "--json", "-k", "4"])
+    (only,) = objects(capsys.readouterr().out)
+    expected = sorted(model.vocabulary.characters, key=probability, reverse=True)[:4]
+    assert [one["character"] for one in only["next"]] == expected  # type: ignore[attr-defined]
+    assert [one["probability"] for one in only["next"]] == pytest.approx(  # type: ignore[attr-defined]
+        [probability(char) for char in expected], rel=1e-4
+    )
+
+
+def test_next_draws_bars_in_the_order_of_the_probabilities(path: str, capsys: Capture) -> None:
+    main(["next", path, "the ca", "-k", "100"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(set(TEXT))
+    lengths = [len(line.split("%")[-1].strip()) for line in lines]
+    assert lengths == sorted(lengths, reverse=True)
+    assert sum(float(line.split("%")[0].split()[-1]) for line in lines if "%" in line) == pytest.approx(100, abs=0.1)
+
+
+class Recorder(io.StringIO):
+    """A stream that counts how often it is written to."""
+
+    def __init__(self, terminal: bool) -> None:
+        super().__init__()
+        self.terminal, self.writes = terminal, 0
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+    def write(self, text: str) -> int:
+        self.writes += 1
+        return super().write(text)
+
+
+@pytest.mark.parametrize(("terminal", "writes"), [(True, 34), (False, 10)])
+def test_text_flows_without_a_write_for_each_character(terminal: bool, writes: int) -> None:
+    stream, now = Recorder(terminal), 0.0
+    with Flow(stream, clock=lambda: now) as flow:
+        for i in range(1000):  # one a millisecond
+            now = i / 1000
+            flow.write("x")
+    assert stream.getvalue() == "x" * 1000 + "\n"
+    assert writes <= stream.writes <= writes + 2
+
+
+def test_what_a_slow_model_draws_is_written_at_once() -> None:
+    stream, now = Recorder(False), 0.0
+    flow = Flow(stream, clock=lambda: now)
+    for i in range(5):
+        now = i / 5
+        flow.write(str(i))
+        assert stream.getvalue() == "01234"[: i + 1]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize("options", [[], ["--show-probs"], ["--num", "2"]])
+def test_control_characters_reach_a_terminal_only_as_visible_escapes(options: list[str], tmp_path: Path) -> None:
+    path = saved(tiny("\x1b]0;\x07\x9b\u202e\x7fab"), tmp_path)
+    output = on_a_terminal(["sample", path, "--length", "300", "--seed", "1", *options])
+    text = re.sub(rb"\x1b\[[0-9;]*m", b"", output).decode()  # our own colours
+    assert not re.search("[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u202e]", text)
+    assert {r"\x1b", r"\x9b", r"\x07", r"\u202e"} <= set(re.findall(r"\\x..|\\u....", text))
+
+
+def on_a_terminal(arguments: list[str]) -> bytes:
+    """Return all that a command writes to a pseudo-terminal."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(Path(charrnn.__file__).parents[1])}
+    environment.pop("NO_COLOR", None)
+    with subprocess.Popen([sys.executable, "-m", "charrnn", *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        output = b""
+        while True:
+            try:
+                chunk = os.read(ours, 65536)
+            except OSError:  # Linux says so when the other side is closed
+                chunk = b""
+            if not chunk:
+                break
+            output += chunk
+    os.close(ours)
+    assert process.returncode == 0
+    return output
+
+
+def test_control_characters_pass_unchanged_through_a_pipe(tmp_path: Path, capsys: Capture) -> None:
+    main(["sample", saved(always("\x1b"), tmp_path), "--length", "3", "--seed", "0"])
+    assert capsys.readouterr().out == "\x1b\x1b\x1b\n"

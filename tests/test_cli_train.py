@@ -1,0 +1,438 @@
+"""`charrnn train` as it is typed: bad input, events as JSON, the log, signals, the dry run, what a person sees."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import charrnn
+from charrnn.cli import app
+from charrnn.cli.curve import curve
+from charrnn.cli.display import Figures, Live, Plain, excerpt
+from charrnn.cli.interruption import Interruption
+from charrnn.cli.log import Log
+from charrnn.cli.summary import clock_time, facts
+from charrnn.cli.train import Telling, seconds
+from charrnn.errors import UsageError
+from charrnn.training.events import Done, Event, Notice, Sampled, Saved, Start, Step, Validated
+
+TEXT = "the quick brown fox jumps over the lazy dog. " * 40
+TINY = ["--hidden", "8", "--batch-size", "4", "--seq-len", "16", "--workers", "1"]
+KEYS = {
+    "start": "corpus_characters vocabulary_size params cell hidden layers batch_size seq_len workers ranks seed floor_nats floor_order",
+    "step": "step steps epoch loss grad_norm lr chars_per_second",
+    "validated": "step val_loss best",
+    "sampled": "step text",
+    "saved": "step checkpoint",
+    "done": "steps epochs seconds train_loss val_loss val_bpc floor_nats chars_per_second params workers ranks checkpoint stopped command",
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own with corpora of all kinds."""
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text(TEXT)
+    Path("empty.txt").touch()
+    Path("one.txt").write_text("a")
+    Path("binary").write_bytes(bytes(range(256)))
+    Path("latin1.txt").write_bytes("café au lait".encode("latin-1"))
+    return tmp_path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def trained(*options: str, steps: int = 5, out: str = "m.npz") -> int:
+    return app.main(["train", "text.txt", *TINY, "--steps", str(steps), "--out", out, *options])
+
+
+def events(printed: str) -> list[dict[str, Any]]:
+    def refuse(token: str) -> None:
+        raise AssertionError(token)
+
+    return [json.loads(line, parse_constant=refuse) for line in printed.splitlines()]
+
+
+BAD = {
+    "nowhere.txt": 1, "empty.txt": 1, "one.txt": 1, "binary": 1, "latin1.txt": 1, "- -": 2,
+    "text.txt --hidden 0": 2, "text.txt --hidden x": 2, "text.txt --val-fraction 1.5": 2, "text.txt --cell tree": 2,
+    "text.txt --budget 3x": 2, "text.txt --budget 0": 2, "text.txt --budget -1s": 2, "text.txt --steps 5 --budget 3m": 2,
+    "text.txt --workers many": 2, "text.txt --workers 0": 2, "text.txt --lr nan": 2, "text.txt --lr inf": 2, "text.txt --clip -1": 2,
+    "text.txt --seed -1": 2, "text.txt --encoding nonsense": 2, "text.txt --dropout 1": 2, "text.txt --save-every 0": 2,
+    "text.txt --resume --overwrite": 2, "text.txt --resume --init-from m.npz": 2,
+    "text.txt --out old.npz": 1, "text.txt --out .": 1, "text.txt --out nowhere/m.npz": 1,
+    "--resume --out nowhere.npz": 1, "--resume --out text.txt": 1, "--resume --out old.npz": 1, "text.txt --init-from text.txt": 1,
+    "text.txt --log .": 1, "text.txt --log nowhere/log": 1, "text.txt --log text.txt": 1, "text.txt --log text.txt --overwrite": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("options", BAD)
+def test_bad_input_is_one_line_with_the_right_code_and_touches_no_file(
+    options: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    Path("old.npz").write_bytes(b"PK not really")
+    before = contents(folder)
+    code = app.main(["train", *options.split(), *(["--steps", "1"] if "--budget" not in options and "--steps" not in options else [])])
+    out, err = capsys.readouterr()
+    assert (code, out) == (BAD[options], "")
+    assert err.startswith("charrnn: ")
+    assert err.count("\n") == 1
+    assert "internal error" not in err
+    assert contents(folder) == before
+
+
+def test_json_has_the_events_in_order_with_the_keys_of_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
+    assert trained("--json", "--sample-every", "2", "--val-every", "3") == 0
+    out, err = capsys.readouterr()
+    told = events(out)
+    assert err == ""
+    for event in told:
+        assert " ".join(key for key in event if key != "event") == KEYS[event["event"]]
+        assert next(iter(event)) == "event"
+    names = [event["event"] for event in told]
+    assert names[0] == "start"
+    assert names[-2:] == ["saved", "done"]
+    assert [event["step"] for event in told if event["event"] == "sampled"] == [2, 4]
+    assert [event["step"] for event in told if event["event"] == "validated"] == [3, 5]
+    assert told[-1]["stopped"] == "finished"
+    assert told[-1]["steps"] == 5
+
+
+def test_the_printed_command_repeats_the_run_bit_for_bit(capsys: pytest.CaptureFixture[str]) -> None:
+    trained("--json", "--seed", "3", "--val-every", "2")
+    words = events(capsys.readouterr().out)[-1]["command"].split()
+    first = charrnn.load("m.npz").parameters.flat
+    assert app.main([*words[1:], "--overwrite", "--quiet"]) == 0
+    assert np.array_equal(charrnn.load("m.npz").parameters.flat, first)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_without_validation_losses_are_null(capsys: pytest.CaptureFixture[str]) -> None:
+    trained("--json", "--val-fraction", "0")
+    done = events(capsys.readouterr().out)[-1]
+    assert (done["val_loss"], done["val_bpc"], done["floor_nats"]) == (None, None, None)
+
+
+def test_a_short_text_works_with_fewer_streams_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("short.txt").write_text("abcabcabc")
+    assert app.main(["train", "short.txt", "--hidden", "8", "--steps", "2", "--workers", "1"]) == 0
+    assert "the text is short" in capsys.readouterr().err
+
+
+def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert trained("--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_plain_output_is_few_lines_on_stderr_with_the_next_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    trained("--val-every", "1", steps=60)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) < 40
+    assert "charrnn sample m.npz --temp 0.8" in err
+    assert "charrnn train --resume --out m.npz --steps 120" in err
+    assert "\x1b" not in err
+    assert "\r" not in err
+
+
+def test_resume_without_options_takes_the_runs_own_and_a_given_default_counts_as_given(capsys: pytest.CaptureFixture[str]) -> None:
+    trained("--cell", "gru", "--seed", "7", "--quiet")
+    assert app.main(["train", "--resume", "--out", "m.npz", "--steps", "8", "--json"]) == 0
+    told = events(capsys.readouterr().out)
+    assert (told[0]["cell"], told[0]["seed"], told[-1]["steps"]) == ("gru", 7, 8)
+    assert app.main(["train", "--resume", "--out", "m.npz", "--steps", "9", "--cell", "lstm"]) == 1
+    assert "--cell lstm was asked for, but the run has gru" in capsys.readouterr().err
+
+
+def test_nothing_left_to_do_says_so_and_leaves_the_log_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    trained("--quiet", "--log", "run.jsonl")
+    before = Path("run.jsonl").read_bytes()
+    assert app.main(["train", "--resume", "--out", "m.npz", "--log", "run.jsonl"]) == 0
+    assert "nothing left to do" in capsys.readouterr().err
+    assert Path("run.jsonl").read_bytes() == before
+
+
+def test_the_log_is_what_json_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    trained("--json", "--log", "run.jsonl")
+    assert Path("run.jsonl").read_text() == capsys.readouterr().out
+
+
+def test_a_resumed_log_is_cut_back_to_the_checkpoint_and_continued() -> None:
+    trained("--quiet", "--log", "run.jsonl", "--val-every", "2")
+    whole = Path("run.jsonl").read_text()
+    later = '{"event": "validated", "step": 9, "val_loss": 1.0, "best": true}\n{"event": "saved", "ste'
+    Path("run.jsonl").write_text(whole + later)
+    assert app.main(["train", "--resume", "--out", "m.npz", "--steps", "8", "--log", "run.jsonl", "--quiet"]) == 0
+    log = Path("run.jsonl").read_text()
+    told = events(log)
+    assert log.startswith(whole)
+    assert [event["event"] for event in told].count("start") == 2
+    steps = [event.get("step", event.get("steps")) for event in told if event["event"] != "start"]
+    assert steps == sorted(steps)
+    assert told[-1]["steps"] == 8
+
+
+def test_before_the_first_step_neither_log_nor_checkpoint_is_there(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    before = contents(folder)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("charrnn.training.replica.Leader.step", stop)
+    assert trained("--log", "run.jsonl") == 130
+    assert contents(folder) == before
+
+
+def stopping(number: int) -> Callable[[Any, Event], None]:
+    """A listener's step that sends this process a signal after the third."""
+
+    def step(self: Plain, event: Any) -> None:
+        if event.step == 3:
+            os.kill(os.getpid(), number)
+
+    return step
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_after_the_step_saves_and_can_be_resumed(
+    number: int, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(Plain, "step", stopping(number))
+        assert trained() == code
+    err = capsys.readouterr().err
+    assert "interrupted and saved" in err
+    assert "charrnn train --resume --out m.npz\n" in err
+    assert handlers == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+    assert app.main(["train", "--resume", "--out", "m.npz", "--quiet"]) == 0
+    resumed = charrnn.load("m.npz").parameters.flat
+    trained("--quiet", out="whole.npz")
+    assert np.array_equal(resumed, charrnn.load("whole.npz").parameters.flat)
+
+
+def test_a_second_ctrl_c_ends_at_once() -> None:
+    with Interruption() as interruption:
+        interruption.listen()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interruption
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_diverging_run_is_exit_1_with_one_line_that_says_what_to_try(capsys: pytest.CaptureFixture[str]) -> None:
+    assert trained("--optimizer", "sgd", "--lr", "1e6", "--clip", "0", "--quiet", steps=200) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "m.npz has the" in err
+    assert "try a smaller --lr, or --clip 1" in err
+    assert np.isfinite(charrnn.load("m.npz").parameters.flat).all()
+
+
+class Deaf:
+    """A listener whose pipe is closed."""
+
+    def __call__(self, event: Event) -> None:
+        raise BrokenPipeError
+
+    def close(self) -> None:
+        raise AssertionError("closed, though it was left out")
+
+
+def test_a_closed_pipe_lets_the_run_be_saved_once_it_has_begun() -> None:
+    with Interruption() as interruption:
+        telling = Telling([Deaf()], interruption)
+        with pytest.raises(BrokenPipeError):
+            telling(Saved(1, "m.npz"))
+        interruption.listen()
+        telling(Saved(1, "m.npz"))
+        telling.close()
+        assert interruption
+        assert isinstance(telling.failure, BrokenPipeError)
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(folder)
+    assert trained("--dry-run", "--log", "run.jsonl", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert trained("--dry-run") == 0
+    table = capsys.readouterr().out
+    assert contents(folder) == before
+    assert plan["steps"] == 5
+    assert plan["params"] == charrnn_parameters(plan["vocabulary_size"])
+    assert plan["settings"]["hidden"] == 8
+    assert plan["memory_bytes"] > 4 * plan["params"]
+    assert "hidden" in table
+
+
+def charrnn_parameters(N: int, H: int = 8) -> int:
+    return 4 * H * (N + H + 1) + N * (H + 1)
+
+
+def test_a_dry_run_of_a_resume_counts_from_the_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    trained("--quiet")
+    assert app.main(["train", "--resume", "--out", "m.npz", "--steps", "20", "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["first_step"], plan["steps"]) == (5, 20)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("90s", 90), ("3m", 180), ("1h", 3600), ("1.5h", 5400), ("1h30m", 5400), ("90", 90), (" 2M ", 120)]
+)
+def test_a_duration_is_read_in_seconds(text: str, expected: float) -> None:
+    assert seconds("--budget", text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "m", "3x", "3 m", "1h30", "-1s", "1e3", "nan", "3m!", "1..5h"])
+def test_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--budget is"):
+        seconds("--budget", text)
+
+
+def test_a_time_is_shown_as_a_clock_shows_it() -> None:
+    assert [clock_time(t) for t in (5, 75, 3675)] == ["0:05", "1:15", "1:01:15"]
+
+
+CURVE = [(100 * i, 1 + 2 / i, 1.2 + 2 / i) for i in range(1, 30)]
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_a_curve_fits_and_falls_and_names_its_ends(width: int) -> None:
+    lines = curve(CURVE, width, 12).split("\n")
+    assert len(lines) == 12
+    assert max(map(len, lines)) <= width
+    assert lines[0].startswith("  3.20 ┤")
+    assert lines[9].startswith("  1.07 ┤")
+    assert "100" in lines[-1]
+    assert "step 2,900" in lines[-1]
+    heights = [next(y for y in range(10) if lines[y][8 + x : 9 + x] in tuple("─╰│")) for x in range(0, width - 12, 5)]
+    assert heights == sorted(heights)
+
+
+def test_a_curve_in_ascii_is_ascii() -> None:
+    assert curve(CURVE, 60, 10, ascii=True, floor=1.1).isascii()
+
+
+def test_a_curve_of_fewer_than_two_losses_is_empty_and_a_level_one_is_level() -> None:
+    assert curve([(1, 2.0, 2.0)]) == curve([(1, None, None), (2, math.nan, None)]) == ""
+    assert "─────" in curve([(1, 2.0, None), (2, 2.0, None)]).split("\n")[0]
+
+
+def test_a_floor_far_below_is_left_out() -> None:
+    assert "floor" in curve(CURVE, floor=0.9)
+    assert "floor" not in curve([(1, 3.0, 3.0), (2, 2.9, 2.9)], floor=1.0)
+
+
+def step(number: int, **more: Any) -> Step:
+    given = {"steps": 1000, "epoch": 0.5, "loss": 2.0, "grad_norm": 1.0, "lr": 0.1, "chars_per_second": 62_100.0, "progress": 0.0}
+    return Step(**{"step": number, "seconds_left": 61.0, "shown": True, **given, **more})
+
+
+@pytest.mark.parametrize("columns", [77, 97, 197])
+def test_the_live_line_leaves_room_for_a_bar(columns: int) -> None:
+    figures = Figures()
+    figures.floor, figures.val_loss = 1.5, 2 * math.log(2)
+    figures.add(step(999, steps=123_456))
+    line = figures.line(step(99_999, steps=123_456), columns)
+    assert len(line) < columns - 5
+    for shown in ("99,999/123,456", "62.1k/s" if columns < 127 else "62,100 characters/s", "2.000", "1.386", "2.00 bits", "1.50", "1:01"):
+        assert shown in line
+
+
+def test_the_shown_loss_is_the_plain_mean_at_first() -> None:
+    figures = Figures()
+    for loss in (3.0, 1.0):
+        figures.add(step(1, loss=loss))
+    assert figures.loss == pytest.approx(2.0)
+
+
+class Screen(io.StringIO):
+    """A terminal that keeps what it is sent."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
+    """Standard error as a terminal without colour, from now on."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = Screen()
+    monkeypatch.setattr(sys, "stderr", stream)
+    return stream
+
+
+def test_a_terminal_gets_a_bar_samples_and_a_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = screen(monkeypatch)
+    assert trained("--sample-every", "5", "--val-every", "2", steps=20) == 0
+    shown = stream.getvalue()
+    assert "100%|" in shown
+    assert "step 5" in shown
+    assert "─ validation" in shown
+    assert shown.rstrip().endswith("--out m.npz")
+
+
+def test_samples_and_notices_cannot_move_the_cursor_or_speak_markup(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = screen(monkeypatch)
+    live = Live()
+    live(Notice("a\x1b[2J [red]b[/red]"))
+    live(step(1))
+    live(Sampled(1, "x\x1b]0;title\x07\n[bold]y"))
+    live.close()
+    shown = stream.getvalue()
+    assert "a\\x1b[2J [red]b[/red]" in shown
+    assert "  x\\x1b]0;title\\x07\n  [bold]y" in shown
+    assert "\x1b]" not in shown
+    assert "\x1b[2J" not in shown
+
+
+def test_an_excerpt_is_cut_by_columns_not_characters() -> None:
+    assert excerpt("漢字" * 30 + "\n\n" + "a" * 100, 22).split("\n") == ["  " + "漢字" * 4 + "漢字", "  " + "a" * 20]
+    assert len(excerpt("a\n" * 100, 22).split("\n")) == 4
+
+
+def done(**more: Any) -> Done:
+    model = charrnn.load("m.npz")
+    given = {"steps": 5, "epochs": 1.0, "seconds": 75.0, "train_loss": 1.0, "val_loss": 2.0, "val_bpc": 2.9, "floor_nats": 1.5}
+    sizes = {"chars_per_second": 1.0, "params": 9, "workers": 1, "ranks": 1, "checkpoint": "a b.npz", "stopped": "finished"}
+    return Done(**{**given, **sizes, "command": "charrnn train x", "model": model, **more})
+
+
+def test_the_summary_holds_the_loss_against_floor_and_uniform_and_quotes_paths() -> None:
+    trained("--quiet")
+    told = dict(facts(done()))
+    assert told["validation"].startswith("2.000 nats = 2.885 bits")
+    assert told["floor"].startswith("1.500")
+    assert told["uniform"].startswith(f"{math.log(len(set(TEXT))):.3f}")
+    assert told["sample it"] == "charrnn sample 'a b.npz' --temp 0.8"
+    assert told["repeat it"] == "charrnn train x"
+    assert "go on" not in dict(facts(done(stopped="diverged")))
+
+
+def test_a_log_is_only_opened_by_the_first_step(folder: Path) -> None:
+    log = Log(Path("run.jsonl"), charrnn.TrainConfig())
+    start = Start(9, 3, 5, "lstm", 8, 1, 4, 16, 1, 1, 0, None, None, 0)
+    log(start)
+    assert not Path("run.jsonl").exists()
+    log(step(1, loss=math.nan))
+    log(Validated(1, 2.0, True))
+    log.close()
+    told = events(Path("run.jsonl").read_text())
+    assert [event["event"] for event in told] == ["start", "step", "validated"]
+    assert told[1]["loss"] is None
