@@ -287,7 +287,9 @@ def on_a_terminal(arguments: list[str]) -> bytes:
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(Path(charrnn.__file__).parents[1])}
     environment.pop("NO_COLOR", None)
-    with subprocess.Popen([sys.executable, "-m", "charrnn", *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "charrnn", *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+    ) as process:
         os.close(theirs)
         output = b""
         while True:

@@ -132,7 +132,7 @@ def test_top_p_keeps_the_most_probable_however_small_it_is() -> None:
     assert distribution(np.zeros(4), SampleConfig(top_p=1e-9)).tolist() == [1, 0, 0, 0]
 
 
-@pytest.mark.parametrize("kept", range(1, 129))
+@pytest.mark.parametrize("kept", [1, 2, 3, 37, 64, 127, 128])
 def test_top_p_stops_as_soon_as_the_share_is_reached_and_not_before(kept: int) -> None:
     for top_p, expected in ((kept / 128, kept), ((kept - 0.01) / 128, kept), ((kept - 0.99) / 128, kept)):
         assert np.count_nonzero(distribution(np.zeros(128), SampleConfig(top_p=top_p))) == expected

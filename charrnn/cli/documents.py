@@ -1,7 +1,6 @@
 """Coloured texts as files: an SVG picture, and an HTML page on which the value of a character is shown under the pointer.
 
-Both follow the reader's light or dark setting. All text goes through `escape` after control characters have become symbols,
-so that none of it can be markup; the page's policy lets no script run but ours, which only ever writes text nodes.
+Both follow the reader's light or dark setting. All text is escaped after its control characters have become symbols, so that none of it can be markup; the page's policy lets no script run but ours, which only ever writes text nodes.
 """
 
 from __future__ import annotations
@@ -13,9 +12,8 @@ from html import escape
 from itertools import groupby
 from textwrap import wrap
 
-from charrnn.cli.pictures import Cell, Heat, cells_of, rows_of
+from charrnn.cli.pictures import Cell, Heat, cells_of, rows_of, symbol
 from charrnn.cli.scales import Colour, Scale, ink
-from charrnn.cli.terminal import visible
 
 INK, GROUND = ("#1b1b1f", "#e6e6ea"), ("#ffffff", "#141418")  # on light, on dark
 COLUMN, ROW, SIZE = 8.4, 20.0, 14  # of the SVG, in pixels
@@ -50,6 +48,11 @@ border-top:1px solid;font:15px/1.4 ui-monospace,Menlo,Consolas,monospace}
 """
 
 
+def _safe(text: str) -> str:
+    """Return text that is neither markup nor control characters."""
+    return escape("".join(map(symbol, text)))
+
+
 def _colours(scale: Scale, rule: str, ground: str) -> str:
     """Return the style rules of each level, for light and, where the reader has it so, for dark.
 
@@ -68,11 +71,11 @@ def html(heats: Sequence[Heat], scale: Scale, *, title: str, about: Sequence[str
     colours = _colours(scale, ".l{level}{{background:{colour};color:{ink}}}", "body,#value{{background:{ground};color:{ink}}}")
     digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    yield f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
+    yield f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_safe(title)}</title>\n'
     yield f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
     yield '<meta name="viewport" content="width=device-width,initial-scale=1"><meta name="color-scheme" content="light dark">\n'
-    yield f"<style>{STYLE}{colours}</style></head>\n<body><h1>{escape(title)}</h1>\n"
-    yield from (f"<p>{escape(line)}</p>\n" for line in about)
+    yield f"<style>{STYLE}{colours}</style></head>\n<body><h1>{_safe(title)}</h1>\n"
+    yield from (f"<p>{_safe(line)}</p>\n" for line in about)
     yield f"<p>{escape(scale.title[0].upper() + scale.title[1:])}:</p>\n"
     keys = "".join(f'<i class="l{level}">{escape(text)}</i>' for level, text in scale.legend)
     yield f'<p class="keys">{keys}</p>\n'
@@ -83,7 +86,7 @@ def html(heats: Sequence[Heat], scale: Scale, *, title: str, about: Sequence[str
 
 
 def _section(heat: Heat, scale: Scale) -> Iterator[str]:
-    yield f"<h2>{escape(visible(heat.name))}</h2>\n<p>{escape(heat.summary)}</p>\n"
+    yield f"<h2>{_safe(heat.name)}</h2>\n<p>{_safe(heat.summary)}</p>\n"
     yield '<div class="heat">'
     cells = cells_of(heat.text, heat.values)
     for number, line in enumerate(rows_of(cells, len(heat.text) * 12 + 1), 1):  # no row is so wide: the browser wraps
@@ -105,13 +108,13 @@ def svg(heats: Sequence[Heat], scale: Scale, *, title: str, about: Sequence[str]
     lines = [piece for line in (title, *about, f"{scale.title}:") for piece in wrap(line, columns)]
     drawn = [*(_words(0, line) for line in lines), _legend(scale), ""]
     for heat in heats:
-        drawn += [_words(0, line) for line in (*wrap(visible(heat.name), columns), *wrap(heat.summary, columns))]
+        drawn += [_words(0, line) for line in (*wrap(heat.name, columns), *wrap(heat.summary, columns))]
         drawn += [_row(row, scale) for row in rows_of(cells_of(heat.text, heat.values), columns)]
         drawn.append("")
     width, height = round(columns * COLUMN + 24), round(len(drawn) * ROW + 24)
     colours = _colours(scale, "rect.l{level}{{fill:{colour}}}text.l{level}{{fill:{ink}}}", "text{{fill:{ink}}}.g{{fill:{ground}}}")
     yield f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">\n'
-    yield f"<title>{escape(title)}</title>\n"
+    yield f"<title>{_safe(title)}</title>\n"
     yield f"<style>text{{font:{SIZE}px ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace;white-space:pre}}{colours}</style>\n"
     yield f'<rect class="g" width="{width}" height="{height}"/>\n'
     for number, line in enumerate(drawn):
@@ -122,7 +125,7 @@ def svg(heats: Sequence[Heat], scale: Scale, *, title: str, about: Sequence[str]
 
 def _words(column: float, text: str, level: int = 0) -> str:
     """Return text that begins at a column."""
-    return f'<text class="l{level}" x="{column * COLUMN:g}" y="15">{escape(text)}</text>' if text else ""
+    return f'<text class="l{level}" x="{column * COLUMN:g}" y="15">{_safe(text)}</text>' if text else ""
 
 
 def _box(column: float, width: int, level: int, palette: tuple[Colour, ...]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from charrnn.cli.summary import clock_time
+from charrnn.cli.summary import clock_time, short
 from charrnn.cli.terminal import console, print_json, say, visible
 from charrnn.config import TrainConfig
 
@@ -30,7 +30,7 @@ def show_plan(sources: tuple[str, ...], config: TrainConfig, log: Path | None, *
     if json:
         print_json(plan)
     else:
-        _print_table(plan)
+        _print_rows(plan)
 
 
 def planned(prepared: Prepared) -> dict[str, Any]:
@@ -52,8 +52,7 @@ def planned(prepared: Prepared) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _print_table(plan: dict[str, Any]) -> None:
-    from rich.table import Table
+def _print_rows(plan: dict[str, Any]) -> None:
     from rich.text import Text
 
     about = "" if plan["steps_fixed"] else "about "
@@ -66,14 +65,13 @@ def _print_table(plan: dict[str, Any]) -> None:
     rows = {
         "text": f"{plan['corpus_characters']:,} characters, {plan['vocabulary_size']:,} distinct",
         "parameters": f"{plan['params']:,}",
-        "steps": f"{about}{plan['steps']:,} of {plan['steps_per_epoch']:,} an epoch: {about}{plan['epochs']:.3g} epochs{of}",
+        "steps": f"{about}{plan['steps']:,} ({plan['steps_per_epoch']:,} an epoch, {about}{short(plan['epochs'])} epochs{of})",
         "time": f"about {clock_time(plan['seconds'])}" if plan["steps_fixed"] else clock_time(plan["seconds"]),
         "memory": f"about {plan['memory_bytes'] / 1e6:,.0f} MB",
         "floor": floor,
         "checkpoint": plan["out"],
     }  # fmt: skip
     rows |= {name.replace("_", "-"): str(value) for name, value in plan["settings"].items() if value is not None and name != "steps"}
-    table = Table(show_header=False, box=None, pad_edge=False)
+    shown = console()
     for name, value in rows.items():
-        table.add_row(Text(name, style="bold"), Text(visible(value)))
-    console().print(table)
+        shown.print(Text(f"{name:<14}", style="bold").append(visible(value), style="not bold"), soft_wrap=True)

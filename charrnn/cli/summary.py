@@ -38,7 +38,7 @@ def facts(done: Done) -> list[tuple[str, str]]:
     """Return the lines of the summary: what each is about, and what it says."""
     meta, model = done.model.meta, done.model.config
     shape = f"{model.cell}, {model.layers} layer{'s' * (model.layers > 1)} of {model.hidden}, {done.params:,} parameters"
-    took = f"{clock_time(done.seconds)}, {done.steps:,} steps, {done.epochs:.3g} epochs, {done.chars_per_second:,.0f} characters/s"
+    took = f"{clock_time(done.seconds)}, {done.steps:,} steps, {short(done.epochs)} epochs, {done.chars_per_second:,.0f} characters/s"
     lines = [(ENDED[done.stopped], "")] if done.stopped in ("early", "interrupted") else []
     lines += [("validation", _loss(done.val_loss)), *_bounds(done)] if done.val_loss is not None else []
     lines += [("training", f"{_loss(done.train_loss)}")] if done.train_loss is not None else []
@@ -79,6 +79,11 @@ def _duration(seconds: float) -> str:
         if seconds >= size and seconds % size == 0:
             return f"{seconds / size:.0f}{unit}"
     return f"{seconds:g}s"
+
+
+def short(number: float) -> str:
+    """Return a number with about three digits, never with an exponent for a large one."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def clock_time(seconds: float) -> str:

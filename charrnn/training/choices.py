@@ -22,7 +22,6 @@ EFFICIENCY = 0.65  # of the speed of a single product, over a whole step
 AVERAGING = 0.98  # share of the old average of the weights kept in a step
 VALIDATION_SHARE = 0.03  # of the time of training
 BASE_BYTES = 45 << 20  # of a process that has loaded Python and NumPy
-VALIDATION_POSITIONS = 64 * 64  # in a chunk of the validation part
 RATE_OF_CELL = {"lstm": 1.0, "gru": 0.75, "rnn": 0.5}  # times the optimizer's rate
 
 
@@ -78,7 +77,7 @@ def measured_flops() -> float:
     """Return how many multiplications and additions a second one processor does in a step's typical product, in 0.1 s."""
     W, h = np.ones((1024, 256), np.float32), np.ones((256, 32), np.float32)
     z = np.empty((1024, 32), np.float32)
-    seconds = []
+    seconds: list[float] = []
     with blas_threads(1):
         end = time.perf_counter() + 0.1
         while not seconds or time.perf_counter() < end:
@@ -102,18 +101,20 @@ def memory_bytes(settings: Settings, N: int, workers: int) -> int:
 
     A replica has θ, its average, the gradient, the moments and four more twins of them (spare, scratch, masked weights,
     masks); rank 0 three more (best, good, as begun). A layer's tape and its temporaries hold `tape` numbers for each unit
-    and position; the output layer N for each position of a block.
+    and position, of which validation touches the `forward` ones; the output layer N for each position of a block.
     """
     from charrnn.network.loss import BLOCK
     from charrnn.network.parameters import parameter_count
+    from charrnn.training.evaluation import CHUNK, VALIDATION_STREAMS
 
     H, L, P = settings.hidden, settings.layers, settings.batch_size * settings.seq_len
+    forward = {"rnn": 2, "gru": 7, "lstm": 8}[settings.cell]
     tape = {"rnn": 2, "gru": 12, "lstm": 11}[settings.cell] + (4 if settings.dropout else 2)
     moments = 2 if settings.optimizer == "adam" else 1
     twins = (7 + moments) * workers + 3
     output = min(2 * N * P, 2 * workers * BLOCK)
-    validation = VALIDATION_POSITIONS * H * L * tape
-    numbers = twins * parameter_count(settings.model, N) + tape * H * L * P + validation + output
+    validation = 0 if settings.batch_size == VALIDATION_STREAMS else forward * H * L * VALIDATION_STREAMS * CHUNK
+    numbers: int = twins * parameter_count(settings.model, N) + tape * H * L * P + validation + output
     return numbers * (8 if settings.dtype == "float64" else 4) + workers * BASE_BYTES
 
 
@@ -122,7 +123,7 @@ def chosen_hidden(operations: float) -> int:
 
     Twice the width costs four times as much a character and wants more of them; fitted on budgets of 30 s to 15 min.
     """
-    return min(1024, max(32, 32 * round(HIDDEN * (operations / OPERATIONS) ** 0.25 / 32)))
+    return min(1024, max(32, 32 * round(HIDDEN * math.sqrt(math.sqrt(operations / OPERATIONS)) / 32)))
 
 
 def chosen_dropout(epochs: float) -> float:

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import pairwise
 
 from measure import CELLS, Timing, bare, machine, made_text, table, time_steps
 
 from charrnn.network.parameters import GATES
 
 CLIFF = 1.1
-SIZES = {
+SIZES: dict[str, tuple[int, ...]] = {
     "B": (1, 2, 3, 4, 6, 7, 8, 12, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 96, 127, 128, 129, 192, 255, 256, 257, 384, 511, 512),
     "T": (1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 32, 33, 50, 63, 64, 65, 100, 127, 128, 129, 200, 255, 256, 257, 500, 511, 512, 513, 1000),
     "H": (16, 32, 48, 63, 64, 65, 96, 127, 128, 129, 192, 250, 255, 256, 257, 300, 384, 500, 512),
     "N": (27, 64, 65, 96, 97, 127, 128, 129, 160, 200, 256, 257, 500, 1000, 2657),
 }
-QUICK = {"B": (15, 16), "T": (63, 64), "H": (250, 256), "N": (97, 128)}
+QUICK: dict[str, tuple[int, ...]] = {"B": (15, 16), "T": (63, 64), "H": (250, 256), "N": (97, 128)}
 CHARACTERS = 1_500_000  # enough for 512 streams of 1,000
 
 
@@ -51,7 +52,7 @@ def line(points: list[Point], seconds: float) -> tuple[list[Timing], list[int]]:
     """Return the times along one size, and which of them are cliffs."""
     timings = [point.measured(seconds) for point in points]
     cliffs = []
-    for i, (here, larger) in enumerate(zip(timings, timings[1:], strict=False)):
+    for i, (here, larger) in enumerate(pairwise(timings)):
         if here.least > CLIFF * larger.least:
             again, beyond = points[i].measured(3 * seconds), points[i + 1].measured(3 * seconds)
             if again.least > CLIFF * min(beyond.least, larger.least):
@@ -62,7 +63,7 @@ def line(points: list[Point], seconds: float) -> tuple[list[Timing], list[int]]:
 def rows(cell: str, sizes: dict[str, tuple[int, ...]], seconds: float) -> Iterator[list[str]]:
     """Yield a line of the table for each size."""
     for name, values in sizes.items():
-        points = [replace(Point(cell), **{name: value}) for value in values]
+        points = [Point(cell, **{name: value}) for value in values]
         timings, cliffs = line(points, seconds)
         for i, (value, timing) in enumerate(zip(values, timings, strict=True)):
             milliseconds = 1000 * timing.least

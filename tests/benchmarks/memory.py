@@ -129,7 +129,7 @@ def by_size(source: Path, folder: Path, size: int, seconds: float) -> Iterator[l
     for share in (1000, 100, 10, 1):
         text = enlarge(source, folder / "sized.txt", size // share)
         timing = time_steps(text, bare(hidden=128), seconds)
-        yield [f"{size / share / MB:,.0f}", f"{1000 * timing.median:.2f}", f"{1000 * timing.least:.2f}"]
+        yield [f"{size / share / MB:,g}", f"{1000 * timing.median:.2f}", f"{1000 * timing.least:.2f}"]
         text.unlink()
 
 

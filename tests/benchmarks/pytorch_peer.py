@@ -12,9 +12,13 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
+
+# torch is not among what charrnn needs, so types stay unknown here
+# mypy: disable-error-code="import-not-found,misc,untyped-decorator"
 
 LAYERS = {"rnn": (nn.RNN, nn.RNNCell), "gru": (nn.GRU, nn.GRUCell), "lstm": (nn.LSTM, nn.LSTMCell)}
 
@@ -28,12 +32,12 @@ class Network(nn.Module):
         self.recurrent = LAYERS[cell][0](N, H)
         self.output = nn.Linear(H, N)
 
-    def forward(self, x: torch.Tensor, state: object) -> tuple[torch.Tensor, object]:
+    def forward(self, x: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
         h, state = self.recurrent(self.onehot[x], state)
         return self.output(h), state
 
 
-def detach(state: object) -> object:
+def detach(state: Any) -> Any:
     """Return the state cut off from the chunk before."""
     return tuple(part.detach() for part in state) if isinstance(state, tuple) else state.detach()
 

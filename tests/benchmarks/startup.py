@@ -89,20 +89,20 @@ def main() -> None:
     parser.add_argument("--only", choices=["start", "workers"])
     parser.add_argument("--quick", action="store_true", help="3 rounds, few sizes: to see that it works")
     a = parser.parse_args()
-    hidden, batches, seconds, rounds = (HIDDEN, BATCHES, a.seconds, a.rounds)
     if a.quick:
-        hidden, batches, seconds, rounds = (16, 128), (8, 64), 0.05, 3
+        a.seconds, a.rounds = 0.05, 3
+    hidden, batches = ((16, 128), (8, 64)) if a.quick else (HIDDEN, BATCHES)
     slow: list[str] = []
 
     def lines(text: Path) -> Iterator[list[str]]:
         for cell, H, B in ((cell, H, B) for cell in CELLS for H in hidden for B in batches):
-            line = workers(text, cell, H, B, seconds)
+            line = workers(text, cell, H, B, a.seconds)
             slow.extend([line[0]] if line[-1] else [])
             yield line
 
     with made_text(65, 1_000_000) as text:
         if a.only != "workers":
-            table(["start", "ms", "beside, ms", "ratio"], starts(text, rounds))
+            table(["start", "ms", "beside, ms", "ratio"], starts(text, a.rounds))
         if a.only != "start":
             table(["step at T = 64", "1 worker, ms", f"{cores()} workers, ms", "auto", "auto / fastest"], lines(text))
             print(f"Where auto isn't within {SLOWER} times the fastest: {'; '.join(slow) or 'nowhere'}.\n")

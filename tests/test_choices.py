@@ -1,0 +1,66 @@
+"""What a run uses where nothing was asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charrnn.config import TrainConfig
+from charrnn.training import choices
+from charrnn.training.choices import Settings, auto_workers, choose, chosen_dropout, chosen_hidden
+
+
+@pytest.fixture(autouse=True)
+def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choices, "measured_flops", lambda: 80e9)
+
+
+def chosen(characters: int = 1_000_000, **options: Any) -> Settings:
+    return choose(TrainConfig(workers="auto", **options), characters=characters, validation=characters // 9, N=65, processors=2)
+
+
+def test_at_a_given_number_of_steps_sizes_are_the_documented_ones() -> None:
+    settings = chosen(steps=1000)
+    assert (settings.hidden, settings.layers, settings.batch_size, settings.seq_len) == (256, 1, 64, 64)
+    assert settings.steps == 1000
+    assert settings.budget is None
+
+
+def test_no_length_at_all_is_three_minutes() -> None:
+    assert chosen().budget == 180
+
+
+def test_a_longer_budget_gives_a_wider_network_with_more_dropout() -> None:
+    runs = [chosen(budget=seconds) for seconds in (30, 180, 900, 3600)]
+    assert [run.hidden for run in runs] == sorted({run.hidden for run in runs})
+    assert [run.dropout for run in runs] == sorted(run.dropout for run in runs)
+
+
+@given(st.sampled_from(["hidden", "batch_size", "seq_len"]), st.integers(1, 700), st.floats(1, 10_000))
+def test_what_was_asked_for_is_never_overridden(name: str, value: int, budget: float) -> None:
+    assert getattr(chosen(budget=budget, **{name: value}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("dropout", 0.0), ("lr", 1e-5), ("clip", 0.0), ("seed", 7), ("val_every", 3), ("sample_every", 0)]
+)
+def test_other_options_are_never_overridden_either(name: str, value: float) -> None:
+    assert getattr(chosen(budget=60, **{name: value}), name) == value
+
+
+@given(st.floats(1e9, 1e20), st.floats(1e9, 1e20))
+def test_more_operations_never_give_a_narrower_network(one: float, other: float) -> None:
+    assert chosen_hidden(min(one, other)) <= chosen_hidden(max(one, other))
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e6))
+def test_reading_more_often_never_gives_less_dropout(one: float, other: float) -> None:
+    assert 0 <= chosen_dropout(min(one, other)) <= chosen_dropout(max(one, other)) <= 0.6
+
+
+@given(st.integers(1, 1024), st.integers(1, 1024), st.integers(1, 128))
+def test_workers_are_no_more_than_processors_and_streams(H: int, B: int, processors: int) -> None:
+    assert 1 <= auto_workers(H, B, processors) <= min(processors, B)

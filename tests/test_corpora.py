@@ -1,0 +1,53 @@
+"""The texts that ship: what their README says of them is so."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+CORPORA = Path(__file__).parents[1] / "corpora"
+
+
+@pytest.fixture(scope="module")
+def markov() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("markov", CORPORA / "markov.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tales_are_long_and_plain() -> None:
+    text = (CORPORA / "tales.txt").read_bytes()
+    assert len(text) >= 100_000
+    assert text.isascii()
+    assert b"\r" not in text
+    paragraphs = text.split(b"\n\n")
+    assert len(set(paragraphs)) == len(paragraphs)
+
+
+def test_the_minerals_are_distinct_names_one_a_line() -> None:
+    names = (CORPORA / "minerals.txt").read_text(encoding="ascii").split("\n")
+    assert names.pop() == ""
+    assert len(names) >= 1000
+    assert len(set(names)) == len(names)
+    assert all(name.isalpha() and name.islower() for name in names)
+
+
+def test_the_markov_text_is_what_its_source_writes(markov: ModuleType) -> None:
+    assert markov.generate(markov.LENGTH, markov.SEED) == (CORPORA / "markov.txt").read_text(encoding="ascii")
+
+
+def test_the_entropy_rate_is_what_the_text_costs_under_its_source(markov: ModuleType) -> None:
+    text = (CORPORA / "markov.txt").read_text(encoding="ascii")
+    nats, pair = 0.0, markov.START
+    for char in text:
+        weights = markov.WEIGHTS[pair]
+        nats -= math.log(weights[markov.ALPHABET.index(char)] / sum(weights))
+        pair = pair[1] + char
+    assert nats / len(text) == pytest.approx(markov.entropy_rate(), abs=0.005)
