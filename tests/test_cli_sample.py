@@ -177,7 +177,7 @@ def test_show_probs_says_what_y_hat_is_and_notes_tenths_without_colour(model: Mo
 def test_interactive_goes_on_from_each_line_and_survives_a_mistake(
     model: Model, path: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stdin", typed("cat\ncaZt\nmat\n".encode()))
+    monkeypatch.setattr("sys.stdin", typed(b"cat\ncaZt\nmat\n"))
     assert main(["sample", path, "--interactive", "--seed", "1", "--length", "8"]) == 0
     captured = capsys.readouterr()
     texts = [start + "".join(charrnn.sample(model, prime=start, length=8, seed=1)) for start in ("cat", "mat")]

@@ -24,6 +24,9 @@ from charrnn.cli.log import Log
 from charrnn.cli.summary import clock_time, facts
 from charrnn.cli.train import Telling, seconds
 from charrnn.errors import UsageError
+from charrnn.network.cells import CELL_CLASSES
+from charrnn.network.parameters import Parameters
+from charrnn.training.choices import BASE_BYTES, choose, memory_bytes
 from charrnn.training.events import Done, Event, Notice, Sampled, Saved, Start, Step, Validated
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 40
@@ -283,6 +286,19 @@ def charrnn_parameters(N: int, H: int = 8) -> int:
     return 4 * H * (N + H + 1) + N * (H + 1)
 
 
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("B", [64, 128])
+def test_the_memory_estimate_is_near_what_the_arrays_of_a_run_take(cell: Any, B: int) -> None:
+    config = charrnn.TrainConfig(cell=cell, hidden=64, batch_size=B, seq_len=64, steps=1, dropout=0.2)
+    settings = choose(config, characters=10**6, validation=10**5, N=50, processors=1)
+    arrays = {id(a): a.nbytes for a in vars(CELL_CLASSES[cell](64, 64, B, np.float32)).values()}
+    beside = 4 * (64 * 64 * B * 4 + 2 * 50 * 64 * B)  # dh, masks and temporaries; ŷ and the one-hot columns
+    validation = 0 if B == 64 else sum(arrays.values()) / 2
+    twins = 4 * 12 * Parameters(settings.model, 50).flat.size
+    expected = sum(arrays.values()) + beside + validation + twins + BASE_BYTES
+    assert memory_bytes(settings, 50, 1) == pytest.approx(expected, rel=0.15)
+
+
 def test_a_dry_run_of_a_resume_counts_from_the_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
     trained("--quiet")
     assert app.main(["train", "--resume", "--out", "m.npz", "--steps", "20", "--dry-run", "--json"]) == 0
@@ -400,6 +416,7 @@ def test_samples_and_notices_cannot_move_the_cursor_or_speak_markup(monkeypatch:
     assert "  x\\x1b]0;title\\x07\n  [bold]y" in shown
     assert "\x1b]" not in shown
     assert "\x1b[2J" not in shown
+    assert shown.endswith("\r\x1b[K")
 
 
 def test_an_excerpt_is_cut_by_columns_not_characters() -> None:

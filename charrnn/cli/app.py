@@ -68,6 +68,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 def fail(error: BaseException, *, debug: bool = False) -> int:
     """Return the exit code of `error`, after saying in one line on stderr what is wrong; debug: and where."""
     from charrnn.cli.terminal import say
+    from charrnn.errors import VocabularyError
 
     message, code = explain(error)
     if isinstance(error, BrokenPipeError):
@@ -78,7 +79,7 @@ def fail(error: BaseException, *, debug: bool = False) -> int:
 
             traceback.print_exception(error)
         if message:
-            say(f"charrnn: {message}", lines=True)  # a character is pointed at in the lines below
+            say(f"charrnn: {message}", lines=isinstance(error, VocabularyError))  # the lines below point at the character
     return code
 
 

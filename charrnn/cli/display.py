@@ -170,8 +170,11 @@ class Live:
             console(stderr=True).print(Text(text), soft_wrap=True)
 
     def close(self) -> None:
-        """Clear the line."""
-        self.bar.close()
+        """Clear the line, with the ^C that a terminal may have put at its end."""
+        if not self.bar.disable:
+            self.bar.close()
+            if os.name != "nt":
+                sys.stderr.write("\r\x1b[K")
 
 
 def columns() -> int:

@@ -1,6 +1,7 @@
 """Coloured texts as files: an SVG picture, and an HTML page on which the value of a character is shown under the pointer.
 
-Both follow the reader's light or dark setting. All text is escaped after its control characters have become symbols, so that none of it can be markup; the page's policy lets no script run but ours, which only ever writes text nodes.
+Both follow the reader's light or dark setting. All text is escaped after its control characters have become symbols, so that
+none of it can be markup; the page's policy lets no script run but ours, which only ever writes text nodes.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from charrnn.sampling import Sample, Samples
 
 GROUP, GROUP_NUMBERS = 256, 1 << 21  # samples side by side, at most; fewer if the vocabulary is large
+AT_ONCE = 32  # items drawn together in search of new ones
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,18 @@ class Request:
         size = max(1, min(GROUP, GROUP_NUMBERS // len(self.model.vocabulary)))
         for start in range(first, first + num, size):
             yield sample_many(self.model, min(size, first + num - start), first=start, **self.options())
+
+
+def write(request: Request, *, json: bool, probs: bool, but: frozenset[str] | None) -> None:
+    """Write what was asked for: as JSON or as text, with probabilities, or items that are not among `but`."""
+    if json:
+        write_json(request, probs) if but is None else write_novel_json(request, but)
+    elif probs:
+        write_probs(request)
+    elif but is not None:
+        write_items(request, but)
+    else:
+        write_texts(request)
 
 
 def write_texts(request: Request) -> None:
@@ -102,7 +115,7 @@ def novel_items(request: Request, lines: frozenset[str]) -> Iterator[Sample]:
     """Yield `num` items that are not among `lines`. Raises CharRNNError if too few turn up among many."""
     found, tried, most = 0, 0, 1000 + 100 * request.num
     while tried < most:
-        for samples in request.groups(min(request.num, most - tried), tried):
+        for samples in request.groups(min(max(request.num, AT_ONCE), most - tried), tried):
             for _ in samples:
                 pass
             for drawn in samples.samples():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charrnn.cli.models import UNKNOWN, ModelPath, unknown_option
-from charrnn.cli.options import Debug, Json
+from charrnn.cli.options import OUTPUT, Debug, Json
 from charrnn.cli.pictures import Heat, Painter
 from charrnn.cli.scales import SURPRISE, Scale, activation
 from charrnn.cli.scoring import Figures, Line, Scored, floor_of, lines_of, read, score_text, total, unit_values
@@ -25,36 +25,31 @@ if TYPE_CHECKING:
 READING, PICTURES = "How the text is read", "Pictures"
 
 
+def _option(name: str, panel: str, text: str, metavar: str | None = None) -> Any:
+    return typer.Option(name, help=text, rich_help_panel=panel, metavar=metavar)
+
+
+Texts = Annotated[list[str], typer.Argument(metavar="TEXT", help="Files or folders to read; -: standard input.", show_default=False)]
+NumStreams = Annotated[int, _option("--streams", READING, "Cut each text into N streams, each from a zero state: faster.", "N")]
+Unknown = Annotated[str, unknown_option(READING)]
+Encoding = Annotated[str, _option("--encoding", READING, "Of the texts.", "NAME")]
+WithHeat = Annotated[bool, _option("--heat", PICTURES, "Colour each character by its surprise, in bits.")]
+Worst = Annotated[int | None, _option("--worst", PICTURES, "Show the N most surprising lines, the worst first.", "N")]
+Unit = Annotated[int | None, _option("--unit", PICTURES, "Colour by the activation of hidden unit K of the top layer instead.", "K")]
+Svg = Annotated[str | None, _option("--svg", PICTURES, "Save the picture as SVG.", "PATH")]
+Html = Annotated[str | None, _option("--html", PICTURES, "Save the picture as a page with each character's value.", "PATH")]
+WithValues = Annotated[bool, _option("--values", OUTPUT, "With --json: the value of each character too.")]
+
+
 def evaluate(
-    model: ModelPath,
-    texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Files or folders to read; -: standard input.", show_default=False)],
-    streams: Annotated[
-        int, typer.Option(help="Cut each text into N streams, each from a zero state: faster.", metavar="N", rich_help_panel=READING)
-    ] = 1,
-    unknown: Annotated[str, unknown_option(READING)] = "error",
-    encoding: Annotated[str, typer.Option(help="Of the texts.", rich_help_panel=READING)] = "utf-8",
-    heat: Annotated[bool, typer.Option("--heat", help="Colour each character by its surprise, in bits.", rich_help_panel=PICTURES)] = False,
-    worst: Annotated[
-        int | None, typer.Option(help="Show the N most surprising lines, the worst first.", metavar="N", rich_help_panel=PICTURES)
-    ] = None,
-    unit: Annotated[
-        int | None,
-        typer.Option(help="Colour by the activation of hidden unit K of the top layer instead.", metavar="K", rich_help_panel=PICTURES),
-    ] = None,
-    svg: Annotated[str | None, typer.Option(help="Save the picture as SVG.", metavar="PATH", rich_help_panel=PICTURES)] = None,
-    html: Annotated[
-        str | None, typer.Option(help="Save the picture as a page with each character's value.", metavar="PATH", rich_help_panel=PICTURES)
-    ] = None,
-    values: Annotated[
-        bool, typer.Option("--values", help="With --json: the value of each character too.", rich_help_panel="Output")
-    ] = False,
-    json: Json = False,
-    debug: Debug = False,
-) -> None:
+    model: ModelPath, texts: Texts, streams: NumStreams = 1, unknown: Unknown = "error", encoding: Encoding = "utf-8",
+    heat: WithHeat = False, worst: Worst = None, unit: Unit = None, svg: Svg = None, html: Html = None, values: WithValues = False,
+    json: Json = False, debug: Debug = False,
+) -> None:  # fmt: skip
     """Measure how well a model predicts texts: nats, bits and perplexity per character.
 
     Example: charrnn eval model.npz hamlet.txt --heat
-    """  # fmt: skip
+    """
     _check(streams, unknown, worst, values and not json, texts)
     for path in filter(None, (svg, html)):
         check_output(path)

@@ -21,48 +21,40 @@ NETWORKS, LECTURE = "Which networks", "The lecture"
 GAINS = (0.7, 1.0, 1.4)
 
 
+def _option(name: str, panel: str, text: str, metavar: str | None = None, **more: Any) -> Any:
+    return typer.Option(name, help=text, rich_help_panel=panel, metavar=metavar, **more)
+
+
+Cell = Annotated[str | None, _option("--cell", NETWORKS, "Only this cell.", "|".join(CELLS), autocompletion=complete_cell)]
+Hidden = Annotated[int | None, _option("--hidden", NETWORKS, "Units in each layer.", "H", show_default="5, for the lecture more")]
+SeqLen = Annotated[int | None, _option("--seq-len", NETWORKS, "Steps in time.", "T", show_default="6, for the lecture more")]
+Seed = Annotated[int, _option("--seed", NETWORKS, "Of the random weights, states and texts.", "N")]
+ModelPath = Annotated[
+    str | None,
+    _option("--model", NETWORKS, "Check at this checkpoint's trained weights instead.", "PATH", autocompletion=complete_checkpoint),
+]
+Tolerance = Annotated[float, _option("--tolerance", NETWORKS, "The largest error that passes.", "X")]
+WithLecture = Annotated[bool, _option("--lecture", LECTURE, "The quiz's formulas evaluated, and how the gradient fades with the lag.")]
+Gain = Annotated[
+    list[float] | None,
+    _option(
+        "--gain",
+        LECTURE,
+        "Largest singular value of each gate's block of W; may be given several times; by default 0.7, 1 and 1.4.",
+        "X",
+        show_default=False,
+    ),
+]
+
+
 def gradcheck(
-    cell: Annotated[
-        str | None, typer.Option(help="Only this cell.", metavar="|".join(CELLS), autocompletion=complete_cell, rich_help_panel=NETWORKS)
-    ] = None,
-    hidden: Annotated[
-        int | None,
-        typer.Option(help="Units in each layer; 5, for the lecture more.", metavar="H", show_default=False, rich_help_panel=NETWORKS),
-    ] = None,
-    seq_len: Annotated[
-        int | None, typer.Option(help="Steps in time; 6, for the lecture more.", metavar="T", show_default=False, rich_help_panel=NETWORKS)
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the random weights, states and texts.", metavar="N", rich_help_panel=NETWORKS)] = 0,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Check at this checkpoint's trained weights instead.",
-            metavar="PATH",
-            autocompletion=complete_checkpoint,
-            rich_help_panel=NETWORKS,
-        ),
-    ] = None,
-    tolerance: Annotated[float, typer.Option(help="The largest error that passes.", metavar="X", rich_help_panel=NETWORKS)] = 1e-5,
-    lecture: Annotated[
-        bool,
-        typer.Option("--lecture", help="The quiz's formulas evaluated, and how the gradient fades with the lag.", rich_help_panel=LECTURE),
-    ] = False,
-    gain: Annotated[
-        list[float] | None,
-        typer.Option(
-            help="Largest singular value of each gate's block of W; may be given several times.",
-            metavar="X",
-            show_default=", ".join(map(str, GAINS)),
-            rich_help_panel=LECTURE,
-        ),
-    ] = None,
-    json: Json = False,
-    debug: Debug = False,
-) -> None:
+    cell: Cell = None, hidden: Hidden = None, seq_len: SeqLen = None, seed: Seed = 0, model: ModelPath = None,
+    tolerance: Tolerance = 1e-5, lecture: WithLecture = False, gain: Gain = None, json: Json = False, debug: Debug = False,
+) -> None:  # fmt: skip
     """Prove the gradients: every parameter of every cell, in float64.
 
     Example: charrnn gradcheck --lecture
-    """  # fmt: skip
+    """
     _check_options(cell, hidden, seq_len, seed, model, tolerance, gain if lecture else None)
     from charrnn.training.checkpoint import load
 
@@ -161,4 +153,4 @@ def _verdict(checks: Sequence[Check], tolerance: float, *, say: bool) -> None:
             f"the largest error is {worst.error:.1e}, in {name_of(worst)}"
         )
     if say:
-        print(f"All {arrays} arrays agree: the largest error is {worst.error:.1e} ({name_of(worst)}), the tolerance {tolerance:g}.")
+        print(f"All {arrays} arrays agree (tolerance {tolerance:g}); the worst: {worst.error:.1e}, {name_of(worst)}")

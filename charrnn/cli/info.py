@@ -26,7 +26,7 @@ def info(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL...", help="Checkpoints; several are shown side by side.", autocompletion=complete_checkpoint, show_default=False
+            metavar="MODEL", help="Checkpoints; several are shown side by side.", autocompletion=complete_checkpoint, show_default=False
         ),
     ],
     json: Json = False,

@@ -36,7 +36,7 @@ class Printed:
 
 
 class Log:
-    """Writes what it hears to `path`, from the first step on: before it nothing is touched. Raises CharRNNError, OSError."""
+    """Writes what it hears to `path` once something is done: before it nothing is touched. Raises CharRNNError, OSError."""
 
     def __init__(self, path: Path, config: TrainConfig) -> None:
         self.path, self.waiting = path, list[str]()
@@ -47,7 +47,7 @@ class Log:
     def __call__(self, event: Event) -> None:
         if event.name == "start":
             self.first_step = event.first_step  # type: ignore[attr-defined]
-        if event.name == "step" and self.file is None:
+        if event.name not in ("start", "notice", "done") and self.file is None:
             self.file = _cut(self.path, self.first_step)
         line = as_line(event)
         if line is not None:

@@ -11,33 +11,32 @@ from charrnn.cli.models import known, open_model, unknown_option
 from charrnn.cli.options import Debug, Json, complete_checkpoint
 from charrnn.cli.terminal import console, is_ascii, print_json
 from charrnn.config import SampleConfig, check
+from charrnn.errors import UsageError
 
 if TYPE_CHECKING:
     from charrnn.network.model import Model
 
 
-def next_characters(
-    first: Annotated[
-        str,
-        typer.Argument(
-            metavar="[MODEL]",
-            help="Checkpoint; default: model.npz here, else the one that ships.",
-            autocompletion=complete_checkpoint,
-            show_default=False,
-        ),
-    ],
-    second: Annotated[str | None, typer.Argument(metavar="TEXT", help="What has been read; it may be empty.", show_default=False)] = None,
-    k: Annotated[int, typer.Option("-k", help="Characters to show.", metavar="N")] = 10,
-    unknown: Annotated[str, unknown_option("Output")] = "error",
-    json: Json = False,
-    debug: Debug = False,
-) -> None:
+Words = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[MODEL] TEXT", help="Checkpoint (default: model.npz here, else the one that ships), and what has been read; it may be empty.",
+        autocompletion=complete_checkpoint, show_default=False,
+    ),
+]  # fmt: skip
+Count = Annotated[int, typer.Option("-k", help="Characters to show.", metavar="N")]
+Unknown = Annotated[str, unknown_option(None)]
+
+
+def next_characters(words: Words, k: Count = 10, unknown: Unknown = "error", json: Json = False, debug: Debug = False) -> None:
     """Show the likeliest next characters after TEXT, with their probabilities as bars.
 
     Example: charrnn next model.npz "ROM"
-    """  # fmt: skip
+    """
     check("-k", k, least=1)
-    path, text = (None, first) if second is None else (first, second)
+    if len(words) > 2:
+        raise UsageError(f"{len(words)} arguments were given; give a model and a text in quotation marks, or a text alone")
+    path, text = (words[0], words[1]) if len(words) == 2 else (None, words[0])
     model = open_model(path)
     text = known(model, text, unknown, "text")
     likely = likeliest(model, text, k)

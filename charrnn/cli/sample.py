@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,60 +12,45 @@ from charrnn.cli.terminal import say
 from charrnn.config import SampleConfig
 from charrnn.errors import UsageError
 
-_DEFAULT = SampleConfig()
 DRAWING, BEGINNING, SHOWING = "How characters are drawn", "How a text begins", "What is shown"
 
 
+def _option(names: str, panel: str, text: str, metavar: str | None = None, **more: Any) -> Any:
+    return typer.Option(*names.split(), help=text, rich_help_panel=panel, metavar=metavar, **more)
+
+
+Temp = Annotated[float, _option("--temp --temperature", DRAWING, "Logits are divided by it; 0: the most probable character.", "X")]
+Length = Annotated[int, _option("--length", DRAWING, "Characters to draw; models of lines end by themselves.", "N")]
+TopK = Annotated[int | None, _option("--top-k", DRAWING, "Draw among the N most probable.", "N")]
+TopP = Annotated[float | None, _option("--top-p", DRAWING, "Draw among the fewest that hold this probability.", "P")]
+MinP = Annotated[float | None, _option("--min-p", DRAWING, "Draw among those with at least P times the greatest probability.", "P")]
+Seed = Annotated[
+    int | None, _option("--seed", DRAWING, "The same one gives the same text.", "N", show_default="a fresh one, which is said")
+]
+Stop = Annotated[str | None, _option("--stop", DRAWING, "End after this text.", "TEXT")]
+Prime = Annotated[str | None, _option("--prime", BEGINNING, "Text to go on from.", "TEXT")]
+PrimeFile = Annotated[str | None, _option("--prime-file", BEGINNING, "File with the text to go on from; -: standard input.", "PATH")]
+Unknown = Annotated[str, unknown_option(BEGINNING)]
+Num = Annotated[int, _option("--num", SHOWING, "Independent samples.", "N")]
+Novel = Annotated[str | None, _option("--novel", SHOWING, "Models of lines: only items that are not lines of FILE.", "FILE")]
+ShowProbs = Annotated[bool, _option("--show-probs", SHOWING, "Colour each character by its probability.")]
+Interactive = Annotated[bool, _option("--interactive -i", SHOWING, "Type beginnings; Ctrl-C stops a text, Ctrl-D leaves.")]
+NoPrime = Annotated[bool, _option("--no-prime", SHOWING, "Leave the prime out of the output.")]
+
+
 def sample(
-    model: MaybeModel = None,
-    temp: Annotated[
-        float,
-        typer.Option("--temp", "--temperature", help="Logits are divided by it; 0: the most probable character.", rich_help_panel=DRAWING),
-    ] = _DEFAULT.temp,
-    length: Annotated[
-        int, typer.Option(help="Characters to draw; models of lines end by themselves.", rich_help_panel=DRAWING)
-    ] = _DEFAULT.length,
-    top_k: Annotated[int | None, typer.Option(help="Draw among the N most probable.", metavar="N", rich_help_panel=DRAWING)] = None,
-    top_p: Annotated[
-        float | None, typer.Option(help="Draw among the fewest that hold this probability.", metavar="P", rich_help_panel=DRAWING)
-    ] = None,
-    min_p: Annotated[
-        float | None,
-        typer.Option(help="Draw among those with at least P times the greatest probability.", metavar="P", rich_help_panel=DRAWING),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            help="The same seed gives the same text; default: a fresh one, which is said.", show_default=False, rich_help_panel=DRAWING
-        ),
-    ] = None,
-    stop: Annotated[str | None, typer.Option(help="End after this text.", metavar="TEXT", rich_help_panel=DRAWING)] = None,
-    prime: Annotated[str | None, typer.Option(help="Text to go on from.", metavar="TEXT", rich_help_panel=BEGINNING)] = None,
-    prime_file: Annotated[
-        str | None, typer.Option(help="File with the text to go on from; -: standard input.", metavar="PATH", rich_help_panel=BEGINNING)
-    ] = None,
-    unknown: Annotated[str, unknown_option(BEGINNING)] = "error",
-    num: Annotated[int, typer.Option(help="Independent samples.", rich_help_panel=SHOWING)] = 1,
-    novel: Annotated[
-        str | None, typer.Option(help="Models of lines: only items that are not lines of FILE.", metavar="FILE", rich_help_panel=SHOWING)
-    ] = None,
-    show_probs: Annotated[
-        bool, typer.Option("--show-probs", help="Colour each character by its probability.", rich_help_panel=SHOWING)
-    ] = False,
-    interactive: Annotated[
-        bool, typer.Option("--interactive", "-i", help="Type beginnings; Ctrl-C stops a text, Ctrl-D leaves.", rich_help_panel=SHOWING)
-    ] = False,
-    no_prime: Annotated[bool, typer.Option("--no-prime", help="Leave the prime out of the output.", rich_help_panel=SHOWING)] = False,
-    json: Json = False,
-    debug: Debug = False,
-) -> None:
+    model: MaybeModel = None, temp: Temp = SampleConfig.temp, length: Length = SampleConfig.length, top_k: TopK = None,
+    top_p: TopP = None, min_p: MinP = None, seed: Seed = None, stop: Stop = None, prime: Prime = None, prime_file: PrimeFile = None,
+    unknown: Unknown = "error", num: Num = 1, novel: Novel = None, show_probs: ShowProbs = False, interactive: Interactive = False,
+    no_prime: NoPrime = False, json: Json = False, debug: Debug = False,
+) -> None:  # fmt: skip
     """Write text with a model.
 
     Example: charrnn sample model.npz --prime "ROMEO:" --temp 0.7 --length 300
-    """  # fmt: skip
+    """
     config = SampleConfig(temp, length, top_k, top_p, min_p, stop)
     _check(num, prime, prime_file, novel, interactive, show_probs, json)
-    from charrnn.cli.drawn import Request, write_items, write_json, write_novel_json, write_probs, write_texts
+    from charrnn.cli.drawn import Request, write
 
     opened = open_model(model)
     lines = is_of_lines(opened)
@@ -77,16 +62,8 @@ def sample(
         converse(opened, config, seed=seed, echo=not no_prime, unknown=unknown, probs=show_probs)
         return
     start = known(opened, _beginning(prime, prime_file, lines), unknown, "prime")
-    request = Request(opened, config, start, _seed(seed), not no_prime, num)
     items = None if novel is None else _lines_of(novel)
-    if json:
-        write_json(request, show_probs) if items is None else write_novel_json(request, items)
-    elif show_probs:
-        write_probs(request)
-    elif items is not None:
-        write_items(request, items)
-    else:
-        write_texts(request)
+    write(Request(opened, config, start, _seed(seed), not no_prime, num), json=json, probs=show_probs, but=items)
 
 
 def _check(num: int, prime: str | None, prime_file: str | None, novel: str | None, interactive: bool, show_probs: bool, json: bool) -> None:

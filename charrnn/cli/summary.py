@@ -38,7 +38,8 @@ def facts(done: Done) -> list[tuple[str, str]]:
     """Return the lines of the summary: what each is about, and what it says."""
     meta, model = done.model.meta, done.model.config
     shape = f"{model.cell}, {model.layers} layer{'s' * (model.layers > 1)} of {model.hidden}, {done.params:,} parameters"
-    took = f"{clock_time(done.seconds)}, {done.steps:,} steps, {short(done.epochs)} epochs, {done.chars_per_second:,.0f} characters/s"
+    took = f"{clock_time(done.seconds)}, {done.steps:,} steps, {short(done.epochs)} epochs"
+    took += f", {done.chars_per_second:,.0f} characters/s" if done.chars_per_second else ""  # 0: no step was taken now
     lines = [(ENDED[done.stopped], "")] if done.stopped in ("early", "interrupted") else []
     lines += [("validation", _loss(done.val_loss)), *_bounds(done)] if done.val_loss is not None else []
     lines += [("training", f"{_loss(done.train_loss)}")] if done.train_loss is not None else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
@@ -141,7 +142,8 @@ def _listeners(config: TrainConfig, log: Path | None, *, json: bool, quiet: bool
 
     listeners: list[Listener] = [Log(log, config)] if log is not None else []
     listeners += [Printed()] if json else []
-    shown = None if quiet else display(only_live=json)
+    mixed = json and sys.stdout.isatty()  # events and a live line would write over each other
+    shown = None if quiet or mixed else display(only_live=json)
     return [*listeners, shown] if shown is not None else listeners
 
 

@@ -278,9 +278,7 @@ def _watched(config: TrainConfig, settings: Settings) -> Settings:
     """Return the settings with what may change from one part of a run to the next, where it was given."""
     default = TrainConfig()
     asked = {name: getattr(config, name) for name in ("workers", "val_every", "sample_every")}
-    given = {
-        name: value for name, value in asked.items() if value is not None and (name in config.explicit or value != getattr(default, name))
-    }
+    given = {name: value for name, value in asked.items() if name in config.explicit or value not in (None, "auto", getattr(default, name))}
     if given.get("workers") == "auto":
         given["workers"] = auto_workers(settings.hidden, settings.batch_size, cores())
     return replace(settings, **given)

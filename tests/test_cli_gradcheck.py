@@ -1,0 +1,170 @@
+"""`charrnn gradcheck`: the tables, the verdict and the lecture."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_models import saved, tiny
+
+from charrnn.cli.app import main
+from charrnn.cli.bars import bar
+from charrnn.cli.lecture import some
+from charrnn.network import gradcheck as checks
+from charrnn.network.fading import fading
+
+SMALL = ["gradcheck", "--cell", "rnn", "--hidden", "2", "--seq-len", "3"]
+Capture = pytest.CaptureFixture[str]
+
+
+def printed(capsys: Capture, *arguments: str) -> dict[str, Any]:
+    assert main([*arguments, "--json"]) == 0
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return result
+
+
+def test_the_json_has_every_array_of_every_network(capsys: Capture) -> None:
+    result = printed(capsys, *SMALL)
+    assert result["passed"] is True
+    assert [(check["cell"], check["layers"], check["dropout"]) for check in result["checks"]] == [
+        ("rnn", layers, dropout) for layers in (1, 2) for dropout in (False, True)
+    ]
+    expected = list(checks.gradcheck(("rnn",), hidden=2, seq_len=3))
+    for check, other in zip(result["checks"], expected, strict=True):
+        assert [array["name"] for array in check["arrays"]] == [array.name for array in other.arrays]
+        assert [array["numeric"] for array in check["arrays"]] == [array.numeric for array in other.arrays]
+
+
+def test_a_table_shows_the_worst_element_of_each_array_and_a_verdict(capsys: Capture) -> None:
+    assert main(SMALL) == 0
+    output = capsys.readouterr().out
+    (first, *_) = checks.gradcheck(("rnn",), hidden=2, seq_len=3)
+    for array in first.arrays:
+        row = next(line for line in output.splitlines() if line.split()[:1] == [array.name])
+        assert f"{array.analytic:.6e}" in row
+        assert f"{array.numeric:.6e}" in row
+    assert output.splitlines()[-1].startswith("All 26 arrays agree")
+
+
+def test_above_the_tolerance_everything_is_printed_and_the_exit_code_is_1(capsys: Capture) -> None:
+    assert main([*SMALL, "--tolerance", "1e-15"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.count("FAILS") == 4
+    assert "above the tolerance" in captured.out
+    assert captured.err.startswith("charrnn: gradcheck failed: ")
+    assert captured.err.count("\n") == 1
+
+
+def test_a_wrong_gradient_fails(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = checks.Network.gradient
+
+    def wrong(self: Any, *arguments: Any, out: Any, **options: Any) -> Any:
+        result = right(self, *arguments, out=out, **options)
+        out["layers.0.W"][:] = out["layers.0.W"].T.copy()
+        return result
+
+    monkeypatch.setattr(checks.Network, "gradient", wrong)
+    assert main([*SMALL, "--json"]) == 1
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["passed"] is False
+    assert "gradcheck failed" in captured.err
+
+
+def test_at_trained_weights_it_checks_the_models_own_arrays(tmp_path: Path, capsys: Capture) -> None:
+    model = tiny("abcdef", cell="gru", hidden=7, layers=2, spread=0.3)
+    result = printed(capsys, "gradcheck", "--model", saved(model, tmp_path))
+    (check,) = result["checks"]
+    assert (check["cell"], check["layers"]) == ("gru", 2)
+    sizes = {name: min(32, array.size) for name, array in model.parameters.items()}
+    assert {array["name"]: array["checked"] for array in check["arrays"]} == sizes
+
+
+@pytest.fixture
+def no_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the gradient check itself out: these tests are of the lecture."""
+    (one, *_) = checks.gradcheck(("rnn",), hidden=1, seq_len=3)
+    monkeypatch.setattr(checks, "gradcheck", lambda *_, **__: [one])
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_the_lectures_json_has_the_candidates_as_the_quiz_numbers_them_one_right(capsys: Capture) -> None:
+    result = printed(capsys, "gradcheck", "--lecture", "--seed", "3")
+    assert [candidate["candidate"] for candidate in result["b_y"]] == [1, 2, 3, 4, 5]
+    assert [candidate["candidate"] for candidate in result["b_h"]] == [1, 2, 3, 4]
+    for name, right in (("b_y", 2), ("b_h", 4)):
+        assert [candidate["candidate"] for candidate in result[name] if candidate["right"]] == [right]
+        assert all((candidate["distance"] < 1e-6) == candidate["right"] for candidate in result[name])
+    assert {(network["cell"], network["gain"]) for network in result["lags"]} == {
+        (cell, gain) for cell in ("rnn", "gru", "lstm") for gain in (0.7, 1.0, 1.4)
+    }
+    assert result["checks"]
+    np.testing.assert_allclose(result["y_hat"]["sums"], 1, atol=1e-12)
+
+
+@pytest.mark.usefixtures("no_checks")
+@pytest.mark.parametrize("columns", [80, 200])
+def test_the_display_fits_marks_the_right_ones_and_shows_each_network_beside_the_others(
+    columns: int, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["gradcheck", "--lecture"]) == 0
+    output = capsys.readouterr().out
+    widths = [sum(not unicodedata.combining(char) for char in line) for line in output.splitlines()]
+    assert max(widths) <= columns
+    assert output.count("wrong: ") == 7
+    marked = [line.split()[1] for line in output.splitlines() if line.startswith(">>")]
+    assert marked == ["(2)", "(4)"]
+    assert sum(line.split() == ["lag", "rnn", "gru", "lstm"] for line in output.splitlines()) == 6  # norms and shares, three gains
+    assert "all in [0, 1]" in output
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_gains_and_sizes_are_those_asked_for_and_the_figures_the_apis(capsys: Capture) -> None:
+    options = ["--lecture", "--cell", "gru", "--gain", "0.5", "--gain", "2", "--seq-len", "9", "--hidden", "4", "--seed", "2"]
+    main(["gradcheck", *options])
+    output = capsys.readouterr().out
+    for gain in (0.5, 2):
+        found = fading("gru", 2, 4, 9, gain)
+        assert f"{found.norms[9]:.1e}" in output
+        assert f"{found.shares[0]:.1%}" in output
+        assert " ".join(found.sentence.split()) in " ".join(output.split())
+
+
+def test_with_a_model_the_lecture_shows_its_trained_weights(tmp_path: Path, capsys: Capture) -> None:
+    model = tiny("abcdef\n", cell="lstm", hidden=5, spread=0.3)
+    (network,) = printed(capsys, "gradcheck", "--lecture", "--model", saved(model, tmp_path))["lags"]
+    W = np.split(model.parameters["layers.0.W"].astype(np.float64), 4)
+    assert network["gain"] is None
+    assert list(network["singular"].values()) == pytest.approx([float(np.linalg.norm(block, 2)) for block in W])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--cell", "elman"], ["--hidden", "0"], ["--seq-len", "2"], ["--seed", "-1"], ["--tolerance", "0"], ["--tolerance", "nan"],
+        ["--lecture", "--gain", "0"], ["--model", "m.npz", "--cell", "rnn"], ["--model", "m.npz", "--hidden", "4"],
+    ],
+)  # fmt: skip
+def test_wrong_usage_is_one_line_and_exit_code_2(options: list[str], capsys: Capture) -> None:
+    assert main(["gradcheck", *options]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+
+
+def test_bars_are_as_long_as_their_share() -> None:
+    assert [bar(share, 4) for share in (-1, 0, 0.5, 1, 2)] == ["", "", "██", "████", "████"]
+    assert bar(1 / 32, 4) == "▏"
+    assert [bar(share, 4, ascii=True) for share in (0, 0.5, 1)] == ["", "##", "####"]
+
+
+@pytest.mark.parametrize("last", [1, 2, 5, 24, 63])
+def test_the_lags_shown_begin_at_none_and_end_at_the_last(last: int) -> None:
+    lags = some(last)
+    assert lags == sorted(set(lags))
+    assert (lags[0], lags[-1]) == (0, last)
+    assert len(lags) <= 11

@@ -1,0 +1,125 @@
+"""`charrnn info`: what is said of a model, whoever made it."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny_models import saved, tiny
+
+from charrnn.cli.app import main
+from charrnn.cli.info import WINDOWS, Known, feed_forward_sentence
+
+TEXT = "hello world\n"
+META: dict[str, Any] = {
+    "training": {"batch_size": 32, "seq_len": 64, "optimizer": "adam", "lr": 0.004, "dropout": 0.1, "seed": 5, "lines": False},
+    "corpus": {"characters": 123456, "digest": "", "names": ["book.txt"]},
+    "step": 200, "steps": 200, "epochs": 1.5, "seconds": 83.2, "chars_per_second": 50000.0, "train_loss": 1.75, "val_loss": 1.9,
+    "floor_nats": 2.1, "floor_order": 5, "curve": [[100, 2.3, 2.5], [150, 1.9, 2.0], [200, 1.75, 1.9]],
+}  # fmt: skip
+Capture = pytest.CaptureFixture[str]
+
+
+def shown(capsys: Capture, *arguments: str) -> str:
+    assert main(["info", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_one_screen_says_what_it_is_how_it_was_trained_and_how_well(tmp_path: Path, capsys: Capture) -> None:
+    path = saved(tiny(TEXT, cell="gru", hidden=4, layers=2, **META), tmp_path)
+    output = shown(capsys, path)
+    assert len(output.splitlines()) <= 34
+    assert max(map(len, output.splitlines())) <= 80
+    facts = {line[:12].strip(): line[12:].strip() for line in output.splitlines()}
+    assert facts["network"] == "gru, 2 layers of 4 units"
+    assert facts["trained on"] == "book.txt, 123,456 characters"
+    assert facts["how long"] == "200 steps, 1.5 epochs, 1 min 23 s, 50,000 characters/s"
+    assert facts["validation"].startswith("1.9000 nats = 2.7411 bits")
+    assert facts["floor"].startswith("2.1000 nats")
+    assert facts["floor"].endswith("order 5")
+    assert facts["uniform"].startswith(f"{math.log(len(set(TEXT))):.4f} nats")
+    assert "2.50 ┤" in output or "2.50 |" in output  # the curve's scale
+
+
+def test_the_feed_forward_network_is_counted_weight_by_weight(tmp_path: Path, capsys: Capture) -> None:
+    model = tiny(TEXT, cell="rnn", hidden=3)
+    H, N = 3, len(model.vocabulary)
+    result = json.loads(shown(capsys, saved(model, tmp_path), "--json"))
+    expected = {str(T): sum(rows * columns for rows, columns in ((H, T * N), (H, 1), (N, H), (N, 1))) for T in WINDOWS}
+    assert result["feed_forward_params"] == expected
+    assert result["params"] == H * N + H * H + H + N * H + N
+
+
+@pytest.mark.parametrize("hidden", [1, 5, 40])
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_it_says_up_to_which_window_the_feed_forward_network_is_the_smaller(cell: Any, hidden: int) -> None:
+    model = tiny(TEXT, cell=cell, hidden=hidden)
+    known, N = Known("m", model), len(model.vocabulary)
+    smaller = [T for T in range(1, 500) if hidden * N * T + hidden + N * hidden + N < model.parameters.flat.size]
+    assert known.longest_smaller == (smaller[-1] if smaller else 0)
+    sentence = feed_forward_sentence(known)
+    assert (f"up to {smaller[-1]} characters" in sentence) if len(smaller) > 1 else ("of 1 " in sentence or not smaller)
+
+
+def test_a_model_without_training_still_shows(tmp_path: Path, capsys: Capture) -> None:
+    output = shown(capsys, saved(tiny(TEXT), tmp_path))
+    assert "lstm, 1 layer of 6 units" in output
+    assert "trained on" not in output
+    assert "validation" not in output
+    result = json.loads(shown(capsys, str(tmp_path / "tiny.npz"), "--json"))
+    assert (result["val_loss"], result["curve"], result["training"]) == (None, [], {})
+
+
+def test_json_has_the_losses_the_curve_and_the_configuration(tmp_path: Path, capsys: Capture) -> None:
+    result = json.loads(shown(capsys, saved(tiny(TEXT, **META), tmp_path), "--json"))
+    for key in ("training", "corpus", "step", "epochs", "seconds", "train_loss", "val_loss", "floor_nats", "floor_order", "curve"):
+        assert result[key] == META[key]
+    assert result["val_bpc"] == pytest.approx(1.9 / math.log(2))
+    assert result["vocabulary"] == "".join(sorted(set(TEXT)))
+
+
+def test_several_models_stand_side_by_side(tmp_path: Path, capsys: Capture) -> None:
+    paths = [saved(tiny(TEXT, cell=cell, **META), tmp_path, f"{cell}.npz") for cell in ("rnn", "lstm")]
+    output = shown(capsys, *paths)
+    assert any("rnn, 1 layer" in line and "lstm, 1 layer" in line for line in output.splitlines())
+    assert max(map(len, output.splitlines())) <= 80
+    assert [json.loads(line)["cell"] for line in shown(capsys, *paths, "--json").splitlines()] == ["rnn", "lstm"]
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-1e9, 1e9) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["names", "lines", "lr", "characters"]), inner),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(meta=st.dictionaries(st.sampled_from(sorted(META)), ANYTHING))
+def test_whatever_a_strangers_meta_says_it_shows(meta: dict[str, Any], tmp_path: Path, capsys: Capture) -> None:
+    meta["training"] = meta.get("training") if isinstance(meta.get("training"), dict) else {}
+    path = saved(tiny("ab", hidden=1, **meta), tmp_path)
+    assert "2: ab" in shown(capsys, path)
+    assert "lstm" in shown(capsys, path, path)
+    assert json.loads(shown(capsys, path, "--json"))["params"] > 0
+
+
+def test_control_characters_of_the_vocabulary_and_the_corpus_are_escaped(tmp_path: Path, capsys: Capture) -> None:
+    path = saved(tiny("\x1b\x9b\u202eab", corpus={"names": ["\x1b[2J"], "characters": 3}), tmp_path)
+    output = shown(capsys, path) + shown(capsys, path, path)
+    assert "\x1b" not in output
+    assert r"\x1b[2J" in output
+    assert r"\x9b" in output
+
+
+def test_a_file_that_is_no_model_is_one_clear_line(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "no.npz").write_text("no")
+    assert main(["info", str(tmp_path / "no.npz")]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "no.npz: " in captured.err
+    assert captured.err.count("\n") == 1

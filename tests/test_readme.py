@@ -1,0 +1,45 @@
+"""The README: its Python examples run, its links lead somewhere, and what it says of the options is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from charrnn.cli.app import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SHOWN = re.findall(r"^charrnn (train|sample|eval|next|info|gradcheck)([^#\n]*)", README, re.MULTILINE)
+PYTHON = README[README.index("## Python") : README.index("## Where it stops")]
+
+
+def test_the_python_examples_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("corpus.txt").write_text((ROOT / "corpora" / "tales.txt").read_text(encoding="ascii")[:20_000], encoding="ascii")
+    namespace: dict[str, object] = {}
+    for example in re.findall(r"```python\n(.*?)```", PYTHON, re.DOTALL):
+        exec(example, namespace)
+    assert "<charrnn.Model: lstm, 1 layer of 32" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
+def test_links_lead_to_files(link: str) -> None:
+    assert (ROOT / link).exists()
+
+
+@pytest.mark.parametrize("line", SHOWN, ids=" ".join)
+def test_the_commands_shown_have_these_options(line: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    command, rest = line
+    assert main([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    for option in re.findall(r"(?<!\w)--[a-z-]+", rest):
+        assert option in shown
+
+
+def test_the_number_of_planted_bugs_is_the_one_told() -> None:
+    import test_gradcheck as planted
+
+    bugs = len(planted.CELL_BUGS) + len(planted.MODEL_BUGS) + len(planted.LOSS_BUGS) + 1
+    assert f"The tests plant {bugs} bugs" in README
