@@ -20,10 +20,9 @@ def check(name: str, value: float | None, *, least: float = -math.inf, most: flo
     """Raise UsageError unless `value` is None or a finite number with above < value, least <= value <= most."""
     if value is None or (math.isfinite(value) and above < value and least <= value <= most):
         return
-    bounds = [f"more than {above:g}"] if above > -math.inf else []
-    bounds += [f"at least {least:g}"] if least > -math.inf else []
-    bounds += [f"at most {most:g}"] if most < math.inf else []
-    raise UsageError(f"{name} is {value:g}; it must be a number {' and '.join(bounds) or 'that is finite'}")
+    limits = {"more than": above, "at least": least, "at most": most}
+    bounds = [f"{words} {limit:.10g}" for words, limit in limits.items() if math.isfinite(limit)]
+    raise UsageError(f"{name} is {value:.10g}; it must be a number {' and '.join(bounds) or 'that is finite'}")
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn.config import TrainConfig
+from charrnn.config import ModelConfig, TrainConfig
+from charrnn.errors import UsageError
 from charrnn.training import choices
 from charrnn.training.choices import Settings, auto_workers, choose, chosen_dropout, chosen_hidden
 
@@ -64,3 +65,11 @@ def test_reading_more_often_never_gives_less_dropout(one: float, other: float) -
 @given(st.integers(1, 1024), st.integers(1, 1024), st.integers(1, 128))
 def test_workers_are_no_more_than_processors_and_streams(H: int, B: int, processors: int) -> None:
     assert 1 <= auto_workers(H, B, processors) <= min(processors, B)
+
+
+@pytest.mark.parametrize(("name", "most"), [("hidden", 1_000_000), ("layers", 300)])
+def test_a_model_larger_than_a_checkpoint_may_claim_is_refused_at_once(name: str, most: int) -> None:
+    assert getattr(ModelConfig(**{name: most}), name) == most
+    for config in (ModelConfig, TrainConfig):
+        with pytest.raises(UsageError, match=f"--{name} is .*at most {most}"):
+            config(**{name: most + 1})

@@ -27,6 +27,7 @@ else:
     import fcntl
 
 FilePath = str | os.PathLike[str]
+BLOCK = 1 << 16  # bytes that must find room before a run begins
 _held: set[Path] = set()  # targets held by this process; the operating system's lock only keeps other processes out
 _guard = threading.Lock()
 _REMEDIES = {
@@ -77,7 +78,7 @@ def _temporary(target: Path) -> Path:
 def check_writable(path: FilePath, *, overwrite: bool) -> None:
     """Raise CheckpointError unless a checkpoint can be written at `path`; `overwrite`: an existing one may be replaced.
 
-    Tried by creating and removing a temporary file there. Temporary files of dead runs for the same target are removed.
+    Tried by writing and removing a temporary file there. Temporary files of dead runs for the same target are removed.
     """
     target, status = _target(path)
     if status is not None and not overwrite:
@@ -89,9 +90,19 @@ def check_writable(path: FilePath, *, overwrite: bool) -> None:
             wrong = "is no folder" if target.parent.exists() else "does not exist; make that folder first"
             raise _refuse(path, f"cannot be written: {printable(str(target.parent))} {wrong}")
         _remove_leftovers(target)
-        with _created(_temporary(target)):
-            pass
-        _temporary(target).unlink()
+        _try_to_write(_temporary(target))
+
+
+def _try_to_write(temporary: Path) -> None:
+    """Raise OSError unless a block of bytes finds room in a new file, which is gone afterwards; an empty one fits on a full disk."""
+    try:
+        with _created(temporary) as file:
+            file.write(bytes(BLOCK))
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def _remove_leftovers(target: Path) -> None:
@@ -194,8 +205,9 @@ def _locked(path: FilePath, lock: Path) -> int:
                 raise _refuse(path, f"another charrnn{_holder(descriptor)} is writing it; wait for it, or choose another --out")
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), lock.stat()):
-                    os.ftruncate(descriptor, 0)
-                    os.write(descriptor, f"{os.getpid()}\n".encode())
+                    with suppress(OSError):  # a full disk: the number is but for the others' message
+                        os.ftruncate(descriptor, 0)
+                        os.write(descriptor, f"{os.getpid()}\n".encode())
                     return descriptor
         except BaseException:
             os.close(descriptor)

@@ -126,12 +126,13 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 
 def kinds_for(disk: bool, rng: random.Random) -> Iterator[tuple[str, int]]:
-    """Yield each way to stop with a step: every third one is one that validates."""
-    kinds = [kind for kind in KINDS if (disk or kind != "full disk")]
+    """Yield each way to stop with a step: k is one that validates, and at last that of the whole run."""
+    kinds = [kind for kind in KINDS if disk or kind != "full disk"]
     rng.shuffle(kinds)
     for number, kind in enumerate(kinds):
         at = (number + 1) * STEPS // (len(kinds) + 2) + rng.randrange(4)
-        yield kind, at
+        yield kind, at // 3 * 3 if kind == "after k steps" else at
+    yield "after k steps", STEPS
 
 
 def attempt(trial: Trial, case: Case, seed: int) -> None:
