@@ -84,12 +84,15 @@ def score_text(model: Model, name: str, text: str, *, streams: int, unknown: str
     """Return a text's scores. Raises CharRNNError for characters the model doesn't know, and if nothing is predicted."""
     import numpy as np
 
+    from charrnn.training.blas import blas_threads
+
     if unknown == "error":
         _refuse_unknown(model, name, text)
     is_known, indices = known_part(model, text)
     nats, lines = np.full(len(text), np.nan), is_of_lines(model)
     try:
-        read = _score_lines(model, indices) if lines else _score_running(model, indices, streams)
+        with blas_threads(1):  # steps are too short for several, which spin where other programs want the processor
+            read = _score_lines(model, indices) if lines else _score_running(model, indices, streams)
     except CorpusError as error:
         raise CorpusError(f"{name}: {error}") from None
     nats[is_known] = read[: len(indices)]

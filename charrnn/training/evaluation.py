@@ -99,7 +99,7 @@ def score_indices(model: Model, indices: Array, chunk: int = 256) -> Array:
     return np.concatenate(nats)
 
 
-def score_streams(model: Model, indices: Array, streams: int, chunk: int = 256) -> Array:
+def score_streams(model: Model, indices: Array, streams: int, chunk: int = CHUNK) -> Array:
     """Return −ln ŷ_t[y_t] (len,) in nats of encoded text cut into `streams`, NaN for the first character of each.
 
     Stream b covers b·len//S … (b+1)·len//S and begins with a zero state; there are fewer where each would have but one character.

@@ -26,6 +26,7 @@ from charrnn.training.schedule import decay_start
 
 Array = NDArray[Any]
 MOST_POINTS = 1000  # of the learning curve
+RELIABLE = 500  # characters to predict below which a validation loss says little
 FLOOR_LIMIT = 20_000_000  # characters of training text beyond which no n-grams are counted
 
 
@@ -188,6 +189,8 @@ def _notes(settings: Settings, training: Batches, validation: Batches | None) ->
         )
     if validation is None and settings.val_fraction:
         notes.append("the validation part is too short to predict anything: no validation")
+    elif validation is not None and validation.predictions < RELIABLE:
+        notes.append(f"the validation part has {validation.predictions} characters to predict: its loss is a rough guide, not reliable")
     return notes
 
 
