@@ -27,7 +27,7 @@ from charrnn import __version__
 from charrnn.config import CELLS, ModelConfig
 from charrnn.errors import CheckpointError
 from charrnn.network.model import Model
-from charrnn.network.parameters import Parameters, initialize
+from charrnn.network.parameters import initialize
 from charrnn.text.vocabulary import Vocabulary
 from charrnn.training.checkpoint import load, load_resume, save, shipped_model
 

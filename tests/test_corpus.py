@@ -284,7 +284,8 @@ def test_a_folder_is_one_text_in_the_order_of_paths(tmp_path: Path) -> None:
 
 def test_what_is_hidden_or_no_text_is_skipped_and_said(tmp_path: Path) -> None:
     files = {"a.txt": b"text", ".git/config": b"hidden", ".x": b"hidden", "image": b"GIF\0", "latin": b"caf\xe9",
-             "empty": b"", "b.gz": gzip.compress(b"more", mtime=0), "broken.gz": b"oops", "c.gz": gzip.compress(b"\0", mtime=0)}  # fmt: skip
+             "empty": b"", "b.gz": gzip.compress(b"more", mtime=0), "broken.gz": b"oops",
+             "c.gz": gzip.compress(b"\0", mtime=0)}  # fmt: skip
     corpus = read_corpus([written(tmp_path, files)])
     assert text_of(corpus) == "textmore"
     why = {note.removeprefix(f"{tmp_path}{os.sep}").split(":")[0]: note.split(": ")[-1] for note in corpus.notes}

@@ -38,10 +38,10 @@ def test_every_parameter_passes(cell: str, layers: int, dropout: bool) -> None:
 
 
 CELL_BUGS = {
-    "missing transpose, rnn": ("rnn", "d, z = self.d, self.z\n        WT = np.ascontiguousarray(W.T)", "d, z = self.d, self.z\n        WT = W.copy()"),  # noqa: E501
+    "missing transpose, rnn": ("rnn", "d, z = self.d, self.z\n        WT = transposed(W)", "d, z = self.d, self.z\n        WT = W.copy()"),
     "dropped carry, rnn": ("rnn", "np.matmul(WT, z, out=d)", "d[:] = 0"),
     "tanh's slope forgotten, rnn": ("rnn", "np.multiply(d, z, out=z)  # dA_t", "z[:] = d  # dA_t"),
-    "slope at h_{t-1}, rnn": ("rnn", "one_minus_square(self.h[:, t + 1], out=z)", "one_minus_square(self.h[:, t], out=z)"),
+    "slope at h_{t-1}, rnn": ("rnn", "one_minus_square(self.past[t + 1], out=z)", "one_minus_square(self.past[t], out=z)"),
     "gate derivative of the wrong gate, lstm": ("lstm", "e_g *= i", "e_g *= f"),
     "cell state's carry lost, lstm": ("lstm", "dc *= f", "dc *= 0"),
     "cell state's carry through the wrong gate, lstm": ("lstm", "dc *= f", "dc *= i"),

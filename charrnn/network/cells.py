@@ -55,6 +55,14 @@ def one_minus_square(a: Array, out: Array) -> None:
     np.subtract(1.0, out, out=out)
 
 
+def transposed(W: Array) -> Array:
+    """Return a contiguous copy of Wᵀ, made a few rows of W at a time, which is several times faster than all at once."""
+    WT = np.empty(W.shape[::-1], W.dtype)
+    for row in range(0, len(W), 32):
+        WT[:, row : row + 32] = W[row : row + 32].T
+    return WT
+
+
 class Cell(ABC):
     """A recurrence over T steps of B streams. It owns the tape between forward and backward, reused from chunk to chunk."""
 
@@ -90,14 +98,16 @@ class RNN(Cell):
     def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None:
         self.h = columns(H, T + 1, B, dtype)
         self.dA = self.dC = columns(H, T, B, dtype)
-        self.now, self.z, self.d = (np.zeros((H, B), dtype) for _ in range(3))
+        self.past = np.zeros((T + 1, H, B), dtype)  # h again, each step contiguous
+        self.z, self.d = (np.zeros((H, B), dtype) for _ in range(2))
 
     def forward(self, input_into: Input, W: Array, state: Array, T: int) -> None:
-        h, z = self.now, self.z
-        h[:] = state[0]
-        self.h[:, 0] = h
+        z = self.z
+        self.past[0] = state[0]
+        self.h[:, 0] = state[0]
         for t in range(T):
-            np.matmul(W, h, out=z)
+            h = self.past[t + 1]
+            np.matmul(W, self.past[t], out=z)
             input_into(t, h)
             h += z
             squash(h)
@@ -109,11 +119,11 @@ class RNN(Cell):
 
     def backward(self, dh: Array, W: Array) -> Array:
         d, z = self.d, self.z
-        WT = np.ascontiguousarray(W.T)
+        WT = transposed(W)
         d[:] = 0
         for t in reversed(range(dh.shape[1])):
             d += dh[:, t]
-            one_minus_square(self.h[:, t + 1], out=z)
+            one_minus_square(self.past[t + 1], out=z)
             np.multiply(d, z, out=z)  # dA_t = d ⊙ (1 − h_t²)
             self.dA[:, t] = z
             np.matmul(WT, z, out=d)
@@ -165,7 +175,7 @@ class GRU(Cell):
     def backward(self, dh: Array, W: Array) -> Array:
         H = self.past.shape[1]
         d, e, u, slope = self.d, self.e, self.u, self.slope
-        WT = np.ascontiguousarray(W.T)
+        WT = transposed(W)
         d[:] = 0
         for t in reversed(range(dh.shape[1])):
             gate = self.gate[t]
@@ -238,7 +248,7 @@ class LSTM(Cell):
         H = self.now.shape[0]
         d, dc, e, u, slope = self.d, self.dc, self.e, self.u, self.slope
         e_i, e_f, e_o, e_g = e[:H], e[H : 2 * H], e[2 * H : 3 * H], e[3 * H :]
-        WT = np.ascontiguousarray(W.T)
+        WT = transposed(W)
         d[:], dc[:] = 0, 0
         for t in reversed(range(dh.shape[1])):
             gate, tanh_c = self.gate[t], self.tanh_c[t]

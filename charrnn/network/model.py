@@ -19,7 +19,7 @@ from charrnn.network.parameters import STATES, Parameters
 from charrnn.text.vocabulary import Vocabulary
 
 Array = NDArray[Any]
-FEW = 128  # symbols up to which ∂L/∂V is a product with one-hot columns; beyond, sums over sorted ones
+FEW = 80  # symbols up to which ∂L/∂V is a product with one-hot columns; beyond, sums over sorted ones
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,9 @@ class Network:
     def _input(self, V: Array, bias: Array, x: Array, below: Array | None) -> Input:
         """Return the function that writes scale · (V x_t + b_h): columns of V for symbols, a product for the layer below."""
         if below is None:
+            if V.shape[1] > FEW:  # only the columns that are read, however many there are
+                seen, x = np.unique(x, return_inverse=True)
+                V = V.take(seen, axis=1)
             by_symbol = (V + bias) * self._scale
             return lambda t, out: np.take(by_symbol, x[t], axis=1, out=out, mode="clip")  # clip: straight into out
         A = V @ flat_columns(below)

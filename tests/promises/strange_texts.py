@@ -7,12 +7,13 @@ import json
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from promises.trial import LINUX, POSIX, Trial, a_text, begin, charrnn, command, environment, folder, wait_for
+from promises.trial import LINUX, PATIENCE, POSIX, Trial, a_text, begin, charrnn, command, environment, folder, wait_for
 
 QUICK = ("--hidden", "4", "--batch-size", "2", "--seq-len", "8", "--steps", "2", "--workers", "1", "--quiet")
 MEMORY = 400_000_000  # bytes; Python with NumPy alone takes some 45 million
@@ -189,7 +190,7 @@ def _cut_while_read(trial: Trial) -> None:
 
 STRANGE = "\x1b[31337mX\x1b]0;pwned\x07\x1b[2J\x9b31337m\u202eevil\x1bP1$r\x1b\\\x1b_x\x1b\\"
 ALLOWED = re.compile(r"\x1b\[(?:[0-9]{1,3}(?:;[0-9]{1,3})*)?m|\x1b\[[AK]|\x1b\[\?25[lh]|[\r\n\t]")
-FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]|31337m(?<!\\\\x1b\\[31337m)(?<!\\\\x9b31337m)")
+FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def leaks(shown: str) -> list[str]:
@@ -198,18 +199,26 @@ def leaks(shown: str) -> list[str]:
     return [rest[max(0, found.start() - 20) : found.end() + 20] for found in FORBIDDEN.finditer(rest)]
 
 
-def on_terminal(words: list[str], keys: bytes = b"", **changes: str) -> str:
-    """Return all that a command writes to a terminal of its own; `keys` are typed."""
+def on_terminal(words: list[str], keys: Sequence[bytes] = (), **changes: str) -> str:
+    """Return all that a command writes to a terminal of its own; each of `keys` is typed when it has nothing more to say."""
     import pty
+    import select
 
     master, slave = pty.openpty()
     process = begin(words, stdin=slave, stdout=slave, stderr=slave, env=environment(TERM="xterm-256color", **changes))
     os.close(slave)
-    shown = b""
-    os.write(master, keys)
+    shown, typed, end = b"", list(keys), time.monotonic() + PATIENCE
     with suppress(OSError):  # Linux's way to say that nobody writes any more
-        while piece := os.read(master, 1 << 16):
-            shown += piece
+        while time.monotonic() < end:
+            if select.select([master], [], [], 0.5)[0]:
+                piece = os.read(master, 1 << 16)
+                shown += piece
+                if not piece:
+                    break
+            elif shown and typed:
+                os.write(master, typed.pop(0))
+    if process.poll() is None and time.monotonic() > end:
+        process.kill()
     process.wait()
     os.close(master)
     return shown.decode("utf-8", "replace")
@@ -217,7 +226,9 @@ def on_terminal(words: list[str], keys: bytes = b"", **changes: str) -> str:
 
 def terminals(few: bool) -> Trial:
     """Return the trial of every command on a pseudo-terminal, with escape sequences in all that it is given."""
-    trial = Trial("4. nothing raw on a terminal", "escape sequences in text, vocabulary, names, prime, meta and samples, on a pseudo-terminal")
+    trial = Trial(
+        "4. nothing raw on a terminal", "escape sequences in text, vocabulary, names, prime, meta and samples, on a pseudo-terminal"
+    )
     with folder() as home:
         corpus = home / f"a{STRANGE.replace('/', '')}b.txt"
         corpus.write_text((STRANGE + "\nan ordinary line\n") * 40, encoding="utf-8")
@@ -226,6 +237,7 @@ def terminals(few: bool) -> Trial:
         for words in ([*train, "--out", out], [*train, "--lines", "--out", lines]):
             _seen(trial, words)
         _poison(out, poisoned)
+        trial.check(leaks(on_terminal(["cat", str(corpus)])), "escape sequences are not even found in the text itself")
         for words, keys in _showing(home, corpus, out, lines, poisoned):
             _seen(trial, words, keys)
             if not few:
@@ -234,34 +246,34 @@ def terminals(few: bool) -> Trial:
     return trial
 
 
-def _showing(home: Path, corpus: Path, out: Path, lines: Path, poisoned: Path) -> Iterator[tuple[list[Any], bytes]]:
+def _showing(home: Path, corpus: Path, out: Path, lines: Path, poisoned: Path) -> Iterator[tuple[list[Any], Sequence[bytes]]]:
     """Yield commands that show what they were given, with the keys to type."""
-    yield ["sample", out, "--prime", STRANGE, "--length", "300", "--seed", "1", "--temp", "3"], b""
-    yield ["sample", out, "--prime", STRANGE, "--length", "50", "--seed", "1", "--show-probs"], b""
-    yield ["sample", lines, "--num", "20", "--seed", "1", "--temp", "3"], b""
-    yield ["sample", out, "--num", "2", "--length", "50", "--seed", "1", "--temp", "3"], b""
-    yield ["sample", out, "--interactive", "--length", "30", "--seed", "1"], b"an ordi\n\x04"
-    yield ["sample", out, "--prime", "unknown \x1b[31337m\u0416"], b""
-    yield ["sample", f"{home}/missing\x1b[31337m\x9b.npz"], b""
-    yield ["eval", out, corpus, "--heat"], b""
-    yield ["eval", out, corpus, "--worst", "3"], b""
-    yield ["eval", out, corpus, "--unit", "1"], b""
-    yield ["eval", out, f"{home}/missing\x1b[31337m.txt"], b""
-    yield ["next", out, STRANGE], b""
-    yield ["info", out], b""
-    yield ["info", poisoned], b""
-    yield ["info", poisoned, out], b""
-    yield ["eval", poisoned, corpus], b""
-    yield ["train", corpus, "--resume", "--out", poisoned], b""
-    yield ["train", corpus, "--out", out], b""
-    yield ["train", f"{home}/\x1b[31337m", "--out", home / "new.npz"], b""
-    yield ["train", corpus, "--encoding", "\x1b[31337m"], b""
-    yield ["train", corpus, "--cell", "\x1b[31337m"], b""
-    yield ["train", corpus, "--steps", "\x1b[31337m"], b""
-    yield ["\x1b[31337m"], b""
+    yield ["sample", out, "--prime", STRANGE, "--length", "300", "--seed", "1", "--temp", "3"], ()
+    yield ["sample", out, "--prime", STRANGE, "--length", "50", "--seed", "1", "--show-probs"], ()
+    yield ["sample", lines, "--num", "20", "--seed", "1", "--temp", "3"], ()
+    yield ["sample", out, "--num", "2", "--length", "50", "--seed", "1", "--temp", "3"], ()
+    yield ["sample", out, "--interactive", "--length", "30", "--seed", "1"], [b"an ordi\n", b"\x04"]
+    yield ["sample", out, "--prime", "unknown \x1b[31337m\u0416"], ()
+    yield ["sample", f"{home}/missing\x1b[31337m\x9b.npz"], ()
+    yield ["eval", out, corpus, "--heat"], ()
+    yield ["eval", out, corpus, "--worst", "3"], ()
+    yield ["eval", out, corpus, "--unit", "1"], ()
+    yield ["eval", out, f"{home}/missing\x1b[31337m.txt"], ()
+    yield ["next", out, STRANGE], ()
+    yield ["info", out], ()
+    yield ["info", poisoned], ()
+    yield ["info", poisoned, out], ()
+    yield ["eval", poisoned, corpus], ()
+    yield ["train", corpus, "--resume", "--out", poisoned], ()
+    yield ["train", corpus, "--out", out], ()
+    yield ["train", f"{home}/\x1b[31337m", "--out", home / "new.npz"], ()
+    yield ["train", corpus, "--encoding", "\x1b[31337m"], ()
+    yield ["train", corpus, "--cell", "\x1b[31337m"], ()
+    yield ["train", corpus, "--steps", "\x1b[31337m"], ()
+    yield ["\x1b[31337m"], ()
 
 
-def _seen(trial: Trial, words: list[Any], keys: bytes = b"", **changes: str) -> None:
+def _seen(trial: Trial, words: list[Any], keys: Sequence[bytes] = (), **changes: str) -> None:
     shown = on_terminal(command(*words), keys, **changes)
     found = leaks(shown)
     trial.check(shown and not found, f"{words} {changes}: {found[:3]}" if shown else f"{words} {changes} shows nothing")

@@ -85,7 +85,9 @@ class Places:
     """Commands with an --out that cannot be written, each to be refused in one line before anything is lost."""
 
     def __init__(self) -> None:
-        self.trial = Trial("2. bad places are refused at once", "full disk, read-only disk, folder and file, folders, links, devices, a pipe")
+        self.trial = Trial(
+            "2. bad places are refused at once", "full disk, read-only disk, folder and file, folders, links, devices, a pipe"
+        )
 
     def refused(self, out: Path, message: str, *options: str, **more: Any) -> None:
         """Train to `out`; nothing there may change, and one line must say why."""
