@@ -17,6 +17,8 @@ from charrnn.training.blas import blas_threads
 from charrnn.training.optimizers import OPTIMIZER_CLASSES
 
 DEFAULT_BUDGET = 180.0  # seconds
+# Under a budget B = T = 32: on 10 million characters of tinyshakespeare an lstm of 256 ended at 1.540 nats with B, T =
+# 64, 64, at 1.519 with 32, 64 (or 64, 32) and at 1.512 with 32, 32. More and smaller steps are worth their overhead.
 HIDDEN, OPERATIONS = 256, 2.9e13  # the width for a run of so many operations, 3 minutes on 2 processors of 2021
 EFFICIENCY = 0.65  # of the speed of a single product, over a whole step
 AVERAGING = 0.98  # share of the old average of the weights kept in a step
@@ -127,8 +129,8 @@ def chosen_hidden(operations: float) -> int:
 
 
 def chosen_dropout(epochs: float) -> float:
-    """Return the dropout for a text that is read `epochs` times: none for the first few, more for each doubling."""
-    return round(min(0.6, max(0.0, 0.1 * math.log2(max(epochs, 1) / 4))), 2)
+    """Return the dropout for a text that is read `epochs` times: none for the first few, 0.1 more for each doubling."""
+    return round(min(0.6, max(0.0, 0.1 * math.log2(max(epochs, 1) / 6.5))), 2)
 
 
 def choose(config: TrainConfig, *, characters: int, validation: int, N: int, processors: int) -> Settings:
@@ -139,7 +141,7 @@ def choose(config: TrainConfig, *, characters: int, validation: int, N: int, pro
     budget = config.budget
     if (config.steps, config.epochs, budget) == (None, None, None):
         budget = DEFAULT_BUDGET
-    B, T = config.batch_size or (64 if budget is None else 32), config.seq_len or 64
+    B, T = (given or (64 if budget is None else 32) for given in (config.batch_size, config.seq_len))
     L = config.layers or 1
     flops = measured_flops() if budget is not None else 0.0
     H = config.hidden or (256 if budget is None else chosen_hidden(flops * min(processors, 8) * budget))
