@@ -10,8 +10,9 @@ from charrnn.cli.models import MaybeModel, is_of_lines, known, open_model, unkno
 from charrnn.cli.options import Debug, Json
 from charrnn.cli.terminal import say
 from charrnn.config import SampleConfig
-from charrnn.errors import UsageError
+from charrnn.errors import CorpusError, UsageError
 
+LONGEST_PRIME, LONGEST_NOVEL = 1_000_000, 100_000_000  # characters; a small archive may hold any number of them
 DRAWING, BEGINNING, SHOWING = "How characters are drawn", "How a text begins", "What is shown"
 
 
@@ -87,21 +88,24 @@ def _beginning(prime: str | None, prime_file: str | None, lines: bool) -> str:
     """Return the prime; of one from a file, for a model of lines, without the newline at its end."""
     if prime_file is None:
         return prime or ""
-    text = _read(prime_file)
+    text = _read(prime_file, LONGEST_PRIME)
     return text.removesuffix("\n") if lines else text
 
 
-def _read(path: str) -> str:
+def _read(path: str, most: int) -> str:
+    """Return the text of a file. Raises CorpusError, also if it has more than `most` characters."""
     from charrnn.text.corpus import read_text
 
-    text, notes = read_text(path)
+    text, notes = read_text(path, limit=most + 1)
+    if len(text) > most:
+        raise CorpusError(f"{path}: has more than {most:,} characters, which is more than is read here; give a shorter text")
     for note in notes:
         say(note)
     return text
 
 
 def _lines_of(path: str) -> frozenset[str]:
-    return frozenset(_read(path).split("\n"))
+    return frozenset(_read(path, LONGEST_NOVEL).split("\n"))
 
 
 def _seed(given: int | None) -> int:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from charrnn.network.model import Model
 
+MOST = 100_000_000  # characters of one text; a small archive may hold any number of them
 SLOW = 200_000  # characters from which one stream takes some time
 
 
@@ -74,10 +75,13 @@ def read(path: str, encoding: str) -> tuple[str, str]:
     """Return the name and the characters of a text; what was changed while reading is said. Raises CorpusError."""
     from charrnn.text.corpus import read_text
 
-    text, notes = read_text(path, encoding=encoding)
+    name = "standard input" if path == "-" else path
+    text, notes = read_text(path, encoding=encoding, limit=MOST + 1)
+    if len(text) > MOST:
+        raise CorpusError(f"{name}: has more than {MOST:,} characters, which is more than is read at once; give it in pieces")
     for note in notes:
         say(note)
-    return ("standard input" if path == "-" else path), text
+    return name, text
 
 
 def score_text(model: Model, name: str, text: str, *, streams: int, unknown: str) -> Scored:

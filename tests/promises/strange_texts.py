@@ -97,15 +97,14 @@ def bombs(size: int) -> Trial:
         assert charrnn("train", home / "text.txt", *QUICK, "--lines", "--out", lines).code == 0
         known, zeros = bomb(home / "known.gz", size, b"a"), bomb(home / "zeros.gz", size, b"\0")
         for path in (zeros, known):
-            for words in (("eval", out, path), ("eval", lines, path), ("sample", out, "--prime-file", path), ("next", out, "-")):
-                if words[0] != "next":
-                    ended = charrnn(*words)
-                    what = f"{words}: {ended.code} {ended.err} {ended.peak / 1e6:.0f} MB"
-                    trial.check(ended.code == 1 and one_line(ended.err.splitlines()[0] + "\n") and ended.peak < MEMORY, what)
+            for words in (("eval", out, path), ("eval", lines, path), ("sample", out, "--prime-file", path, "--seed", "1")):
+                ended = charrnn(*words)
+                what = f"{words}: {ended.code} {ended.err} {ended.peak / 1e6:.0f} MB"
+                trial.check(ended.code == 1 and one_line(ended.err) and ended.peak < MEMORY, what)
         ended = charrnn("eval", out, zeros, "--unknown", "skip")
         trial.check(ended.code == 1 and ended.peak < MEMORY, f"eval, zeros skipped: {ended} {ended.peak / 1e6:.0f} MB")
-        ended = charrnn("sample", lines, "--novel", known)
-        trial.check(ended.code == 1 and one_line(ended.err.splitlines()[-1] + "\n") and ended.peak < MEMORY, f"--novel: {ended}")
+        ended = charrnn("sample", lines, "--novel", known, "--seed", "1")
+        trial.check(ended.code == 1 and one_line(ended.err) and ended.peak < MEMORY, f"--novel: {ended}")
     return trial
 
 
