@@ -88,13 +88,17 @@ class TrainConfig:
         check("--clip", self.clip, least=0)
         check("--val-fraction", self.val_fraction, least=0, most=0.9)
         check("--save-every", self.save_every, above=0)
-        if self.workers != "auto":
+        if isinstance(self.workers, str):
+            check_choice("--workers", self.workers, ("auto", "a number"))
+        else:
             check("--workers", self.workers, least=1, most=1024)
         given = [name for name in ("budget", "epochs", "steps") if getattr(self, name) is not None]
         if len(given) > 1:
             raise UsageError(f"--{given[0]} and --{given[1]} both say how long to train; give one of them")
         if self.resume and self.overwrite:
             raise UsageError("--resume goes on with a run and --overwrite starts afresh; give one of them")
+        if self.resume and self.out is None:
+            raise UsageError("--resume needs --out, the checkpoint of the run to go on with")
         if self.resume and self.init_from is not None:
             raise UsageError("--resume takes its weights from the run itself; --init-from is for a new run")
 

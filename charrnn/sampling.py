@@ -66,13 +66,7 @@ def _opening(model: Model, prime: str) -> list[int]:
     first = [vocabulary.index("\n")] if "\n" in vocabulary else []
     if not prime:
         return first or [int(model.parameters["b_y"].argmax())]
-    return (first if _of_lines(model) else []) + [int(i) for i in vocabulary.encode(prime)]
-
-
-def _of_lines(model: Model) -> bool:
-    """Return whether every line was an item of its own in training, so that a drawn newline ends a sample."""
-    training = model.meta.get("training")
-    return isinstance(training, dict) and bool(training.get("lines"))
+    return (first if model.of_lines else []) + [int(i) for i in vocabulary.encode(prime)]
 
 
 def _after(model: Model, opening: list[int]) -> Sampler:
@@ -112,7 +106,7 @@ def _drawn(model: Model, opening: list[int], config: SampleConfig, rng: np.rando
     """Yield what is drawn after `opening`: a character is fed when the next one is asked for."""
     sampler = _after(model, opening)
     feed, quietly, index = sampler.feed, sampler.quietly, drawer(sampler.logits, config)
-    characters, end = model.vocabulary.characters, "\n" if _of_lines(model) else None
+    characters, end = model.vocabulary.characters, "\n" if model.of_lines else None
     left = config.length
     while True:
         for uniform in rng.random(min(BLOCK, left)).tolist():
@@ -160,7 +154,7 @@ class Samples(Iterator[list[str | None]]):
         self._uniforms = _side_by_side([_generator(seed, first + i) for i in range(num)])
         self._open, self._lengths, self._steps = np.ones(num, bool), np.zeros(num, np.intp), 0
         self._drawn = np.zeros((min(config.length, BLOCK), num), self._vocabulary.dtype)
-        self._end = self._vocabulary.index("\n") if _of_lines(sampler.model) and "\n" in self._vocabulary else None
+        self._end = self._vocabulary.index("\n") if sampler.model.of_lines and "\n" in self._vocabulary else None
         last = (config.stop or "")[-1:]
         self._stop_end = self._vocabulary.index(last) if last in self._vocabulary else None
 

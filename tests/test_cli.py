@@ -155,13 +155,6 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_text_has_visible_escapes_on_a_terminal_and_is_unchanged_through_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    for stream, expected in ((Terminal(), "\\x1b[1m\n"), (io.StringIO(), "\x1b[1m\n")):
-        monkeypatch.setattr(sys, "stdout", stream)
-        terminal.write_text("\x1b[1m\n")
-        assert stream.getvalue() == expected
-
-
 def test_a_console_takes_markup_and_emoji_codes_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     terminal.console().print("[bold]x[/] :smile: [link=a]")

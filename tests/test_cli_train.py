@@ -401,7 +401,7 @@ def test_a_terminal_gets_a_bar_samples_and_a_curve(monkeypatch: pytest.MonkeyPat
     assert "100%|" in shown
     assert "step 5" in shown
     assert "─ validation" in shown
-    assert shown.rstrip().endswith("--out m.npz")
+    assert shown.rstrip().endswith("--out m-again.npz")
 
 
 def test_samples_and_notices_cannot_move_the_cursor_or_speak_markup(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -428,7 +428,7 @@ def done(**more: Any) -> Done:
     model = charrnn.load("m.npz")
     given = {"steps": 5, "epochs": 1.0, "seconds": 75.0, "train_loss": 1.0, "val_loss": 2.0, "val_bpc": 2.9, "floor_nats": 1.5}
     sizes = {"chars_per_second": 1.0, "params": 9, "workers": 1, "ranks": 1, "checkpoint": "a b.npz", "stopped": "finished"}
-    return Done(**{**given, **sizes, "command": "charrnn train x", "model": model, **more})
+    return Done(**{**given, **sizes, "command": "charrnn train x", "repeatable": True, "model": model, **more})
 
 
 def test_the_summary_holds_the_loss_against_floor_and_uniform_and_quotes_paths() -> None:
@@ -443,7 +443,7 @@ def test_the_summary_holds_the_loss_against_floor_and_uniform_and_quotes_paths()
 
 
 def test_a_log_is_only_opened_by_the_first_step(folder: Path) -> None:
-    log = Log(Path("run.jsonl"), charrnn.TrainConfig())
+    log = Log(Path("run.jsonl"), (), charrnn.TrainConfig())
     start = Start(9, 3, 5, "lstm", 8, 1, 4, 16, 1, 1, 0, None, None, 0)
     log(start)
     assert not Path("run.jsonl").exists()
@@ -453,3 +453,17 @@ def test_a_log_is_only_opened_by_the_first_step(folder: Path) -> None:
     told = events(Path("run.jsonl").read_text())
     assert [event["event"] for event in told] == ["start", "step", "validated"]
     assert told[1]["loss"] is None
+
+
+@pytest.mark.parametrize(
+    ("log", "what"), [("m.npz", "are both"), ("texts/run.jsonl", "part of the text"), ("texts/a.txt", "part of the text")]
+)
+def test_a_log_that_would_become_the_model_or_a_text_is_refused(
+    log: str, what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("abc" * 50, encoding="utf-8")
+    arguments = ["train", str(tmp_path / "texts"), "--out", str(tmp_path / "m.npz"), "--log", str(tmp_path / log), "--steps", "2"]
+    assert app.main(arguments) == 1
+    assert what in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.txt", "texts"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -15,8 +16,9 @@ import pytest
 
 import charrnn
 from charrnn.config import CELLS, OPTIMIZERS, TrainConfig
-from charrnn.errors import CheckpointError, CorpusError, TrainingError
+from charrnn.errors import CheckpointError, CorpusError, TrainingError, UsageError
 from charrnn.training import workers
+from charrnn.training.checkpoint import load_resume
 from charrnn.training.events import Done, Event, Notice, Saved, Start, Step, Validated
 from charrnn.training.replica import Leader
 
@@ -125,27 +127,39 @@ def stopper(after: int) -> Callable[[], bool]:
     return lambda: next(calls) >= after
 
 
+def kept(path: Path) -> tuple[dict[str, np.ndarray], list[Any]]:
+    """Return a checkpoint's arrays and what it says of its run, but for times and rates."""
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {key: file[key] for key in file.files if key not in ("meta", "resume.record")}
+        told = [json.loads(str(file["meta"])), json.loads(file["resume.record"].tobytes())["record"]]
+    for record in told:
+        for name in ("seconds", "chars_per_second"):
+            record.pop(name, None)
+    return arrays, told
+
+
+@pytest.mark.parametrize("stops", [(7, 18), (10, 20), (5, 30)], ids=str)
 @pytest.mark.parametrize("options", [
     *({"cell": cell} for cell in CELLS), *({"optimizer": name} for name in OPTIMIZERS), {"layers": 2, "dropout": 0.3},
     {"workers": 2, "dropout": 0.2}, {"lines": True, "dropout": 0.2}, {"val_fraction": 0.0},
 ], ids=str)  # fmt: skip
-def test_a_stopped_run_goes_on_to_the_very_same_end(options: dict[str, Any], corpus: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_goes_on_to_the_very_same_end(options: dict[str, Any], stops: tuple[int, int], corpus: Path, tmp_path: Path) -> None:
     options = {**SMALL, "steps": 30, **options}
     corpus = CORPORA / "minerals.txt" if "lines" in options else corpus
     straight = list(charrnn.train([corpus], TrainConfig(**{**options, "out": tmp_path / "straight.npz"})))
     config = TrainConfig(**{**options, "out": tmp_path / "stopped.npz"})
-    before = list(charrnn.train([corpus], config, interrupted=stopper(7)))
-    assert done(before).stopped == "interrupted"
-    middle = list(charrnn.train([], TrainConfig(out=config.out, resume=True), interrupted=stopper(11)))
-    after = list(charrnn.train([], TrainConfig(out=config.out, resume=True)))
-    assert losses(before) + losses(middle) + losses(after) == losses(straight)
-    with (
-        np.load(tmp_path / "straight.npz", allow_pickle=False) as a,
-        np.load(tmp_path / "stopped.npz", allow_pickle=False) as b,
-    ):
-        assert set(a.files) == set(b.files)
-        for key in set(a.files) - {"meta", "resume.record"}:
-            np.testing.assert_array_equal(a[key], b[key], err_msg=key)
+    parts = list(charrnn.train([corpus], config, interrupted=stopper(stops[0])))
+    assert done(parts).stopped == "interrupted"
+    parts += charrnn.train([], TrainConfig(out=config.out, resume=True), interrupted=stopper(stops[1] - stops[0]))
+    parts += charrnn.train([], TrainConfig(out=config.out, resume=True))
+    assert losses(parts) == losses(straight)
+    assert [e for e in parts if isinstance(e, Validated)] == [e for e in straight if isinstance(e, Validated)]
+    arrays, told = kept(tmp_path / "stopped.npz")
+    expected, told_straight = kept(tmp_path / "straight.npz")
+    assert told == told_straight
+    assert set(arrays) == set(expected)
+    for key, array in expected.items():
+        np.testing.assert_array_equal(arrays[key], array, err_msg=key)
 
 
 def test_a_finished_run_has_nothing_left_to_do(corpus: Path, tmp_path: Path) -> None:
@@ -200,10 +214,22 @@ def test_a_text_shorter_than_a_batch_trains_and_says_so(tmp_path: Path) -> None:
     assert done(events).steps == 12
 
 
-def test_a_run_that_blows_up_stops_and_keeps_its_last_good_weights(corpus: Path, tmp_path: Path) -> None:
-    events = run(corpus, out=tmp_path / "m.npz", lr=1e4, optimizer="sgd", clip=0.0, steps=500)
+@pytest.mark.parametrize("to_a_file", [True, False])
+def test_a_run_that_blows_up_stops_and_says_so(corpus: Path, tmp_path: Path, to_a_file: bool) -> None:
+    out = tmp_path / "m.npz" if to_a_file else None
+    events = run(corpus, out=out, lr=1e4, optimizer="sgd", clip=0.0, val_fraction=0.0, steps=500)
     assert done(events).stopped == "diverged"
-    assert np.isfinite(charrnn.load(tmp_path / "m.npz").parameters.flat).all()
+    assert np.abs(weights(events)).max() < 10
+    if out is not None:
+        np.testing.assert_array_equal(charrnn.load(out).parameters.flat, weights(events))
+
+
+def test_weights_from_before_the_loss_blew_up_are_those_that_are_kept(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Leader.step
+    monkeypatch.setattr(Leader, "step", lambda self, k, lr: (float("nan"), 1.0) if k == 40 else step(self, k, 0.01))
+    events = run(corpus, steps=500, val_fraction=0.0)
+    assert done(events).stopped == "diverged"
+    np.testing.assert_array_equal(weights(events), weights(run(corpus, steps=25, val_fraction=0.0)))
 
 
 def test_nothing_is_written_before_the_first_step(tmp_path: Path) -> None:
@@ -278,3 +304,56 @@ def test_the_json_of_events_has_the_names_of_the_contract(corpus: Path) -> None:
         "workers", "ranks", "checkpoint", "stopped", "command",
     }  # fmt: skip
     assert all(dataclasses.is_dataclass(event) for event in events)
+
+
+def test_a_longer_budget_after_decay_takes_no_longer_than_it_says(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, step = [0.0], Leader.step
+
+    def timed_step(self: Leader, number: int, lr: float) -> tuple[float, float]:
+        now[0] += 0.05
+        return step(self, number, lr)
+
+    monkeypatch.setattr(Leader, "step", timed_step)
+    config = {**SMALL, "steps": None, "out": tmp_path / "m.npz"}
+    list(charrnn.train([corpus], TrainConfig(**{**config, "budget": 12.0}), clock=lambda: now[0], started=now[0]))
+    more = TrainConfig(out=tmp_path / "m.npz", resume=True, budget=15.0)
+    events = list(charrnn.train([], more, clock=lambda: now[0], started=now[0]))
+    assert done(events).seconds == pytest.approx(15.0, rel=0.05)
+    assert not done(events).repeatable
+    assert any("rises again" in getattr(event, "text", "") for event in events)
+
+
+def test_the_command_of_a_resumed_run_names_the_weights_it_began_with(corpus: Path, tmp_path: Path) -> None:
+    run(corpus, out=tmp_path / "a.npz")
+    config = TrainConfig(**{**SMALL, "hidden": None, "init_from": tmp_path / "a.npz", "out": tmp_path / "b.npz"})
+    list(charrnn.train([corpus], config, interrupted=stopper(4)))
+    command = done(list(charrnn.train([], TrainConfig(out=tmp_path / "b.npz", resume=True)))).command
+    assert f"--init-from {tmp_path / 'a.npz'}" in command
+    assert command.endswith(f"--out {tmp_path / 'b-again.npz'}")
+
+
+def test_workers_are_not_misled_by_files_of_the_folder_they_start_in(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "random.py").write_text("raise SystemExit('not the random of Python')", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert done(run(corpus, workers=2)).steps == 12
+
+
+@pytest.mark.parametrize("spoil", ["theta", "state", "record", "m"])
+def test_resuming_from_damaged_data_is_refused(spoil: str, corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m.npz"
+    run(corpus, out=out)
+    model, arrays = load_resume(out)
+    arrays[spoil] = np.zeros(3, np.float32) if spoil != "record" else np.frombuffer(b'{"settings": {"new": 1}}', np.uint8)
+    charrnn.save(out, model, arrays)
+    with pytest.raises(CheckpointError, match="what resuming needs is damaged or of another charrnn"):
+        list(charrnn.train([], TrainConfig(out=out, resume=True)))
+
+
+def test_a_text_is_never_overwritten_by_its_model(corpus: Path) -> None:
+    with pytest.raises(UsageError, match="is a text to train on"):
+        run(corpus, out=corpus, overwrite=True)
+    assert corpus.read_text(encoding="utf-8") == TEXT
+
+
+def test_one_path_alone_is_a_text(corpus: Path) -> None:
+    assert done(list(charrnn.train(str(corpus), TrainConfig(**SMALL)))).steps == 12

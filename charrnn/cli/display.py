@@ -8,14 +8,11 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from charrnn.cli.curve import curve
 from charrnn.cli.summary import clock_time, print_summary
 from charrnn.cli.terminal import is_plain, say, visible
 
 if TYPE_CHECKING:
     from charrnn.training.events import Done, Event, Notice, Sampled, Start, Step, Validated
-
-__all__ = ["curve", "display"]
 
 SMOOTHING = 0.97  # share of the old mean kept in a step, of loss and speed
 REFRESH = 0.1  # seconds between two drawings of the live line

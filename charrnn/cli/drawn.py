@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from charrnn.cli.flow import Flow
-from charrnn.cli.models import is_of_lines
 from charrnn.cli.pictures import Cell, Painter, cells_of, width_of
 from charrnn.cli.scales import PROBABILITY
 from charrnn.cli.terminal import console, print_json, say
@@ -106,7 +105,7 @@ def _write_group(flow: Flow, request: Request, samples: Samples, begun: int) -> 
 
 def _head(flow: Flow, request: Request, number: int) -> None:
     """Write what stands before a sample: a rule, if there are several texts, and the prime."""
-    if not is_of_lines(request.model):
+    if not request.model.of_lines:
         flow.raw(f"---- {number + 1} of {request.num} ----\n")
     flow.write(request.opening)
 

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -38,10 +39,11 @@ class Printed:
 class Log:
     """Writes what it hears to `path` once something is done: before it nothing is touched. Raises CharRNNError, OSError."""
 
-    def __init__(self, path: Path, config: TrainConfig) -> None:
+    def __init__(self, path: Path, sources: Sequence[str], config: TrainConfig) -> None:
         self.path, self.waiting = path, list[str]()
         self.first_step = 0
         self.file: IO[bytes] | None = None
+        _check_apart(path, sources, config)
         _check(path, config)
 
     def __call__(self, event: Event) -> None:
@@ -67,6 +69,16 @@ class Log:
         """Close the file."""
         if self.file is not None:
             self.file.close()
+
+
+def _check_apart(path: Path, sources: Sequence[str], config: TrainConfig) -> None:
+    """Raise CharRNNError if the log would be the checkpoint or a text, or in a folder that is one, whose text it would change."""
+    if config.out is not None and path.resolve() == Path(config.out).resolve():
+        raise CharRNNError(f"--log and --out are both {path}; give them different names")
+    for source in sources:
+        place = Path(source).resolve()
+        if source != "-" and (path.resolve() == place or (place.is_dir() and path.resolve().is_relative_to(place))):
+            raise CharRNNError(f"--log {path} would become part of the text in {source}; choose another place")
 
 
 def _check(path: Path, config: TrainConfig) -> None:

@@ -53,12 +53,6 @@ def open_model(path: str | None) -> Model:
     return load(chosen)
 
 
-def is_of_lines(model: Model) -> bool:
-    """Return whether every line was an item of its own in training."""
-    training = model.meta.get("training")
-    return isinstance(training, dict) and bool(training.get("lines"))
-
-
 def known(model: Model, text: str, unknown: str, what: str) -> str:
     """Return `text`, with unknown="skip" without the characters that the model doesn't know, whose number is said."""
     check_choice("--unknown", unknown, UNKNOWN)

@@ -17,12 +17,12 @@ def show_plan(sources: tuple[str, ...], config: TrainConfig, log: Path | None, *
     """Print what `charrnn train` would do with this. Raises all that it would raise before the first step."""
     from charrnn.cli.log import Log
     from charrnn.training.destination import check_writable
-    from charrnn.training.preparation import prepare
+    from charrnn.training.loop import prepare
 
     if config.out is not None:
         check_writable(config.out, overwrite=config.overwrite or config.resume)
     if log is not None:
-        Log(log, config)
+        Log(log, sources, config)
     prepared = prepare(sources, config)
     for note in prepared.notes:
         say(note)

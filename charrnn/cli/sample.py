@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from charrnn.cli.models import MaybeModel, is_of_lines, known, open_model, unknown_option
+from charrnn.cli.models import MaybeModel, known, open_model, unknown_option
 from charrnn.cli.options import Debug, Json
 from charrnn.cli.terminal import say
 from charrnn.config import SampleConfig
@@ -54,7 +54,7 @@ def sample(
     from charrnn.cli.drawn import Request, write
 
     opened = open_model(model)
-    lines = is_of_lines(opened)
+    lines = opened.of_lines
     if novel is not None and not lines:
         raise UsageError("--novel is for models of lines (charrnn train --lines), and this one was trained on running text")
     if interactive:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from charrnn.cli.models import is_of_lines
 from charrnn.cli.terminal import say
 from charrnn.errors import CorpusError, VocabularyError
 
@@ -93,7 +92,7 @@ def score_text(model: Model, name: str, text: str, *, streams: int, unknown: str
     if unknown == "error":
         _refuse_unknown(model, name, text)
     is_known, indices = known_part(model, text)
-    nats, lines = np.full(len(text), np.nan), is_of_lines(model)
+    nats, lines = np.full(len(text), np.nan), model.of_lines
     try:
         with blas_threads(1):  # steps are too short for several, which spin where other programs want the processor
             read = _score_lines(model, indices) if lines else _score_running(model, indices, streams)
@@ -185,7 +184,7 @@ def lines_of(scored: Scored) -> list[Line]:
     import numpy as np
 
     lines, start = [], 0
-    for number, text in enumerate(scored.text.splitlines(keepends=True) if False else scored.text.split("\n"), 1):
+    for number, text in enumerate(scored.text.split("\n"), 1):
         stop = min(start + len(text) + 1, len(scored.text))
         part = scored.nats[start:stop]
         part = part[~np.isnan(part)]

@@ -52,7 +52,7 @@ def facts(done: Done) -> list[tuple[str, str]]:
         *lines,
         ("sample it", f"charrnn sample {path} --temp 0.8"),
         ("go on", f"charrnn train --resume --out {path}{more}"),
-        ("repeat it", done.command),
+        *([("repeat it", done.command)] if done.repeatable else []),
     ]
 
 

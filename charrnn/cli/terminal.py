@@ -54,12 +54,6 @@ def console(stderr: bool = False) -> Console:
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
-def write_text(text: str) -> None:
-    """Write a model's text to stdout at once: with visible escapes on a terminal, unchanged through a pipe."""
-    sys.stdout.write(visible(text, lines=True) if sys.stdout.isatty() else text)
-    sys.stdout.flush()
-
-
 def as_json(value: Any) -> str:
     """Return `value` as JSON on one line in ASCII; numbers that aren't finite are null."""
     return json.dumps(_finite(value), allow_nan=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
@@ -99,7 +99,7 @@ def train(
 
         show_plan(sources, config, log, json=json)
         return
-    run(sources, config, _listeners(config, log, json=json, quiet=quiet))
+    run(sources, config, _listeners(sources, config, log, json=json, quiet=quiet))
 
 
 def configuration(context: typer.Context) -> TrainConfig:
@@ -135,12 +135,12 @@ def seconds(option: str, text: str) -> float:
     return sum(float(number) * UNITS[unit] for number, unit in parts)
 
 
-def _listeners(config: TrainConfig, log: Path | None, *, json: bool, quiet: bool) -> list[Listener]:
+def _listeners(sources: Sequence[str], config: TrainConfig, log: Path | None, *, json: bool, quiet: bool) -> list[Listener]:
     """Return who hears of the events: the log, standard output, the person."""
     from charrnn.cli.display import display
     from charrnn.cli.log import Log, Printed
 
-    listeners: list[Listener] = [Log(log, config)] if log is not None else []
+    listeners: list[Listener] = [Log(log, sources, config)] if log is not None else []
     listeners += [Printed()] if json else []
     mixed = json and sys.stdout.isatty()  # events and a live line would write over each other
     shown = None if quiet or mixed else display(only_live=json)

@@ -31,6 +31,12 @@ class Model:
     parameters: Parameters
     meta: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def of_lines(self) -> bool:
+        """Return whether every line was an item of its own in training, so that a newline ends what is drawn."""
+        training = self.meta.get("training")
+        return isinstance(training, dict) and bool(training.get("lines"))
+
     def __repr__(self) -> str:
         c, loss = self.config, self.meta.get("val_loss")
         known = f", {loss:.3f} nats per character on validation" if isinstance(loss, float) else ""

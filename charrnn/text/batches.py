@@ -16,6 +16,7 @@ from charrnn.text.corpus import Corpus, Part, training_share
 Symbols = npt.NDArray[np.intp]
 _ALL = slice(None)
 _AHEAD = 1 << 16  # characters that Streams reads at once, over all streams
+ORDER_STREAM = 2  # the streams of random numbers under the seed: 0 weights, 1 dropout, 2 the order of items
 _POOL = 32  # batches within which items are sorted by length
 _READ = 1 << 22  # characters of the store that read_items looks at at once
 
@@ -205,7 +206,7 @@ class ItemBatches:
         if self._seed is None:
             rows[:n] = np.argsort(self._lengths, kind="stable")
             return rows.reshape(steps, B)
-        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self._seed, epoch])))
+        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self._seed, ORDER_STREAM, epoch])))
         shuffled = rng.permutation(n)
         rows[:n] = shuffled[np.lexsort((self._lengths[shuffled], np.arange(n) // (_POOL * B)))]
         return rows.reshape(steps, B)[rng.permutation(steps)]

@@ -26,10 +26,8 @@ from charrnn.errors import CheckpointError, VocabularyError
 from charrnn.network.model import Model
 from charrnn.network.parameters import Parameters, shapes
 from charrnn.text.vocabulary import Vocabulary, printable
-from charrnn.training.destination import FilePath, check_writable, hold, replacing
+from charrnn.training.destination import FilePath, replacing
 from charrnn.training.npz import Archive, Member, opened, write
-
-__all__ = ["check_writable", "hold", "load", "load_resume", "save", "shipped_model"]
 
 Array = NDArray[Any]
 FORMAT = 1

@@ -48,6 +48,7 @@ class Settings:
     lines: bool
     val_every: int
     sample_every: int
+    save_every: float
     dtype: str
     steps: int | None  # None: not known yet
     epochs: float | None
@@ -158,7 +159,7 @@ def choose(config: TrainConfig, *, characters: int, validation: int, N: int, pro
         averaging=AVERAGING,
         lr=config.lr or OPTIMIZER_CLASSES[config.optimizer].lr * (RATE_OF_CELL[config.cell] if config.optimizer != "sgd" else 1),
         optimizer=config.optimizer, clip=config.clip, val_fraction=config.val_fraction, seed=config.seed,
-        encoding=config.encoding, lines=config.lines, dtype=config.dtype, val_every=val_every,
+        encoding=config.encoding, lines=config.lines, dtype=config.dtype, val_every=val_every, save_every=config.save_every,
         sample_every=val_every if config.sample_every is None else config.sample_every,
         steps=config.steps, epochs=config.epochs, budget=budget,
     )  # fmt: skip

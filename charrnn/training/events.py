@@ -116,4 +116,5 @@ class Done(Event):
     checkpoint: str | None
     stopped: Stopped
     command: str
+    repeatable: bool = field(metadata=OUTSIDE_JSON)  # whether `command` repeats the run bit for bit
     model: Model = field(metadata=OUTSIDE_JSON)

@@ -8,7 +8,10 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 import shlex
+import subprocess
+import sys
 import time
 from array import array
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -21,14 +24,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.config import TrainConfig
+from charrnn.errors import UsageError
 from charrnn.network.model import Model
 from charrnn.network.parameters import Parameters
 from charrnn.sampling import sample
 from charrnn.training.checkpoint import save
 from charrnn.training.destination import check_writable, hold
 from charrnn.training.events import Done, Event, Notice, Sampled, Saved, Start, Step, Stopped, Validated
-from charrnn.training.preparation import Prepared, prepare
+from charrnn.training.preparation import Prepared, begin
 from charrnn.training.replica import Leader, Plan
+from charrnn.training.resumption import go_on
 from charrnn.training.schedule import Schedule, begins_decay, total_steps
 from charrnn.training.workers import replicas
 
@@ -39,7 +44,7 @@ SHOWN_CHARACTERS = 40_000  # characters between steps that the JSON shows
 
 
 def train(
-    sources: Sequence[str | Path] = (),
+    sources: str | Path | Sequence[str | Path] = (),
     config: TrainConfig | None = None,
     *,
     interrupted: Callable[[], bool] = lambda: False,
@@ -52,14 +57,28 @@ def train(
     says so the run is saved and ends. `started` is when the budget's time began, by `clock`. Raises CharRNNError.
     """
     config = config or TrainConfig()
+    sources = (sources,) if isinstance(sources, str | Path) else tuple(sources)
     started = clock() if started is None else started
     with contextlib.ExitStack() as stack:
         if config.out is not None:
+            _check_other_than(sources, config.out)
             check_writable(config.out, overwrite=config.overwrite or config.resume)
             stack.enter_context(hold(config.out))
         prepared = prepare(sources, config)
         yield from (Notice(note) for note in prepared.notes)
         yield from Run(config, prepared, interrupted, clock, started).events()
+
+
+def prepare(sources: Sequence[str | Path], config: TrainConfig) -> Prepared:
+    """Return a run ready to start, or to go on with. Raises CharRNNError for a text, option or checkpoint that doesn't fit."""
+    return go_on(sources, config) if config.resume else begin(sources, config)
+
+
+def _check_other_than(sources: Sequence[str | Path], out: str | Path) -> None:
+    """Raise UsageError if the checkpoint would be written over a text."""
+    for source in sources:
+        if source != "-" and Path(source).resolve() == Path(out).resolve():
+            raise UsageError(f"--out {out} is a text to train on; choose another name")
 
 
 class Run:
@@ -83,11 +102,13 @@ class Run:
     def events(self) -> Iterator[Event]:
         """Yield all events from Start to Done."""
         p, s = self.prepared, self.settings
+        floor_nats, floor_order = self._floor()
         yield Start(
-            p.corpus.characters, len(p.corpus.vocabulary), p.best.flat.size, s.cell, s.hidden, s.layers, p.training.batch_size,
-            p.training.seq_len, p.workers, 1, s.seed, *self._floor(), self.record.step,
+            corpus_characters=p.corpus.characters, vocabulary_size=len(p.corpus.vocabulary), params=p.best.flat.size, cell=s.cell,
+            hidden=s.hidden, layers=s.layers, batch_size=p.training.batch_size, seq_len=p.training.seq_len, workers=p.workers, ranks=1,
+            seed=s.seed, floor_nats=floor_nats, floor_order=floor_order, first_step=self.record.step,
         )  # fmt: skip
-        if self.finished:
+        if self.finished and not self._validation_due:
             yield Notice(f"the run already has its {self.record.step:,} steps: nothing left to do")
             yield self._done("early" if self.record.early else "finished", None)
             return
@@ -102,6 +123,10 @@ class Run:
             yield from self._save(None if stopped == "diverged" else self._resume_arrays())
             yield self._done(stopped, replica.parameters)
 
+    def _speed(self) -> float | None:
+        """Return the median speed of this part's steps in characters a second, or of the part before it."""
+        return round(median(self.speeds), 1) if self.speeds else self.prepared.speed
+
     def _floor(self) -> tuple[float | None, int | None]:
         """Return what n-grams reach on the validation part, and the best order; None where they weren't counted."""
         floor = self.prepared.floor
@@ -112,10 +137,18 @@ class Run:
         """Return whether all steps are done."""
         return self.record.steps is not None and self.record.step >= self.record.steps
 
+    @property
+    def _validation_due(self) -> bool:
+        """Return whether these steps want a validation that hasn't been: one that is interrupted is made up for on resuming."""
+        record = self.record
+        validated = bool(record.curve) and record.curve[-1][0] == record.step
+        return record.step > 0 and not validated and (self.finished or record.step % self.settings.val_every == 0)
+
     def _steps(self) -> Generator[Event, None, Stopped]:
         """Yield the events of all steps and return why they ended."""
-        record, s = self.record, self.settings
-        self.loop_started, self.first_step = self.clock(), record.step
+        self.loop_started, self.first_step = self.clock(), self.record.step
+        if self._validation_due:
+            yield from self._between_steps()
         while not self.finished:
             step = self._step()
             if self._diverged(step):
@@ -123,15 +156,20 @@ class Run:
             yield step
             if self.interrupted():
                 return "interrupted"
-            if not self.finished:
-                if record.step % s.val_every == 0:
-                    yield from self._validate()
-                if s.sample_every and record.step % s.sample_every == 0:
-                    yield Sampled(record.step, self._sample())
-                if self.clock() - self.saved_at >= self.config.save_every:
-                    yield from self._save(self._resume_arrays())
-            self._fix_total()
-        return "early" if record.early else "finished"
+            yield from self._between_steps()
+        return "early" if self.record.early else "finished"
+
+    def _between_steps(self) -> Iterator[Event]:
+        """Yield what is due after these steps, but for what the end of the run does anyway."""
+        record, s = self.record, self.settings
+        if not self.finished:
+            if self._validation_due:
+                yield from self._validate()
+            if s.sample_every and record.step % s.sample_every == 0:
+                yield Sampled(record.step, self._sample())
+            if self.clock() - self.saved_at >= s.save_every:
+                yield from self._save(self._resume_arrays())
+        self._fix_total()
 
     def _step(self) -> Step:
         """Take one step and return its event."""
@@ -185,6 +223,8 @@ class Run:
             return
         left = budget - self._elapsed() - 2 * self.validation_seconds - 0.2  # what is to be done at the end
         record.steps = begins_decay(record.step, self._seconds_per_step(), left)
+        if record.steps is not None and record.extended:  # less time than the whole of a decay may be left
+            record.steps = min(record.steps, record.step + max(1, int(left / self._seconds_per_step())))
 
     def _validate(self, last: bool = False) -> Iterator[Event]:
         """Validate the averaged weights, at the end the current ones too, and keep the better."""
@@ -227,7 +267,7 @@ class Run:
             "epochs": record.step / p.training.steps_per_epoch, "seconds": round(self._elapsed(), 3),
             "train_loss": record.mean_recent(), "val_loss": record.best, "curve": record.curve,
             "floor_nats": self._floor()[0], "floor_order": self._floor()[1],
-            "chars_per_second": round(median(self.speeds), 1) if self.speeds else None,
+            "chars_per_second": self._speed(),
         }  # fmt: skip
 
     def _named(self) -> Parameters:
@@ -240,9 +280,11 @@ class Run:
         """Return all that going on needs, bit for bit."""
         replica = self.replica
         record = replace(self.record, seconds=self._elapsed())
+        init_from = self.prepared.init_from
         kept = {
             "settings": self.settings.as_dict(),
-            "sources": [str(Path(s).absolute()) if s != "-" else s for s in self.prepared.sources],
+            "sources": [str(Path(source).absolute()) if source != "-" else source for source in self.prepared.sources],
+            "init_from": None if init_from is None else str(Path(init_from).absolute()),
         }
         text = json.dumps({**kept, "record": record.as_dict()})
         return {
@@ -255,14 +297,11 @@ class Run:
     def _save(self, resume: dict[str, Array] | None) -> Iterator[Event]:
         """Write the checkpoint, where there is one to write."""
         self.saved_at = self.clock()
+        if resume is None and self.record.best is None:  # diverged: back to the last weights that were good
+            self.replica.parameters.flat[:] = self.good
         if self.config.out is None:
             return
-        if resume is None:  # diverged: the last weights that were good
-            if self.record.best is None:
-                self.replica.parameters.flat[:] = self.good
-            save(self.config.out, self._model(self._named()))
-        else:
-            save(self.config.out, self._model(self._named()), resume)
+        save(self.config.out, self._model(self._named()), resume)
         yield Saved(self.record.step, str(self.config.out))
 
     def _done(self, stopped: Stopped, current: Parameters | None) -> Done:
@@ -273,19 +312,22 @@ class Run:
             steps=record.step, epochs=record.step / p.training.steps_per_epoch, seconds=round(self._elapsed(), 3),
             train_loss=record.mean_recent(),
             val_loss=record.best, val_bpc=None if record.best is None else record.best / math.log(2),
-            floor_nats=self._floor()[0], chars_per_second=round(median(self.speeds), 1) if self.speeds else 0.0,
+            floor_nats=self._floor()[0], chars_per_second=self._speed() or 0.0,
             params=p.best.flat.size, workers=p.workers, ranks=1,
             checkpoint=None if self.config.out is None else str(self.config.out), stopped=stopped, command=self._command(),
+            repeatable=record.steps is not None and not record.extended,
             model=Model(s.model, p.corpus.vocabulary, parameters.copy(), self._meta()),
         )  # fmt: skip
 
     def _command(self) -> str:
-        """Return the complete command that repeats this run bit for bit."""
-        s, words = self.settings, ["charrnn", "train", *map(str, self.prepared.sources)]
+        """Return the complete command that repeats this run bit for bit, to a checkpoint of another name."""
+        p, s, out = self.prepared, self.settings, Path(self.config.out or "model.npz")
+        words = ["charrnn", "train", *(f"./{source}" if re.match("-.", str(source)) else str(source) for source in p.sources)]
         for name in ("cell", "hidden", "layers", "dropout", "batch_size", "seq_len", "lr", "optimizer", "clip", "val_fraction",
                      "seed", "workers", "encoding", "val_every", "sample_every"):  # fmt: skip
             words += [f"--{name.replace('_', '-')}", str(getattr(s, name))]
-        words += ["--steps", str(self.record.steps or self.record.step)]
+        words += ["--budget", f"{s.budget:g}s"] if self.record.steps is None else ["--steps", str(self.record.steps)]
         words += ["--lines"] if s.lines else []
-        words += ["--init-from", str(self.config.init_from)] if self.config.init_from is not None else []
-        return shlex.join([*words, "--out", str(self.config.out or "model.npz")])
+        words += ["--init-from", str(p.init_from)] if p.init_from is not None else []
+        words += ["--out", str(out.with_stem(f"{out.stem}-again"))]
+        return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,9 @@ from charrnn.network.parameters import Parameters, initialize
 from charrnn.text.batches import ItemBatches, Items, Streams, read_items
 from charrnn.text.corpus import Corpus, Part, default_corpus, read_corpus
 from charrnn.text.ngram import Floor, floor
-from charrnn.training.checkpoint import load, load_resume
-from charrnn.training.choices import Settings, auto_workers, choose, cores
+from charrnn.training.checkpoint import load
+from charrnn.training.choices import Settings, choose, cores
 from charrnn.training.evaluation import CHUNK, VALIDATION_STREAMS, Batches
-from charrnn.training.schedule import decay_start
 
 Array = NDArray[Any]
 MOST_POINTS = 1000  # of the learning curve
@@ -38,6 +36,7 @@ class Record:
     steps: int | None = None  # their total, None while a budget in time isn't yet turned into one
     seconds: float = 0.0  # wall time of the parts before this one
     early: bool = False  # the total was fixed before the time was up, for want of progress
+    extended: bool = False  # the rate rose again for a longer run, so that no single command repeats it
     train_loss: float | None = None  # mean of the training losses between the last two validations
     recent_sum: float = 0.0  # training losses since the last validation
     recent_count: int = 0
@@ -68,6 +67,7 @@ class Prepared:
 
     corpus: Corpus
     sources: tuple[str | Path, ...]
+    init_from: str | Path | None
     settings: Settings
     training: Batches
     validation: Batches | None
@@ -77,26 +77,25 @@ class Prepared:
     best: Parameters  # the named arrays
     record: Record
     notes: list[str]
+    speed: float | None = None  # characters a second of the part before this one
 
 
-def prepare(sources: Sequence[str | Path], config: TrainConfig) -> Prepared:
-    """Return a run ready to start or to go on. Raises CharRNNError for a text, option or checkpoint that doesn't fit."""
-    if config.resume:
-        return _resumed(sources, config)
+def begin(sources: Sequence[str | Path], config: TrainConfig) -> Prepared:
+    """Return a run ready to start. Raises CharRNNError for a text, option or checkpoint that doesn't fit."""
     start = load(config.init_from) if config.init_from is not None else None
     sources = tuple(sources) or (default_corpus(),)
     corpus = read_corpus(sources, encoding=config.encoding, base=start.vocabulary if start else None)
     if start is not None:
         config = _shape_of(start, config)
-    parts = _parts(corpus, config.lines, config.val_fraction)
-    validation = _validation(corpus, parts[1])
+    parts = parts_of(corpus, config.lines, config.val_fraction)
+    validation = validation_batches(corpus, parts[1])
     settings = choose(
         config, characters=_size(parts[0]), validation=validation.predictions if validation else 0,
         N=len(corpus.vocabulary), processors=cores(),
     )  # fmt: skip
-    training = _training(corpus, parts[0], settings)
+    training = training_batches(corpus, parts[0], settings)
     if settings.steps is None and settings.epochs is not None:
-        settings = replace(settings, steps=max(1, math.ceil(settings.epochs * training.steps_per_epoch - 1e-9)), epochs=None)
+        settings = replace(settings, steps=steps_of(settings.epochs, training), epochs=None)
     best = _initial(corpus, parts[0], settings, start)
     arrays = {
         "theta": best.flat.copy(),
@@ -107,12 +106,18 @@ def prepare(sources: Sequence[str | Path], config: TrainConfig) -> Prepared:
     if settings.budget is not None:
         notes.append(_chosen(config, settings))
     return Prepared(
-        corpus, sources, settings, training, validation, _floor(parts), min(settings.workers, training.batch_size), arrays, best,
-        Record(steps=settings.steps), notes,
+        corpus=corpus, sources=sources, init_from=config.init_from, settings=settings, training=training, validation=validation,
+        floor=_floor(parts, len(corpus.vocabulary)), workers=min(settings.workers, training.batch_size), arrays=arrays, best=best,
+        record=Record(steps=settings.steps), notes=notes,
     )  # fmt: skip
 
 
-def _parts(corpus: Corpus, lines: bool, val_fraction: float) -> tuple[Part, Part] | tuple[Items, Items]:
+def steps_of(epochs: float, training: Batches) -> int:
+    """Return the steps of so many passes over the training part, the last one begun whole."""
+    return max(1, math.ceil(epochs * training.steps_per_epoch - 1e-9))
+
+
+def parts_of(corpus: Corpus, lines: bool, val_fraction: float) -> tuple[Part, Part] | tuple[Items, Items]:
     """Return the training and the validation part: of the text, or of its distinct lines."""
     parts: tuple[Part, Part] | tuple[Items, Items] = read_items(corpus).split(val_fraction) if lines else corpus.split(val_fraction)
     if _size(parts[0]) < 2:
@@ -127,13 +132,13 @@ def _size(part: Part | Items) -> int:
     return part.transitions if isinstance(part, Items) else len(part)
 
 
-def _training(corpus: Corpus, part: Part | Items, settings: Settings) -> Batches:
+def training_batches(corpus: Corpus, part: Part | Items, settings: Settings) -> Batches:
     if isinstance(part, Items):
         return ItemBatches(part, settings.batch_size, corpus.vocabulary.index("\n"), settings.seed)
     return Streams(part, settings.batch_size, settings.seq_len)
 
 
-def _validation(corpus: Corpus, part: Part | Items) -> Batches | None:
+def validation_batches(corpus: Corpus, part: Part | Items) -> Batches | None:
     """Return the validation part as 64 streams, whatever the batch size; None if it predicts nothing."""
     if isinstance(part, Items):
         return ItemBatches(part, VALIDATION_STREAMS, corpus.vocabulary.index("\n")) if len(part) else None
@@ -170,12 +175,11 @@ def _frequencies(part: Part | Items, N: int, corpus: Corpus) -> Array:
     return counts
 
 
-def _floor(parts: tuple[Part, Part] | tuple[Items, Items]) -> Floor | None:
+def _floor(parts: tuple[Part, Part] | tuple[Items, Items], N: int) -> Floor | None:
     """Return what n-grams reach on the validation part; None for lines, for no validation and for very long texts."""
     training, validation = parts
     if isinstance(training, Items) or isinstance(validation, Items) or len(training) > FLOOR_LIMIT or not len(validation):
         return None
-    N = int(max(training.read(0, len(training)).max(), validation.read(0, len(validation)).max())) + 1
     return floor(training.read(0, len(training)), validation.read(0, len(validation)), N)
 
 
@@ -208,80 +212,3 @@ def _shape_of(start: Model, config: TrainConfig) -> TrainConfig:
         if asked not in (None, has) and not (name == "cell" and asked == "lstm" and name not in config.explicit):
             raise CheckpointError(f"{config.init_from}: --{name} {asked} was asked for, but this checkpoint has {has}; leave it out")
     return replace(config, cell=start.config.cell, hidden=start.config.hidden, layers=start.config.layers)
-
-
-def _resumed(sources: Sequence[str | Path], config: TrainConfig) -> Prepared:
-    """Return the run in config.out, ready to go on."""
-    assert config.out is not None
-    model, arrays = load_resume(config.out)
-    if "record" not in arrays:
-        raise CheckpointError(f"{config.out}: this checkpoint has nothing to resume from; use --init-from {config.out} with another --out")
-    kept = json.loads(arrays.pop("record").tobytes())
-    settings, record = Settings(**kept["settings"]), Record(**kept["record"])
-    _check_options(config, settings)
-    notes: list[str] = []
-    settings = _watched(config, _extended(config, settings, record, notes))
-    sources = tuple(sources) or tuple(kept["sources"])
-    corpus = read_corpus(sources, encoding=settings.encoding, base=model.vocabulary)
-    if corpus.digest != model.meta["corpus"]["digest"]:
-        raise CheckpointError(
-            f"{config.out}: the corpus is not the one of this run ({corpus.characters:,} characters now, "
-            f"{model.meta['corpus']['characters']:,} then); resume with the same text, or use --init-from for another"
-        )
-    parts = _parts(corpus, settings.lines, settings.val_fraction)
-    training = _training(corpus, parts[0], settings)
-    if config.epochs is not None:
-        record.steps = max(1, math.ceil(config.epochs * training.steps_per_epoch - 1e-9))
-    best = model.parameters if settings.dtype == "float32" else Parameters(model.config, len(corpus.vocabulary), flat=arrays["best"])
-    known = Floor(model.meta["floor_nats"], model.meta["floor_order"], ()) if model.meta["floor_nats"] is not None else None
-    workers = min(settings.workers, training.batch_size)
-    return Prepared(
-        corpus,
-        sources,
-        settings,
-        training,
-        _validation(corpus, parts[1]),
-        known,
-        workers,
-        arrays,
-        best,
-        record,
-        [*corpus.notes, *notes],
-    )
-
-
-def _check_options(config: TrainConfig, settings: Settings) -> None:
-    """Raise CheckpointError if an option was given that would make it another run."""
-    free = {"workers", "steps", "epochs", "budget", "averaging", "val_every", "sample_every"}
-    default = TrainConfig()
-    for name in sorted({f.name for f in fields(Settings)} - free):
-        asked, has = getattr(config, name), getattr(settings, name)
-        given = name in config.explicit or asked != getattr(default, name)
-        if given and asked is not None and asked != has:
-            option = f"--{name.replace('_', '-')}"
-            raise CheckpointError(f"{config.out}: {option} {asked} was asked for, but the run has {has}; leave it out to resume")
-
-
-def _extended(config: TrainConfig, settings: Settings, record: Record, notes: list[str]) -> Settings:
-    """Return the settings with a new total of steps, epochs or time, if one was given; `record` and `notes` are told."""
-    if (config.steps, config.epochs, config.budget) == (None, None, None):
-        return settings
-    before = record.steps
-    if config.steps is not None:
-        record.steps = config.steps
-    elif config.budget is not None and config.budget > (settings.budget or 0):
-        record.steps, record.early, record.without_best = None, False, 0
-    falling = before is not None and record.step > decay_start(before)
-    if falling and (record.steps is None or record.step < decay_start(record.steps)):
-        notes.append("the learning rate had begun to fall; it goes back to its constant value for the longer run")
-    return replace(settings, steps=config.steps, epochs=None, budget=config.budget)
-
-
-def _watched(config: TrainConfig, settings: Settings) -> Settings:
-    """Return the settings with what may change from one part of a run to the next, where it was given."""
-    default = TrainConfig()
-    asked = {name: getattr(config, name) for name in ("workers", "val_every", "sample_every")}
-    given = {name: value for name, value in asked.items() if name in config.explicit or value not in (None, "auto", getattr(default, name))}
-    if given.get("workers") == "auto":
-        given["workers"] = auto_workers(settings.hidden, settings.batch_size, cores())
-    return replace(settings, **given)

@@ -21,7 +21,7 @@ from charrnn.training.evaluation import Batches, batch_nats, total_nats
 from charrnn.training.optimizers import OPTIMIZER_CLASSES, clip_by_norm
 
 Array = NDArray[Any]
-DROPOUT_STREAM = 1  # the streams of random numbers under the seed: 0 weights, 1 dropout, 2 samples
+DROPOUT_STREAM = 1  # the streams of random numbers under the seed: 0 weights, 1 dropout, 2 the order of items
 
 
 class Transport(Protocol):
@@ -181,7 +181,3 @@ class Leader:
         """See Replica.gather_state."""
         state: Array = self._order("gather_state")
         return state
-
-    def stop(self) -> None:
-        """Let the others end."""
-        self.replica.transport.broadcast(("stop",))

@@ -174,10 +174,12 @@ class LeaderEnd(SharedMemory):
         try:
             yield
         except PeerGoneError:
-            code = self.workers[rank - 1].wait(timeout=10)
-            how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.workers[rank - 1].wait(timeout=10)
+            code = self.workers[rank - 1].returncode
+            how = "its pipe is closed" if code is None else f"killed by signal {-code}" if code < 0 else f"exit code {code}"
             raise TrainingError(
-                f"worker {rank} of {self.size} ended in the middle of the run ({how}); the last checkpoint is whole: go on with --resume"
+                f"worker {rank} of {self.size} ended in the middle of the run ({how}); what was saved is whole: go on with --resume"
             ) from None
 
 
@@ -236,7 +238,7 @@ def _start(descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:
     package = str(Path(__file__).parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, environment.get("PYTHONPATH")]))
     options: dict[str, Any] = {"creationflags": 0x200} if WINDOWS else {"pass_fds": descriptors, "start_new_session": True}
-    command = [sys.executable, "-m", "charrnn.training.workers"]
+    command = [sys.executable, "-P", "-m", "charrnn.training.workers"]  # -P: no module of the folder that we happen to be in
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, **options)
 
 

@@ -16,9 +16,7 @@ SHORT = [("lstm", "adam", "1", "25"), ("rnn", "sgd", "0", "1000")]  # cell, opti
 
 def diverging(cases: list[tuple[str, ...]]) -> Trial:
     """Return the trial of runs with a rate of 100."""
-    trial = Trial(
-        "5. a run that blows up says so", "--lr 100, every cell and optimizer, clipped or not: exit 1, a line, finite weights, a sample"
-    )
+    trial = Trial("5. a run that blows up says so", "--lr 100 for cells and optimizers, clipped or not: exit 1, a line, sound weights")
     with folder() as home:
         text, out = a_text(home / "text.txt"), home / "m.npz"
         for cell, optimizer, clip, val_every in cases:

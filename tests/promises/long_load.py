@@ -90,8 +90,9 @@ def flat_sampling(length: int) -> Trial:
         assert process.stdout is not None
         read = len(process.stdout.read(10_000))
         first = most = resident(process.pid)
-        while piece := process.stdout.read(100_000):
-            read, most = read + len(piece), max(most, resident(process.pid))
+        with process.stdout:
+            while piece := process.stdout.read(100_000):
+                read, most = read + len(piece), max(most, resident(process.pid))
         trial.how += f": {(most - first) / 1e6:.1f} MB more"
         trial.count = length
         if process.wait() or most - first > FLAT or read < length:

@@ -15,8 +15,16 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).parents[1])  # not this folder: its files are modules of the package `promises`
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from promises import exact_resume, extreme_numbers, long_load, same_again, strange_texts, supply_chain, whole_checkpoints
-from promises.trial import ROOT, Trial, environment, report
+from promises import (  # noqa: E402 - found only now
+    exact_resume,
+    extreme_numbers,
+    long_load,
+    same_again,
+    strange_texts,
+    supply_chain,
+    whole_checkpoints,
+)
+from promises.trial import ROOT, Trial, environment, report  # noqa: E402
 
 
 class Fuzzed:
