@@ -461,7 +461,8 @@ def test_a_log_is_only_opened_by_the_first_step(folder: Path) -> None:
 def test_a_log_that_would_become_the_model_or_a_text_is_refused(
     log: str, what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "texts").mkdir()
+    tmp_path /= "apart"
+    (tmp_path / "texts").mkdir(parents=True)
     (tmp_path / "texts" / "a.txt").write_text("abc" * 50, encoding="utf-8")
     arguments = ["train", str(tmp_path / "texts"), "--out", str(tmp_path / "m.npz"), "--log", str(tmp_path / log), "--steps", "2"]
     assert app.main(arguments) == 1
