@@ -73,11 +73,11 @@ class Log:
 
 def _check_apart(path: Path, sources: Sequence[str], config: TrainConfig) -> None:
     """Raise CharRNNError if the log would be the checkpoint or a text, or in a folder that is one, whose text it would change."""
-    if config.out is not None and path.resolve() == Path(config.out).resolve():
+    if config.out is not None and os.path.realpath(path) == os.path.realpath(config.out):
         raise CharRNNError(f"--log and --out are both {path}; give them different names")
+    log = Path(os.path.realpath(path))  # unlike resolve(), no error for a loop of links
     for source in sources:
-        place = Path(source).resolve()
-        if source != "-" and (path.resolve() == place or (place.is_dir() and path.resolve().is_relative_to(place))):
+        if source != "-" and Path(os.path.realpath(source)) in (log, *log.parents):
             raise CharRNNError(f"--log {path} would become part of the text in {source}; choose another place")
 
 

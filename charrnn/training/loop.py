@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import re
 import shlex
 import subprocess
@@ -77,7 +78,7 @@ def prepare(sources: Sequence[str | Path], config: TrainConfig) -> Prepared:
 def _check_other_than(sources: Sequence[str | Path], out: str | Path) -> None:
     """Raise UsageError if the checkpoint would be written over a text."""
     for source in sources:
-        if source != "-" and Path(source).resolve() == Path(out).resolve():
+        if source != "-" and os.path.realpath(source) == os.path.realpath(out):
             raise UsageError(f"--out {out} is a text to train on; choose another name")
 
 
@@ -162,14 +163,14 @@ class Run:
     def _between_steps(self) -> Iterator[Event]:
         """Yield what is due after these steps, but for what the end of the run does anyway."""
         record, s = self.record, self.settings
+        if not self.finished and self._validation_due:
+            yield from self._validate()
+        self._fix_total()
         if not self.finished:
-            if self._validation_due:
-                yield from self._validate()
             if s.sample_every and record.step % s.sample_every == 0:
                 yield Sampled(record.step, self._sample())
             if self.clock() - self.saved_at >= s.save_every:
                 yield from self._save(self._resume_arrays())
-        self._fix_total()
 
     def _step(self) -> Step:
         """Take one step and return its event."""

@@ -132,7 +132,9 @@ def _extend(config: TrainConfig, settings: Settings, record: Record, training: B
 def _watched(config: TrainConfig, settings: Settings) -> Settings:
     """Return the settings with the new length, and with what may change along the way where it was given."""
     changes = {name: getattr(config, name) for name in WATCHED if _given(config, name)}
-    if changes.get("workers") == "auto":
+    if changes.get("workers") == "auto" and "workers" not in config.explicit:  # the command line's default: the run's own stay
+        del changes["workers"]
+    elif changes.get("workers") == "auto":
         changes["workers"] = auto_workers(settings.hidden, settings.batch_size, cores())
     if any(getattr(config, name) is not None for name in LENGTHS):
         changes |= {"steps": config.steps, "epochs": None, "budget": config.budget}

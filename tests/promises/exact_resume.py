@@ -141,7 +141,7 @@ def attempt(trial: Trial, case: Case, seed: int) -> None:
     with small_disk(DISK) as disk, folder() as home:
         runs = Runs(case, disk or home, home, rng)
         out, log = runs.straight
-        ended = charrnn("train", *case.options(runs.text), "--out", out, "--log", log, "--quiet")
+        ended = charrnn("train", *case.options(runs.text), "--out", out, "--log", log, *FREQUENTLY, "--quiet")
         if not trial.check(ended.code == 0, f"{case}: the run that isn't stopped: {ended.err}"):
             return
         stops = []
