@@ -66,7 +66,7 @@ MODEL_BUGS = {
     "mask forgotten on the way back": ("dh *= masks.h[layer]", "pass"),
     "mask of the weights forgotten": ("out[name + weights][:] *= masks.weights[name + weights]", "pass"),
     "layer below without its mask": ("below = below if masks is None else below * masks.h[layer - 1]", "pass"),
-    "no gradient to the layer below": ('np.matmul(self._effective(parameters, name + "V", masks).T, dA, out=flat_columns(dh))', "dh[:] = 0"),  # noqa: E501
+    "no gradient to the layer below": ('np.matmul(used[name + "V"].T, dA, out=flat_columns(dh))', "dh[:] = 0"),
     "ends of streams ignored": ("weights *= np.arange(T)[:, None] < lengths", "pass"),
 }  # fmt: skip
 

@@ -88,13 +88,13 @@ class Network:
 
         `lengths` (B,): where a column's text ends before T, its state is taken there; its losses beyond mean nothing.
         """
-        h = self._forward(parameters, x, state, None)
+        h = self._forward(parameters, self._masked(parameters, None), x, state, None)
         nats = losses(parameters["U"], parameters["b_y"], flat_columns(h), y.ravel())
         return nats.reshape(x.shape), self._state_after(x.shape, lengths)
 
     def hidden(self, parameters: Parameters, x: Array, state: Array) -> tuple[Array, Array]:
         """Return the last layer's h_t after each symbol (H, T, B), a view of scratch, and the state after the chunk; x (T, B)."""
-        return self._forward(parameters, x, state, None), self._state_after(x.shape, None)
+        return self._forward(parameters, self._masked(parameters, None), x, state, None), self._state_after(x.shape, None)
 
     def gradient(
         self, parameters: Parameters, x: Array, y: Array, state: Array, *, out: Parameters, weight: float | None = None,
@@ -105,7 +105,8 @@ class Network:
         `weight` is 1 / (number of predictions) unless given, so that L is their mean; positions beyond `lengths` weigh 0.
         """
         T, B = x.shape
-        h = self._forward(parameters, x, state, masks)
+        used = self._masked(parameters, masks)
+        h = self._forward(parameters, used, x, state, masks)
         weights = np.full((T, B), 1 / (T * B) if weight is None else weight, self.dtype)
         if lengths is not None:
             weights *= np.arange(T)[:, None] < lengths
@@ -115,7 +116,7 @@ class Network:
             dU=out["U"], db_y=out["b_y"], dh=flat_columns(dh),
         )  # fmt: skip
         after = self._state_after(x.shape, lengths)
-        self._backward(parameters, x, dh, masks, out)
+        self._backward(used, x, dh, masks, out)
         return nats.reshape(T, B), after
 
     def _layers(self, T: int, B: int) -> list[Cell]:
@@ -130,13 +131,13 @@ class Network:
             self._cells[B] = (T, cells)
         return cells
 
-    def _forward(self, parameters: Parameters, x: Array, state: Array, masks: Masks | None) -> Array:
+    def _forward(self, parameters: Parameters, used: dict[str, Array], x: Array, state: Array, masks: Masks | None) -> Array:
         """Fill the tapes and return what the output layer reads: h (H, T, B) of the last layer, dropped out."""
         T, B = x.shape
         h: Array | None = None
         with np.errstate(over="ignore", under="ignore"):  # exp z = ∞ is meant: 1 / (1 + ∞) = 0
             for layer, cell in enumerate(self._layers(T, B)):
-                V, W = (self._effective(parameters, f"layers.{layer}.{name}", masks) for name in ("V", "W"))
+                V, W = (used[f"layers.{layer}.{name}"] for name in ("V", "W"))
                 bias = parameters[f"layers.{layer}.b_h"][:, None]
                 cell.forward(self._input(V, bias, x, h), W * self._scale, state[layer], T)
                 h = cell.h[:, 1 : T + 1]
@@ -145,8 +146,10 @@ class Network:
         assert h is not None
         return h
 
-    def _effective(self, parameters: Parameters, name: str, masks: Masks | None) -> Array:
-        return parameters[name] if masks is None else parameters[name] * masks.weights[name]
+    def _masked(self, parameters: Parameters, masks: Masks | None) -> dict[str, Array]:
+        """Return V and W of every layer as the chunk uses them: with the entries dropped that `masks` drops."""
+        names = [f"layers.{layer}.{name}" for layer in range(self.config.layers) for name in ("V", "W")]
+        return {name: parameters[name] if masks is None else parameters[name] * masks.weights[name] for name in names}
 
     def _input(self, V: Array, bias: Array, x: Array, below: Array | None) -> Input:
         """Return the function that writes scale · (V x_t + b_h): columns of V for symbols, a product for the layer below."""
@@ -173,7 +176,7 @@ class Network:
                 after[..., ended] = np.stack([cell.state(length) for cell in cells])[..., ended]
         return after
 
-    def _backward(self, parameters: Parameters, x: Array, dh: Array, masks: Masks | None, out: Parameters) -> None:
+    def _backward(self, used: dict[str, Array], x: Array, dh: Array, masks: Masks | None, out: Parameters) -> None:
         """Overwrite `out` with the gradients of every layer, from dh (H, T, B) behind the last layer's dropout."""
         T, B = x.shape
         cells = self._layers(T, B)
@@ -182,7 +185,7 @@ class Network:
                 cell, name = cells[layer], f"layers.{layer}."
                 if masks is not None:
                     dh *= masks.h[layer]
-                cell.backward(dh, self._effective(parameters, name + "W", masks))
+                cell.backward(dh, used[name + "W"])
                 dA, dC = flat_columns(cell.dA[:, :T]), flat_columns(cell.dC[:, :T])
                 np.matmul(dC, flat_columns(cell.h[:, :T]).T, out=out[name + "W"])
                 np.matmul(dA, np.ones(T * B, self.dtype), out=out[name + "b_h"])
@@ -192,6 +195,6 @@ class Network:
                     below = cells[layer - 1].h[:, 1 : T + 1]
                     below = below if masks is None else below * masks.h[layer - 1]
                     np.matmul(dA, flat_columns(below).T, out=out[name + "V"])
-                    np.matmul(self._effective(parameters, name + "V", masks).T, dA, out=flat_columns(dh))
+                    np.matmul(used[name + "V"].T, dA, out=flat_columns(dh))
                 for weights in ("V", "W") if masks is not None else ():
                     out[name + weights][:] *= masks.weights[name + weights]  # type: ignore[union-attr]
