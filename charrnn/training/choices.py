@@ -22,6 +22,7 @@ DEFAULT_BUDGET = 180.0  # seconds
 HIDDEN, OPERATIONS = 256, 2.9e13  # the width for a run of so many operations, 3 minutes on 2 processors of 2021
 EFFICIENCY = 0.65  # of the speed of a single product, over a whole step
 AVERAGING = 0.98  # share of the old average of the weights kept in a step
+SAMPLED_CHARACTERS = 400_000  # read between two samples
 VALIDATION_SHARE = 0.03  # of the time of training
 BASE_BYTES = 45 << 20  # of a process that has loaded Python and NumPy
 RATE_OF_CELL = {"lstm": 1.0, "gru": 0.75, "rnn": 0.5}  # times the optimizer's rate
@@ -160,6 +161,6 @@ def choose(config: TrainConfig, *, characters: int, validation: int, N: int, pro
         lr=config.lr or OPTIMIZER_CLASSES[config.optimizer].lr * (RATE_OF_CELL[config.cell] if config.optimizer != "sgd" else 1),
         optimizer=config.optimizer, clip=config.clip, val_fraction=config.val_fraction, seed=config.seed,
         encoding=config.encoding, lines=config.lines, dtype=config.dtype, val_every=val_every, save_every=config.save_every,
-        sample_every=val_every if config.sample_every is None else config.sample_every,
+        sample_every=math.ceil(SAMPLED_CHARACTERS / (B * T)) if config.sample_every is None else config.sample_every,
         steps=config.steps, epochs=config.epochs, budget=budget,
     )  # fmt: skip
