@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # tests run side by side, and before NumPy reads it
@@ -17,6 +19,7 @@ from hypothesis import settings
 settings.register_profile("charrnn", deadline=None)  # a slow machine is no failure
 settings.load_profile("charrnn")
 
+CORPORA = Path(__file__).parents[1] / "corpora"
 SHARED = Path(__file__).parents[2] / "shared" / "corpora"
 
 
@@ -44,3 +47,14 @@ def shakespeare() -> Path:
     if not path.exists():
         pytest.skip("the shared corpora are not here")
     return path
+
+
+@pytest.fixture(scope="session")
+def markov() -> ModuleType:
+    """Return the script corpora/markov.py as a module."""
+    spec = importlib.util.spec_from_file_location("markov", CORPORA / "markov.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

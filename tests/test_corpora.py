@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from pathlib import Path
 from types import ModuleType
@@ -10,16 +9,6 @@ from types import ModuleType
 import pytest
 
 CORPORA = Path(__file__).parents[1] / "corpora"
-
-
-@pytest.fixture(scope="module")
-def markov() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("markov", CORPORA / "markov.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_tales_are_long_and_plain() -> None:

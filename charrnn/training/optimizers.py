@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+EPSILON = 1e-8  # keeps a parameter that has no gradient where it is
 
 
 class Optimizer(Protocol):
     """An update rule with its moments, twins of the flat array."""
 
-    lr: ClassVar[float]  # default peak rate for an lstm; see schedule for the other cells
+    lr: ClassVar[float]  # default peak rate for an lstm; choices.RATE_OF_CELL has the other cells'
     moments: dict[str, Array]
 
     def __init__(self, theta: Array) -> None: ...
@@ -29,7 +30,7 @@ class Adam:
     """m ← β₁ m + (1−β₁) g, v ← β₂ v + (1−β₂) g²; θ ← θ − lr · m̂ / (√v̂ + ε), both freed from their bias (Kingma & Ba 2015)."""
 
     lr: ClassVar[float] = 4e-3
-    beta1, beta2, epsilon = 0.9, 0.99, 1e-8
+    beta1, beta2 = 0.9, 0.99
 
     def __init__(self, theta: Array) -> None:
         self.moments = {"m": np.zeros_like(theta), "v": np.zeros_like(theta)}
@@ -47,17 +48,26 @@ class Adam:
         np.sqrt(v, out=u)
         # m̂ / (√v̂ + ε) with both corrections moved into two numbers
         correction = (1 - self.beta2**step) ** 0.5
-        u += self.epsilon * correction
+        u += EPSILON * correction
         np.divide(m, u, out=u)
         u *= lr * correction / (1 - self.beta1**step)
         theta -= u
+
+
+def _scaled_step(theta: Array, g: Array, v: Array, u: Array, lr: float) -> None:
+    """θ ← θ − lr · g / (√v + ε), with u as scratch."""
+    np.sqrt(v, out=u)
+    u += EPSILON
+    np.divide(g, u, out=u)
+    u *= lr
+    theta -= u
 
 
 class RMSprop:
     """v ← ρ v + (1−ρ) g²; θ ← θ − lr · g / (√v + ε) (Tieleman & Hinton 2012; ρ as in char-rnn)."""
 
     lr: ClassVar[float] = 2e-3
-    rho, epsilon = 0.95, 1e-8
+    rho = 0.95
 
     def __init__(self, theta: Array) -> None:
         self.moments = {"v": np.zeros_like(theta)}
@@ -69,18 +79,13 @@ class RMSprop:
         u *= 1 - self.rho
         v *= self.rho
         v += u
-        np.sqrt(v, out=u)
-        u += self.epsilon
-        np.divide(g, u, out=u)
-        u *= lr
-        theta -= u
+        _scaled_step(theta, g, v, u, lr)
 
 
 class Adagrad:
     """v ← v + g²; θ ← θ − lr · g / (√v + ε) (Duchi et al. 2011)."""
 
     lr: ClassVar[float] = 2e-2
-    epsilon = 1e-8
 
     def __init__(self, theta: Array) -> None:
         self.moments = {"v": np.zeros_like(theta)}
@@ -90,11 +95,7 @@ class Adagrad:
         v, u = self.moments["v"], self._u
         np.multiply(g, g, out=u)
         v += u
-        np.sqrt(v, out=u)
-        u += self.epsilon
-        np.divide(g, u, out=u)
-        u *= lr
-        theta -= u
+        _scaled_step(theta, g, v, u, lr)
 
 
 class SGD:
