@@ -57,9 +57,10 @@ def test_more_operations_never_give_a_narrower_network(one: float, other: float)
     assert chosen_hidden(min(one, other)) <= chosen_hidden(max(one, other))
 
 
-@given(st.floats(0, 1e6), st.floats(0, 1e6))
-def test_reading_more_often_never_gives_less_dropout(one: float, other: float) -> None:
-    assert 0 <= chosen_dropout(min(one, other)) <= chosen_dropout(max(one, other)) <= 0.6
+@given(st.floats(0, 1e6), st.floats(0, 1e6), st.integers(1, 10**8), st.integers(1, 10**8))
+def test_reading_more_often_or_with_more_parameters_never_gives_less_dropout(one: float, other: float, few: int, many: int) -> None:
+    few, many = sorted((few, many))
+    assert 0 <= chosen_dropout(min(one, other), few) <= chosen_dropout(max(one, other), many) <= 0.6
 
 
 @given(st.integers(1, 1024), st.integers(1, 1024), st.integers(1, 128))
