@@ -517,3 +517,24 @@ def test_a_vocabulary_of_one_character_can_only_be_repeated(num: int) -> None:
     drawn = sample_many(make(characters="z"), num, length=4, seed=0)
     list(drawn)
     assert {(each.text, abs(each.nats)) for each in drawn.samples()} == {("zzzz", 0.0)}
+
+
+@settings(max_examples=60)
+@given(
+    cell=st.sampled_from(CELLS), scale=st.sampled_from([0.0, 1.0, 1e2, 1e4]), temp=st.sampled_from([0.0, 1e-6, 0.5, 1.0, 3.0, 1e6]),
+    N=st.integers(1, 40), streams=st.integers(1, 3), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_y_hat_of_every_cell_is_a_distribution_whatever_the_weights_and_the_temperature(
+    cell: str, scale: float, temp: float, N: int, streams: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    config = ModelConfig(cell, 6, 1)  # type: ignore[arg-type]
+    parameters = Parameters(config, N)
+    parameters.flat[:] = rng.standard_normal(parameters.flat.size) * scale
+    sampler = Sampler(Model(config, Vocabulary("".join(chr(97 + k) for k in range(N))), parameters), streams)
+    for index in rng.integers(0, N, 4):
+        sampler.feed(int(index))
+        y_hat = distribution(sampler.logits, SampleConfig(temp=temp))
+        assert y_hat.shape[0] == N
+        assert ((y_hat >= 0) & (y_hat <= 1)).all()
+        np.testing.assert_allclose(y_hat.sum(axis=0), 1, rtol=0, atol=1e-12)
