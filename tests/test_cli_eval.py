@@ -222,3 +222,14 @@ def test_a_text_in_which_nothing_is_predicted_is_one_clear_line(
     error = capsys.readouterr().err
     assert "text.txt: " in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--svg", "--html"])
+@pytest.mark.parametrize("target", ["tiny.npz", "text.txt"])
+def test_a_picture_is_never_written_over_what_is_read(option: str, target: str, model: Model, tmp_path: Path, capsys: Capture) -> None:
+    path, text = saved(model, tmp_path), tmp_path / "text.txt"
+    text.write_text(TEXT, encoding="utf-8")
+    before = (tmp_path / target).read_bytes()
+    assert main(["eval", path, str(text), option, str(tmp_path / target)]) == 1
+    assert "would be written over what is read" in capsys.readouterr().err
+    assert (tmp_path / target).read_bytes() == before

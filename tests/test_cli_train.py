@@ -468,3 +468,15 @@ def test_a_log_that_would_become_the_model_or_a_text_is_refused(
     assert app.main(arguments) == 1
     assert what in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.txt", "texts"]
+
+
+def test_ctrl_c_before_the_first_step_says_that_nothing_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*args: Any, **options: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("charrnn.training.loop.prepare", interrupt)
+    assert app.main(["train", "--out", str(tmp_path / "m.npz")]) == 130
+    assert "interrupted before the first step: nothing was written" in capsys.readouterr().err
+    assert not (tmp_path / "m.npz").exists()

@@ -15,7 +15,7 @@ from charrnn.cli.options import OUTPUT, Debug, Json
 from charrnn.cli.pictures import Heat, Painter
 from charrnn.cli.scales import SURPRISE, Scale, activation
 from charrnn.cli.scoring import Figures, Line, Scored, floor_of, lines_of, read, score_text, total, unit_values
-from charrnn.cli.terminal import console, print_json, visible
+from charrnn.cli.terminal import console, print_json, say, visible
 from charrnn.config import check, check_choice
 from charrnn.errors import CharRNNError, UsageError
 
@@ -52,6 +52,7 @@ def evaluate(
     """
     _check(streams, unknown, worst, values and not json, texts)
     for path in filter(None, (svg, html)):
+        _check_apart(path, (model, *texts))
         check_output(path)
     from charrnn.training.checkpoint import load
 
@@ -65,6 +66,12 @@ def evaluate(
         print_json(seen.as_json(values))
     else:
         _show(seen, heat or (unit is not None and not (svg or html)))
+
+
+def _check_apart(path: str, read: Sequence[str]) -> None:
+    """Raise CharRNNError if a picture would be written over the model or a text."""
+    if os.path.realpath(path) in {os.path.realpath(other) for other in read}:
+        raise CharRNNError(f"{path}: the picture would be written over what is read; choose another name")
 
 
 def _check(streams: int, unknown: str, worst: int | None, values_alone: bool, texts: Sequence[str]) -> None:
@@ -177,6 +184,7 @@ def _save(seen: Seen, svg: str | None, html: str | None) -> None:
         if path:
             with Path(path).open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
                 file.writelines(pieces(heats, seen.scale, title=visible(title), about=about))
+            say(f"wrote {path}")
 
 
 def _show(seen: Seen, heat: bool) -> None:

@@ -22,7 +22,7 @@ ModelPath = Annotated[str, typer.Argument(metavar="MODEL", help="Checkpoint.", a
 MaybeModel = Annotated[
     str | None,
     typer.Argument(
-        metavar="MODEL", help="Checkpoint; default: model.npz here, else the one that ships.", autocompletion=complete_checkpoint,
+        metavar="MODEL", help="Checkpoint; default: model.npz here, else one that ships, if any.", autocompletion=complete_checkpoint,
         show_default=False,
     ),
 ]  # fmt: skip

@@ -13,6 +13,7 @@ import typer
 from charrnn.cli import app
 from charrnn.cli.interruption import Interruption
 from charrnn.cli.options import OUTPUT, Debug, Json, complete_cell, complete_checkpoint, complete_optimizer
+from charrnn.cli.terminal import say
 from charrnn.config import TrainConfig
 from charrnn.errors import TrainingError, UsageError
 
@@ -161,6 +162,10 @@ def run(sources: tuple[str, ...], config: TrainConfig, listeners: list[Listener]
                     interruption.listen()
                 telling(event)
                 done = event if isinstance(event, Done) else done
+        except KeyboardInterrupt:
+            if not interruption.listening:
+                say("interrupted before the first step: nothing was written")
+            raise
         finally:
             telling.close()
     if telling.failure is not None:
