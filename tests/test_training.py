@@ -318,6 +318,19 @@ def test_a_longer_budget_after_decay_takes_no_longer_than_it_says(corpus: Path, 
     assert any("rises again" in getattr(event, "text", "") for event in events)
 
 
+def test_time_lost_to_a_stall_shortens_the_run(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, step = [0.0], Leader.step
+
+    def timed_step(self: Leader, number: int, lr: float) -> tuple[float, float]:
+        now[0] += 8.0 if number == 60 else 0.05
+        return step(self, number, lr)
+
+    monkeypatch.setattr(Leader, "step", timed_step)
+    events = list(charrnn.train([corpus], TrainConfig(**{**SMALL, "steps": None, "budget": 12.0}), clock=lambda: now[0], started=0.0))
+    assert done(events).seconds < 12.6
+    assert not done(events).repeatable
+
+
 def test_the_command_of_a_resumed_run_names_the_weights_it_began_with(corpus: Path, tmp_path: Path) -> None:
     run(corpus, out=tmp_path / "a.npz")
     config = TrainConfig(**{**SMALL, "hidden": None, "init_from": tmp_path / "a.npz", "out": tmp_path / "b.npz"})

@@ -40,6 +40,7 @@ from charrnn.training.workers import replicas
 
 Array = NDArray[Any]
 PATIENCE = 8  # validations without a new best after which a budget's decay begins early
+LATE = 1.25  # a total so many times what the time left allows is cut to it
 GOOD_EVERY = 25  # steps between copies of weights that are known to be good
 SHOWN_CHARACTERS = 40_000  # characters between steps that the JSON shows
 
@@ -224,8 +225,10 @@ class Run:
             return
         left = budget - self._elapsed() - 2 * self.validation_seconds - 0.2  # what is to be done at the end
         record.steps = begins_decay(record.step, self._seconds_per_step(), left)
-        if record.steps is not None and record.extended:  # less time than the whole of a decay may be left
-            record.steps = min(record.steps, record.step + max(1, int(left / self._seconds_per_step())))
+        if record.steps is not None:
+            possible = record.step + max(1, int(left / self._seconds_per_step()))
+            if record.extended or record.steps > LATE * possible:  # after an extension or a stall, less than a whole decay is left
+                record.steps, record.extended = min(record.steps, possible), True
 
     def _validate(self, last: bool = False) -> Iterator[Event]:
         """Validate the averaged weights, at the end the current ones too, and keep the better."""

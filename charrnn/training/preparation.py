@@ -36,7 +36,7 @@ class Record:
     steps: int | None = None  # their total, None while a budget in time isn't yet turned into one
     seconds: float = 0.0  # wall time of the parts before this one
     early: bool = False  # the total was fixed before the time was up, for want of progress
-    extended: bool = False  # the rate rose again for a longer run, so that no single command repeats it
+    extended: bool = False  # the rate left the schedule of its total, for a longer run or lost time: no single command repeats it
     train_loss: float | None = None  # mean of the training losses between the last two validations
     recent_sum: float = 0.0  # training losses since the last validation
     recent_count: int = 0
