@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from promises.trial import LINES, POSIX, Trial, a_text, begin, charrnn, command, environment, fill, folder, small_disk, wait_for
+from promises.trial import LINES, POSIX, Trial, a_text, begin, charrnn, environment, fill, folder, small_disk, wait_for
 
 CELLS, OPTIMIZERS = ("rnn", "gru", "lstm"), ("adam", "rmsprop", "adagrad", "sgd")
 STEPS, DISK = 60, 1 << 20
@@ -24,13 +24,14 @@ CODES = {"after k steps": 130, "SIGINT": 130, "SIGTERM": 143, "SIGKILL": -9, "fu
 LOSSES = {"step": "loss", "validated": "val_loss"}
 FREQUENTLY = ("--save-every", "0.001s")
 STOPPING = """
-import os, signal, sys
+import os, signal, sys, time
 from charrnn.cli import app
 from charrnn.training.replica import Leader
 step, at = Leader.step, int(sys.argv.pop(1))
 def stopping(self, number, lr):
     if number + 1 == at:
         os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.01)  # so that a signal from outside comes some steps later at most, on a fast machine too
     return step(self, number, lr)
 Leader.step = stopping
 sys.exit(app.main())
@@ -77,7 +78,7 @@ class Runs:
         """Stop the run somewhere after step `after`; return the exit code."""
         if kind == "after k steps":
             return subprocess.run([sys.executable, "-c", STOPPING, str(after), *self.words()], env=environment()).returncode
-        process = begin(command(*self.words()))
+        process = begin([sys.executable, "-c", STOPPING, "0", *self.words()])
         wait_for(lambda: process.poll() is not None or (self.out.exists() and self.step() >= after))
         time.sleep(self.rng.random() * 0.02)
         if kind == "full disk":
