@@ -51,10 +51,13 @@ def evaluate(
     Example: charrnn eval model.npz hamlet.txt --heat
     """
     _check(streams, unknown, worst, values and not json, texts)
-    for path in filter(None, (svg, html)):
-        _check_apart(path, (model, *texts))
-        check_output(path)
     from charrnn.training.checkpoint import load
+    from charrnn.training.destination import is_read
+
+    for path in filter(None, (svg, html)):
+        if is_read(path, (model, *texts)):
+            raise CharRNNError(f"{path}: the picture would be written over what is read; choose another name")
+        check_output(path)
 
     opened = load(model)
     check("--unit", unit, least=0, most=opened.config.hidden - 1)
@@ -66,12 +69,6 @@ def evaluate(
         print_json(seen.as_json(values))
     else:
         _show(seen, heat or (unit is not None and not (svg or html)))
-
-
-def _check_apart(path: str, read: Sequence[str]) -> None:
-    """Raise CharRNNError if a picture would be written over the model or a text."""
-    if os.path.realpath(path) in {os.path.realpath(other) for other in read}:
-        raise CharRNNError(f"{path}: the picture would be written over what is read; choose another name")
 
 
 def _check(streams: int, unknown: str, worst: int | None, values_alone: bool, texts: Sequence[str]) -> None:

@@ -55,7 +55,7 @@ LogPath = Annotated[Path | None, _option("--log", FILES, "Write the events to a 
 SaveEvery = Annotated[str, _option("--save-every", FILES, "Save at every new best and at least this often.", "30s|5m|1h")]
 Cell = Annotated[str, _option("--cell", MODEL, "Recurrent cell; rnn is the lecture's.", "rnn|gru|lstm", autocompletion=complete_cell)]
 Hidden = Annotated[int | None, _chosen("--hidden", MODEL, "Units in each layer.", "H", "256, or chosen for the budget")]
-Layers = Annotated[int | None, _chosen("--layers", MODEL, "Layers, one above the other.", "L", "1, or chosen for the budget")]
+Layers = Annotated[int | None, _chosen("--layers", MODEL, "Layers, one above the other.", "L", "1")]
 Dropout = Annotated[float | None, _chosen("--dropout", MODEL, "Probability of dropping a unit or weight; 0: off.", "P")]
 Budget = Annotated[str | None, _chosen("--budget", LENGTH, "Wall time of the whole command, summed over resumes.", "90s|3m|1h", "3m")]
 Epochs = Annotated[float | None, _chosen("--epochs", LENGTH, "Passes over the training part.", "X", "")]

@@ -66,8 +66,6 @@ def transposed(W: Array) -> Array:
 class Cell(ABC):
     """A recurrence over T steps of B streams. It owns the tape between forward and backward, reused from chunk to chunk."""
 
-    gates: ClassVar[int]
-    states: ClassVar[int]
     scale: ClassVar[tuple[int, ...]]  # −1: σ, −2: tanh; one for each gate
     h: Array  # (H, T+1, B): h_{-1} to h_{T-1}, filled by forward
     dA: Array  # (G·H, T, B): gradient at A_t, filled by backward
@@ -93,7 +91,7 @@ class Cell(ABC):
 class RNN(Cell):
     """The lecture's cell: h_t = tanh(V x_t + W h_{t-1} + b_h)."""
 
-    gates, states, scale = 1, 1, (-2,)
+    scale = (-2,)
 
     def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None:
         self.h = columns(H, T + 1, B, dtype)
@@ -136,7 +134,7 @@ class GRU(Cell):
     Rows r, z, n. The reset gate acts after the product, so that a step has one product (Cho et al. 2014, as cuDNN has it).
     """
 
-    gates, states, scale = 3, 1, (-1, -1, -2)
+    scale = (-1, -1, -2)
 
     def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None:
         self.h = columns(H, T + 1, B, dtype)
@@ -208,7 +206,7 @@ class LSTM(Cell):
     Rows i, f, o, g: the three σ lie together (Hochreiter & Schmidhuber 1997; the forget gate: Gers et al. 2000).
     """
 
-    gates, states, scale = 4, 2, (-1, -1, -1, -2)
+    scale = (-1, -1, -1, -2)
 
     def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None:
         self.h = columns(H, T + 1, B, dtype)

@@ -13,7 +13,7 @@ import re
 import stat
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -73,6 +73,11 @@ def _target(path: FilePath) -> tuple[Path, os.stat_result | None]:
 
 def _temporary(target: Path) -> Path:
     return target.with_name(f".{target.name}.{os.getpid()}.tmp")
+
+
+def is_read(path: FilePath, sources: Iterable[FilePath]) -> bool:
+    """Return whether `path` is one of the files that are read, by whatever name."""
+    return os.path.realpath(path) in {os.path.realpath(source) for source in sources if source != "-"}
 
 
 def check_writable(path: FilePath, *, overwrite: bool) -> None:

@@ -6,9 +6,7 @@ Truncated backpropagation through time: B streams of contiguous text, T characte
 from __future__ import annotations
 
 import contextlib
-import json
 import math
-import os
 import re
 import shlex
 import subprocess
@@ -30,11 +28,11 @@ from charrnn.network.model import Model
 from charrnn.network.parameters import Parameters
 from charrnn.sampling import sample
 from charrnn.training.checkpoint import save
-from charrnn.training.destination import check_writable, hold
+from charrnn.training.destination import check_writable, hold, is_read
 from charrnn.training.events import Done, Event, Notice, Sampled, Saved, Start, Step, Stopped, Validated
 from charrnn.training.preparation import Prepared, begin
 from charrnn.training.replica import Leader, Plan
-from charrnn.training.resumption import go_on
+from charrnn.training.resumption import go_on, packed
 from charrnn.training.schedule import Schedule, begins_decay, total_steps
 from charrnn.training.workers import replicas
 
@@ -63,7 +61,8 @@ def train(
     started = clock() if started is None else started
     with contextlib.ExitStack() as stack:
         if config.out is not None:
-            _check_other_than(sources, config.out)
+            if is_read(config.out, sources):
+                raise UsageError(f"--out {config.out} is a text to train on; choose another name")
             check_writable(config.out, overwrite=config.overwrite or config.resume)
             stack.enter_context(hold(config.out))
         prepared = prepare(sources, config)
@@ -74,13 +73,6 @@ def train(
 def prepare(sources: Sequence[str | Path], config: TrainConfig) -> Prepared:
     """Return a run ready to start, or to go on with. Raises CharRNNError for a text, option or checkpoint that doesn't fit."""
     return go_on(sources, config) if config.resume else begin(sources, config)
-
-
-def _check_other_than(sources: Sequence[str | Path], out: str | Path) -> None:
-    """Raise UsageError if the checkpoint would be written over a text."""
-    for source in sources:
-        if source != "-" and os.path.realpath(source) == os.path.realpath(out):
-            raise UsageError(f"--out {out} is a text to train on; choose another name")
 
 
 class Run:
@@ -240,8 +232,8 @@ class Run:
         losses = {True: self.leader.validate(True)}
         if last:
             losses[False] = self.leader.validate(False)
-        averaged = losses[True] <= min(losses.values())
         loss = min(losses.values())
+        averaged = losses[True] == loss
         self.validation_seconds = self.clock() - before
         best = record.best is None or loss < record.best
         record.add_point(loss)
@@ -255,7 +247,9 @@ class Run:
 
     def _sample(self) -> str:
         """Return a short text by the averaged weights, at the same seed each time."""
-        return "".join(sample(self._model(self.replica.average), length=200, temp=0.8, seed=self.settings.seed))
+        about = {"training": self.settings.as_dict()}
+        model = Model(self.settings.model, self.prepared.corpus.vocabulary, self.replica.average, about)
+        return "".join(sample(model, length=200, temp=0.8, seed=self.settings.seed))
 
     def _model(self, parameters: Parameters) -> Model:
         """Return `parameters` as a model that says how it was trained."""
@@ -283,16 +277,8 @@ class Run:
     def _resume_arrays(self) -> dict[str, Array]:
         """Return all that going on needs, bit for bit."""
         replica = self.replica
-        record = replace(self.record, seconds=self._elapsed())
-        init_from = self.prepared.init_from
-        kept = {
-            "settings": self.settings.as_dict(),
-            "sources": [str(Path(source).absolute()) if source != "-" else source for source in self.prepared.sources],
-            "init_from": None if init_from is None else str(Path(init_from).absolute()),
-        }
-        text = json.dumps({**kept, "record": record.as_dict()})
         return {
-            "record": np.frombuffer(text.encode(), np.uint8),
+            "record": packed(self.prepared, replace(self.record, seconds=self._elapsed())),
             "theta": replica.parameters.flat, "average": replica.average.flat, "state": self.leader.gather_state(),
             "best": self.prepared.best.flat if self.settings.dtype != "float32" else np.zeros(0, np.float32),
             **replica.optimizer.moments,

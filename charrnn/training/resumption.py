@@ -60,6 +60,18 @@ def go_on(sources: Sequence[str | Path], config: TrainConfig) -> Prepared:
     )  # fmt: skip
 
 
+def packed(prepared: Prepared, record: Record) -> Array:
+    """Return as bytes of JSON what `go_on` reads of a run beside its arrays."""
+    init_from = prepared.init_from
+    kept = {
+        "settings": prepared.settings.as_dict(),
+        "sources": [str(Path(source).absolute()) if source != "-" else source for source in prepared.sources],
+        "init_from": None if init_from is None else str(Path(init_from).absolute()),
+        "record": record.as_dict(),
+    }
+    return np.frombuffer(json.dumps(kept).encode(), np.uint8)
+
+
 def _unfit(out: str | Path) -> CheckpointError:
     return CheckpointError(f"{out}: what resuming needs is damaged or of another charrnn; use --init-from {out} with another --out")
 
