@@ -73,8 +73,8 @@ def cores() -> int:
 
 
 def auto_workers(H: int, B: int, processors: int) -> int:
-    """Return how many processes share a batch: one a processor, while each has streams and work enough to pay for its messages."""
-    return max(1, min(processors, B // 8)) if H >= 64 else 1
+    """Return how many processes share a batch: one a processor, while each has 8 streams, and work enough to pay for its messages."""
+    return max(1, min(processors, B // 8, H * B // 2048))
 
 
 def measured_flops() -> float:
