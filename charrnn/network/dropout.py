@@ -7,6 +7,7 @@ al. 2014). On the entries of V and W, drawn once a chunk, so that the recurrent 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,9 @@ class Masks:
 def mask(rng: np.random.Generator, shape: tuple[int, ...], p: float, dtype: DTypeLike) -> Array:
     """Return an array of 0, with probability p to the nearest 1/256, and 1 / (1 − p): a byte of chance for each element."""
     dropped = min(255, round(p * 256))
-    draws = rng.integers(0, 256, shape, dtype=np.uint8)
-    return np.multiply(draws >= dropped, 256 / (256 - dropped), dtype=dtype)
+    size = prod(shape)
+    draws = rng.bit_generator.random_raw(-(-size // 8)).astype("<u8", copy=False).view(np.uint8)[:size]  # 4 times as fast as `integers`
+    return np.multiply(draws.reshape(shape) >= dropped, 256 / (256 - dropped), dtype=dtype)
 
 
 def draw_masks(config: ModelConfig, N: int, *, T: int, B: int, p: float, rng: np.random.Generator, dtype: DTypeLike, own: slice) -> Masks:
