@@ -152,10 +152,10 @@ def floor_in_words(model: Model) -> str:
     nats, order = floor_of(model)
     if nats is None:
         return ""
-    of_order = f", of order {order}" if order else ""
+    of_order = f" (order {order})" if order else ""
     f = Figures(nats, 1, 0).as_json()
     measures = f"{nats:.4f} nats, {f['bpc']:.4f} bits, perplexity {f['perplexity']:.3f}"
-    return f"{measures}: the training run's n-gram floor (the best n-gram model{of_order}), on its own validation text"
+    return f"{measures}: the training run's n-gram floor{of_order}, on its own validation text"
 
 
 def _save(seen: Seen, svg: str | None, html: str | None) -> None:
@@ -196,7 +196,7 @@ def _painted(seen: Seen, painter: Painter) -> Iterator[str]:
     chosen = seen.worst_heats(heats) if seen.worst else heats
     for heat in chosen:
         if len(chosen) > 1 or seen.worst:
-            yield f"{visible(heat.name)}: {heat.summary}\n"
+            yield f"{visible(heat.name)}\n{heat.summary}\n"
         yield from painter.paint(heat.text, heat.values)
         yield "\n"
 

@@ -55,12 +55,11 @@ def planned(prepared: Prepared) -> dict[str, Any]:
 
 def _print_rows(plan: dict[str, Any]) -> None:
     about = "" if plan["steps_fixed"] else "about "
-    steps = f"{about}{counted(plan['steps'], 'step')}"
     of = f", from step {plan['first_step']:,} on" if plan["first_step"] else ""
     rows = {
         "text": f"{plan['corpus_characters']:,} characters, {plan['vocabulary_size']:,} distinct",
         "parameters": f"{plan['params']:,}",
-        "steps": f"{steps} ({plan['steps_per_epoch']:,} an epoch, {about}{counted(plan['epochs'], 'epoch')}{of})",
+        "steps": f"{about}{plan['steps']:,} ({plan['steps_per_epoch']:,} an epoch, {about}{counted(plan['epochs'], 'epoch')}{of})",
         "time": f"about {clock_time(plan['seconds'])}" if plan["steps_fixed"] else clock_time(plan["seconds"]),
         "memory": f"about {plan['memory_bytes'] / 1e6:,.0f} MB",
         "n-gram floor": "not counted" if plan["floor_nats"] is None else floor(plan["floor_nats"], plan["floor_order"]),
