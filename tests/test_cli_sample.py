@@ -214,6 +214,11 @@ def test_the_default_model_is_the_one_here_and_is_named(
     assert capsys.readouterr().err == "model: model.npz\n"
 
 
+def test_a_beginning_in_place_of_the_model_is_told_about_prime(capsys: Capture) -> None:
+    assert main(["sample", "ROMEO:"]) == 1
+    assert capsys.readouterr().err == "charrnn: ROMEO:: there is no such checkpoint; a text to go on from is given with --prime\n"
+
+
 def test_next_shows_the_likeliest_characters_of_y_hat(model: Model, path: str, capsys: Capture) -> None:
     def probability(char: str) -> float:
         return float(np.exp(-charrnn.score(model, "the ca" + char).nats[-1]))

@@ -283,6 +283,13 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(folder: Path, capsys
     assert "hidden" in table
 
 
+def test_it_says_that_without_a_text_the_tales_are_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    told = "no text was given: the tales that ship with charrnn are taken\n"
+    for quiet, expected in (((), told), (("--quiet",), "")):
+        assert app.main(["train", *TINY, "--steps", "5", "--out", "m.npz", "--dry-run", *quiet]) == 0
+        assert capsys.readouterr().err == expected
+
+
 def charrnn_parameters(N: int, H: int = 8) -> int:
     return 4 * H * (N + H + 1) + N * (H + 1)
 
