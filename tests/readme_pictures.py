@@ -1,4 +1,4 @@
-"""Make the README's pictures again, in some two minutes: python tests/readme_pictures.py
+"""Make the README's pictures again, in a minute or two: python tests/readme_pictures.py
 
 Each shows what a real command has put on a pseudo-terminal of 80 columns, but for the heat map, which is the command's own
 SVG. The text is corpora/tales.txt, and the passage of the heat map comes from its last tenth, which only validates.
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / ".github"
 COLUMNS, ROWS = 80, 60
 CHARRNN = (sys.executable, "-c", "import sys; from charrnn.cli.app import main; sys.exit(main())")
-TRAIN = ("train", "tales.txt", "--hidden", "128", "--steps", "2000")
+TRAIN = ("train", "tales.txt", "--hidden", "128", "--steps", "1200")
 LECTURE = ("gradcheck", "--lecture")
 SUMMARY = 28  # lines at the end of the run: the learning curve and what is said below it
 MIDDLE = 52  # per cent of the training run at which its live line is shown

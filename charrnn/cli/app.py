@@ -104,12 +104,12 @@ def explain(error: BaseException) -> tuple[str, int]:
 
 def _usage(error: Any) -> str:
     """Return an error of usage on one line, with the help that tells more."""
-    message = _unlike(error) or " ".join(error.format_message().split())
+    message = _no_number(error) or " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
     return message if context is None else f"{message.rstrip('.')}; see {context.command_path} --help"
 
 
-def _unlike(error: Any) -> str:
+def _no_number(error: Any) -> str:
     """Return what to say of an option whose value isn't the number that it must be, empty for other errors."""
     option, kind = getattr(error, "param", None), re.search("valid (number|float|integer)", error.message)
     if option is None or kind is None:

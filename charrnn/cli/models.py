@@ -69,6 +69,7 @@ def known(model: Model, text: str, unknown: str, what: str) -> str:
     check_choice("--unknown", unknown, UNKNOWN)
     if unknown == "error":
         check_prime(model, text)
+        return text
     strange = model.vocabulary.find_unknown(text)
     if not strange:
         return text
