@@ -95,7 +95,9 @@ def test_a_model_of_lines_reads_each_item_from_its_newline_to_the_next(
     assert values == pytest.approx(np.concatenate(expected)[: None if ended else -1].tolist(), rel=1e-4)
 
 
-@pytest.mark.parametrize(("place", "said"), [(".", "this is a folder"), ("no/a.svg", "does not exist"), ("file/a.svg", "choose another place")])
+@pytest.mark.parametrize(
+    ("place", "said"), [(".", "this is a folder"), ("no/a.svg", "does not exist"), ("file/a.svg", "choose another place")]
+)
 def test_a_picture_without_a_place_is_refused_before_anything_is_read(
     place: str, said: str, path: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
