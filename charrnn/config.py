@@ -22,7 +22,7 @@ def check(name: str, value: float | None, *, least: float = -math.inf, most: flo
         return
     limits = {"more than": above, "at least": least, "at most": most}
     bounds = [f"{words} {limit:.10g}" for words, limit in limits.items() if math.isfinite(limit)]
-    raise UsageError(f"{name} is {value:.10g}; it must be a number {' and '.join(bounds) or 'that is finite'}")
+    raise UsageError(f"{name} is {value:.10g}; it must be {' and '.join(bounds) or 'finite'}")
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

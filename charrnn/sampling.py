@@ -42,11 +42,15 @@ def _width(text: str) -> int:
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def _unknown(model: Model, prime: str, at: int) -> VocabularyError:
-    """Return the error for the character at an index of the prime: what, where and the nearest known, then a caret under it."""
+def check_prime(model: Model, prime: str) -> None:
+    """Raise VocabularyError for a character that the model doesn't know: what, where and the nearest known, then a caret under it."""
+    unknown = model.vocabulary.find_unknown(prime)
+    if not unknown:
+        return
+    at = unknown[0][0]
     near = ", ".join(repr(char) for char in model.vocabulary.nearest(prime[at]))
     before, after = printable(prime[max(0, at - 30) : at]), printable(prime[at : at + 30])
-    return VocabularyError(
+    raise VocabularyError(
         f"character {at + 1} of the prime, {prime[at]!a} (U+{ord(prime[at]):04X}), isn't among the "
         f"{len(model.vocabulary)} that the model knows; the nearest: {near}; replace it, or leave it out with --unknown skip\n"
         f"  {before}{after}\n  {' ' * _width(before)}^"
@@ -59,10 +63,8 @@ def _opening(model: Model, prime: str) -> list[int]:
     Without a prime: the newline, or, where the vocabulary has none, the commonest character, which has the greatest b_y.
     Raises VocabularyError for a prime with an unknown character.
     """
+    check_prime(model, prime)
     vocabulary = model.vocabulary
-    unknown = vocabulary.find_unknown(prime)
-    if unknown:
-        raise _unknown(model, prime, unknown[0][0])
     first = [vocabulary.index("\n")] if "\n" in vocabulary else []
     if not prime:
         return first or [int(model.parameters["b_y"].argmax())]

@@ -15,6 +15,7 @@ import pytest
 import charrnn
 from charrnn.cli import app, commands, terminal
 from charrnn.cli.options import complete_checkpoint
+from charrnn.cli.wording import counted
 from charrnn.errors import CorpusError, UsageError
 
 COMMANDS = ["train", "sample", "gradcheck", "eval", "info", "next"]
@@ -63,6 +64,35 @@ def test_wrong_usage_is_one_line_and_exit_2(args: list[str], capsys: pytest.Capt
     assert out == ""
     assert err.startswith("charrnn: ")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["train", "--lr", "abc"], "--lr must be a number; see charrnn train --help"),
+        (["train", "--steps", "1.5"], "--steps must be a whole number; see charrnn train --help"),
+        (["sample", "--temp", "hot"], "--temp / --temperature must be a number; see charrnn sample --help"),
+        (["sample", "--num", "0"], "--num is 0; it must be at least 1"),
+    ],
+)
+def test_what_is_no_number_is_said_plainly(args: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(args) == 2
+    assert capsys.readouterr().err == f"charrnn: {said}\n"
+
+
+@pytest.mark.parametrize("usage", ["train [OPTIONS] [CORPUS]...", "sample [OPTIONS] [MODEL]", "eval [OPTIONS] MODEL TEXT...",
+                                   "info [OPTIONS] [MODEL]...", "next [OPTIONS] [MODEL] TEXT", "gradcheck [OPTIONS]"])  # fmt: skip
+def test_the_usage_line_tells_what_may_be_left_out(usage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main([usage.split()[0], "--help"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"Usage: charrnn {usage}"
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(0, "0 steps"), (1, "1 step"), (1.0, "1 step"), (0.143, "0.143 steps"), (1200, "1,200 steps"), (44.42, "44.4 steps")],
+)
+def test_a_number_has_its_noun_in_the_singular_or_plural(number: float, said: str) -> None:
+    assert counted(number, "step") == said
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,22 @@ def test_a_model_of_lines_reads_each_item_from_its_newline_to_the_next(
     assert values == pytest.approx(np.concatenate(expected)[: None if ended else -1].tolist(), rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("place", "said"), [(".", "this is a folder"), ("no/a.svg", "does not exist"), ("file/a.svg", "choose another place")]
+)
+def test_a_picture_without_a_place_is_refused_before_anything_is_read(
+    place: str, said: str, path: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, "x", "file")
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["eval", path, "gone.txt", "--svg", place]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"charrnn: {place}: ")
+    assert said in captured.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_unknown_characters_are_named_with_file_line_and_column(path: str, tmp_path: Path, capsys: Capture) -> None:
     text = written(tmp_path, "the cat\nsaQt")
     assert main(["eval", path, text]) == 1
@@ -115,7 +131,7 @@ def test_unknown_characters_are_skipped_and_counted(model: Model, path: str, tmp
 def test_the_floor_is_labelled_as_the_training_runs(path: str, tmp_path: Path, capsys: Capture) -> None:
     main(["eval", path, written(tmp_path, TEXT)])
     floor = " ".join(capsys.readouterr().out.split())
-    assert "1.5000 nats, 2.1640 bits, perplexity 4.482: the training run's floor (n-grams up to order 5)" in floor
+    assert "1.5000 nats, 2.1640 bits, perplexity 4.482: the training run's n-gram floor (order 5), on its own validation text" in floor
 
 
 def test_heat_without_colour_has_each_characters_whole_bits_under_it(model: Model, path: str, tmp_path: Path, capsys: Capture) -> None:

@@ -35,13 +35,13 @@ def test_one_screen_says_what_it_is_how_it_was_trained_and_how_well(tmp_path: Pa
     output = shown(capsys, path)
     assert len(output.splitlines()) <= 34
     assert max(map(len, output.splitlines()[1:])) <= 80  # the first line is the path, however long
-    facts = {line[:12].strip(): line[12:].strip() for line in output.splitlines()}
+    facts = {line[:13].strip(): line[13:].strip() for line in output.splitlines()}
     assert facts["network"] == "gru, 2 layers of 4 units"
     assert facts["trained on"] == "book.txt, 123,456 characters"
     assert facts["how long"] == "200 steps, 1.5 epochs, 1 min 23 s, 50,000 characters/s"
     assert facts["validation"].startswith("1.9000 nats = 2.7411 bits")
-    assert facts["floor"].startswith("2.1000 nats")
-    assert facts["floor"].endswith("order 5")
+    assert facts["n-gram floor"].startswith("2.1000 nats")
+    assert facts["n-gram floor"].endswith("order 5")
     assert facts["uniform"].startswith(f"{math.log(len(set(TEXT))):.4f} nats")
     assert "2.50 ┤" in output or "2.50 |" in output  # the curve's scale
 
@@ -81,6 +81,18 @@ def test_json_has_the_losses_the_curve_and_the_configuration(tmp_path: Path, cap
         assert result[key] == META[key]
     assert result["val_bpc"] == pytest.approx(1.9 / math.log(2))
     assert result["vocabulary"] == "".join(sorted(set(TEXT)))
+
+
+def test_the_default_model_is_the_one_here_and_is_named(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("charrnn.training.checkpoint.shipped_model", lambda: None)
+    assert main(["info"]) == 1
+    assert "charrnn train" in capsys.readouterr().err
+    saved(tiny(TEXT), tmp_path, "model.npz")
+    assert main(["info", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["model"] == "model.npz"
+    assert captured.err == "model: model.npz\n"
 
 
 def test_several_models_stand_side_by_side(tmp_path: Path, capsys: Capture) -> None:

@@ -143,8 +143,9 @@ def test_novel_is_refused_for_running_text(path: str, capsys: Capture) -> None:
 
 
 def test_an_unknown_character_of_the_prime_is_pointed_at_or_skipped(model: Model, path: str, capsys: Capture) -> None:
-    assert main(["sample", path, "--prime", "caZt", "--seed", "1"]) == 1
-    *_, shown, caret = capsys.readouterr().err.splitlines()
+    assert main(["sample", path, "--prime", "caZt"]) == 1
+    told, shown, caret = capsys.readouterr().err.splitlines()
+    assert told.startswith("charrnn: character 3 ")  # and no seed before it: nothing was drawn
     assert shown[caret.index("^")] == "Z"
     assert main(["sample", path, "--prime", "caZt", "--seed", "1", "--unknown", "skip", "--json"]) == 0
     captured = capsys.readouterr()
@@ -211,6 +212,11 @@ def test_the_default_model_is_the_one_here_and_is_named(
     saved(model, tmp_path, "model.npz")
     assert main(["sample", "--seed", "1", "--length", "5"]) == 0
     assert capsys.readouterr().err == "model: model.npz\n"
+
+
+def test_a_beginning_in_place_of_the_model_is_told_about_prime(capsys: Capture) -> None:
+    assert main(["sample", "ROMEO:"]) == 1
+    assert capsys.readouterr().err == "charrnn: ROMEO:: there is no such checkpoint; a text to go on from is given with --prime\n"
 
 
 def test_next_shows_the_likeliest_characters_of_y_hat(model: Model, path: str, capsys: Capture) -> None:

@@ -21,8 +21,9 @@ from charrnn.cli.curve import curve
 from charrnn.cli.display import Figures, Live, Plain, excerpt
 from charrnn.cli.interruption import Interruption
 from charrnn.cli.log import Log
-from charrnn.cli.summary import clock_time, facts
+from charrnn.cli.summary import facts
 from charrnn.cli.train import Telling, seconds
+from charrnn.cli.wording import clock_time
 from charrnn.errors import UsageError
 from charrnn.network.cells import CELL_CLASSES
 from charrnn.network.parameters import Parameters
@@ -282,6 +283,13 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(folder: Path, capsys
     assert "hidden" in table
 
 
+def test_it_says_that_without_a_text_the_tales_are_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    told = "no text was given: the tales that ship with charrnn are taken\n"
+    for quiet, expected in (((), told), (("--quiet",), "")):
+        assert app.main(["train", *TINY, "--steps", "5", "--out", "m.npz", "--dry-run", *quiet]) == 0
+        assert capsys.readouterr().err == expected
+
+
 def charrnn_parameters(N: int, H: int = 8) -> int:
     return 4 * H * (N + H + 1) + N * (H + 1)
 
@@ -404,6 +412,19 @@ def test_a_terminal_gets_a_bar_samples_and_a_curve(monkeypatch: pytest.MonkeyPat
     assert shown.rstrip().endswith("--out m-again.npz")
 
 
+def test_without_a_terminal_the_lines_fit_into_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = Plain()
+    given = {"params": 1_107_713, "cell": "lstm", "hidden": 1024, "layers": 3, "batch_size": 64, "seq_len": 64, "workers": 16, "ranks": 1}
+    text = {"corpus_characters": 123_456_789, "vocabulary_size": 1000, "floor_nats": 1.5, "floor_order": 6}
+    plain(Start(**given, **text, seed=0, first_step=0))
+    plain(Validated(1, 1.4, True))
+    plain(step(99_999, steps=123_456, progress=0.99, seconds_left=36_001.0))
+    *begun, line = capsys.readouterr().err.splitlines()
+    assert [shown[:14].strip() for shown in begun] == ["text", "network", "n-gram floor"]
+    assert " 99%  99,999/123,456  62.1k/s  loss 2.000  val 1.400 = 2.02 bits  10:00:01 left" in line
+    assert max(map(len, (*begun, line))) <= 80
+
+
 def test_samples_and_notices_cannot_move_the_cursor_or_speak_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = screen(monkeypatch)
     live = Live()
@@ -435,7 +456,7 @@ def test_the_summary_holds_the_loss_against_floor_and_uniform_and_quotes_paths()
     trained("--quiet")
     told = dict(facts(done()))
     assert told["validation"].startswith("2.000 nats = 2.885 bits")
-    assert told["floor"].startswith("1.500")
+    assert told["n-gram floor"].startswith("1.500")
     assert told["uniform"].startswith(f"{math.log(len(set(TEXT))):.3f}")
     assert told["sample it"] == "charrnn sample 'a b.npz' --temp 0.8"
     assert told["repeat it"] == "charrnn train x"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,28 @@ def test_the_python_examples_run_as_they_stand(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
 def test_links_lead_to_files(link: str) -> None:
     assert (ROOT / link).exists()
+
+
+@pytest.mark.parametrize("name", ["training", "trained", "heat", "lecture"])
+def test_each_picture_is_shown_with_words_is_small_and_fetches_nothing(name: str) -> None:
+    assert re.search(rf"^!\[[^\]]{{40,}}\]\(\.github/{name}\.svg\)$", README, re.MULTILINE)
+    picture = (ROOT / ".github" / f"{name}.svg").read_text(encoding="utf-8")
+    assert len(picture.encode()) < 150_000
+    tags = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(picture).iter()}
+    assert tags <= {"svg", "title", "style", "defs", "clipPath", "g", "rect", "text", "circle"}
+    assert "//" not in picture.replace("http://www.w3.org/2000/svg", "")
+    assert "@" not in picture.replace("@media", "")
+    assert all(reference.startswith("#") for reference in re.findall(r"url\(([^)]*)\)", picture))
+
+
+def test_a_picture_has_the_last_that_was_written_on_each_line_of_the_terminal() -> None:
+    pytest.importorskip("pty")  # not on Windows
+    from readme_pictures import between, middle, screen
+
+    sent = "a\r\n\rreading\r       \rstep 1\r\n\r 51%|x\r 52%|y\r 99%|z\r\x1b[Kend\r\n"
+    assert screen(sent) == ["a", "step 1", "end", ""]
+    assert screen(middle(sent)) == ["a", "step 1", " 52%|y"]
+    assert between(["a", "\x1b[1mb\x1b[0m", "c", "b", "d"], "b", "d") == ["\x1b[1mb\x1b[0m", "c", "b"]
 
 
 @pytest.mark.parametrize("line", SHOWN, ids=" ".join)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import signal
 import sys
 import time
@@ -103,9 +104,17 @@ def explain(error: BaseException) -> tuple[str, int]:
 
 def _usage(error: Any) -> str:
     """Return an error of usage on one line, with the help that tells more."""
-    message = " ".join(error.format_message().split())
+    message = _no_number(error) or " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
     return message if context is None else f"{message.rstrip('.')}; see {context.command_path} --help"
+
+
+def _no_number(error: Any) -> str:
+    """Return what to say of an option whose value isn't the number that it must be, empty for other errors."""
+    option, kind = getattr(error, "param", None), re.search("valid (number|float|integer)", error.message)
+    if option is None or kind is None:
+        return ""
+    return f"{' / '.join(option.opts)} must be {'a whole number' if kind[1] == 'integer' else 'a number'}"
 
 
 def _explain_foreign(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""A learning curve in characters: a line for the validation loss, dots for the training loss, dashes for the floor."""
+"""A learning curve in characters: a line for the validation loss, dots for the training loss, dashes for the n-gram floor."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def curve(points: Sequence[Point], width: int = 72, height: int = 12, ascii: boo
     labels = {y: f"{top - (top - bottom) * y / (rows - 1):{MARGIN - 2}.2f} {pen.axis}" for y in (*range(0, rows - 2, 3), rows - 1)}
     lines = [labels.get(y, " " * (MARGIN - 1) + pen.upright) + "".join(cells).rstrip() for y, cells in enumerate(grid)]
     names = [f"{pen.level} {'validation' if validation else 'training'}"]
-    names += [f"{pen.dot} training"] * bool(validation and training) + [f"{pen.dash} floor"] * (floor is not None)
+    names += [f"{pen.dot} training"] * bool(validation and training) + [f"{pen.dash} n-gram floor"] * (floor is not None)
     rule = " " * (MARGIN - 1) + pen.foot + pen.level * columns
     return "\n".join([*lines, rule, _legend(f"{first:,}", "   ".join(names), f"step {last:,}", columns)])
 

@@ -8,16 +8,20 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from charrnn.cli.summary import clock_time, print_summary
-from charrnn.cli.terminal import is_plain, say, visible
+from charrnn.cli.summary import LABEL, floor, labelled, print_summary
+from charrnn.cli.terminal import console, is_plain, say, visible
+from charrnn.cli.wording import clock_time, counted, shape
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from charrnn.training.events import Done, Event, Notice, Sampled, Start, Step, Validated
 
 SMOOTHING = 0.97  # share of the old mean kept in a step, of loss and speed
 REFRESH = 0.1  # seconds between two drawings of the live line
 SHOWN_AT = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)  # progress from which another sample is shown: often early on
 SAMPLE_LINES = 4
+PLAIN_COLUMNS = 87  # of the figures with room between them; without the floor and a bar they fit into 80
 
 
 def display(*, only_live: bool = False) -> Plain | Live | None:
@@ -50,12 +54,12 @@ class Figures:
         parts = [f"step {count}", f"{self.speed:,.0f} characters/s"] if wide else [count, f"{self.speed / 1000:.3g}k/s"]
         parts += [f"loss {self.loss:.3f}"]
         parts += [f"{'validation' if wide else 'val'} {val:.3f} = {val / math.log(2):.2f} bits"] if val is not None else []
-        parts += [f"floor {self.floor:.2f}"] if self.floor is not None and columns >= 67 else []
+        parts += [f"{'n-gram floor' if wide else 'floor'} {self.floor:.2f}"] if self.floor is not None and columns >= 67 else []
         return ("  " if columns >= 87 else " ").join([*parts, f"{left} left" if columns >= 87 else left])
 
 
 class Plain:
-    """A line at the start, some 20 as it goes, and the summary."""
+    """A few lines at the start, some 20 as it goes, and the summary; none has more than 80 columns unless the terminal has."""
 
     def __init__(self) -> None:
         self.figures, self.told = Figures(), 0.0
@@ -71,9 +75,9 @@ class Plain:
         say(event.text)
 
     def start(self, event: Start) -> None:
-        """Say what is trained on what."""
-        self.figures.floor = event.floor_nats
-        say(beginning(event))
+        """Say what is trained on what; the floor stays as it is and isn't said again on each line."""
+        for label, text in beginning(event):
+            say(f"{label:<{LABEL}}{text}")
 
     def step(self, event: Step) -> None:
         """Say how it goes where no validation has for a tenth of the run."""
@@ -90,7 +94,7 @@ class Plain:
 
     def _tell(self, step: Step) -> None:
         self.told = step.progress
-        say(f"{step.progress:4.0%}  {self.figures.line(step, 200)}")
+        say(f"{step.progress:4.0%}  {self.figures.line(step, max(PLAIN_COLUMNS, columns()))}")
 
     def done(self, event: Done) -> None:
         """Say what has come of it."""
@@ -122,12 +126,14 @@ class Live:
 
     def notice(self, event: Notice) -> None:
         """Show something worth saying above the line."""
-        self._above(visible(event.text))
+        from rich.text import Text
+
+        self._above(Text(visible(event.text), style="yellow"))
 
     def start(self, event: Start) -> None:
         """Say what is trained on what."""
         self.figures.floor = event.floor_nats
-        self._above(visible(beginning(event)))
+        self._above(*(labelled(label, text) for label, text in beginning(event)))
         self.bar.set_description_str("the first step")
 
     def step(self, event: Step) -> None:
@@ -148,23 +154,20 @@ class Live:
     def sampled(self, event: Sampled) -> None:
         """Show a sample now and then, above the line."""
         if self.samples < len(SHOWN_AT) and self.progress >= SHOWN_AT[self.samples]:
+            from rich.text import Text
+
             self.samples = sum(self.progress >= share for share in SHOWN_AT)
-            self._above(excerpt(event.text, columns()), title=f"step {event.step:,}")
+            self._above(Text(f"step {event.step:,}", style="dim"), Text(excerpt(event.text, columns())))
 
     def done(self, event: Done) -> None:
         """Clear the line and say what has come of it."""
         self.close()
         print_summary(event, picture=True)
 
-    def _above(self, text: str, title: str = "") -> None:
-        from rich.text import Text
-
-        from charrnn.cli.terminal import console
-
+    def _above(self, *lines: Text) -> None:
         with self.bar.external_write_mode(file=sys.stderr):
-            if title:
-                console(stderr=True).print(Text(title, style="dim"))
-            console(stderr=True).print(Text(text), soft_wrap=True)
+            for line in lines:
+                console(stderr=True).print(line, soft_wrap=True)
 
     def close(self) -> None:
         """Clear the line, with the ^C that a terminal may have put at its end."""
@@ -182,15 +185,15 @@ def columns() -> int:
         return 77
 
 
-def beginning(event: Start) -> str:
-    """Return a sentence on what is trained on what."""
-    layers = f"{event.layers} layers of " if event.layers > 1 else ""
-    workers = f"{event.workers} workers, " if event.workers > 1 else ""
+def beginning(event: Start) -> list[tuple[str, str]]:
+    """Return what is trained on what, each line with its label."""
+    workers = f", {event.workers} workers" if event.workers > 1 else ""
     after = f", from step {event.first_step:,} on" if event.first_step else ""
-    return (
-        f"{event.cell} of {layers}{event.hidden}, {event.params:,} parameters; {event.corpus_characters:,} characters, "
-        f"{event.vocabulary_size:,} distinct; {workers}seed {event.seed}{after}"
-    )
+    network = f"{shape(event.cell, event.layers, event.hidden)}, {counted(event.params, 'parameter')}{workers}{after}"
+    lines = [("text", f"{counted(event.corpus_characters, 'character')}, {event.vocabulary_size:,} distinct"), ("network", network)]
+    if event.floor_nats is not None:
+        lines.append(("n-gram floor", f"{floor(event.floor_nats, event.floor_order)}: the loss to get below"))
+    return lines
 
 
 def excerpt(text: str, columns: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from charrnn.cli.models import UNKNOWN, ModelPath, unknown_option
 from charrnn.cli.options import OUTPUT, Debug, Json
+from charrnn.cli.outputs import check_output
 from charrnn.cli.pictures import Heat, Painter
 from charrnn.cli.scales import SURPRISE, Scale, activation
 from charrnn.cli.scoring import Figures, Line, Scored, floor_of, lines_of, read, score_text, total, unit_values
@@ -57,7 +57,7 @@ def evaluate(
     for path in filter(None, (svg, html)):
         if is_read(path, (model, *texts)):
             raise CharRNNError(f"{path}: the picture would be written over what is read; choose another name")
-        check_output(path)
+        check_output(Path(path))
 
     opened = load(model)
     check("--unit", unit, least=0, most=opened.config.hidden - 1)
@@ -79,17 +79,6 @@ def _check(streams: int, unknown: str, worst: int | None, values_alone: bool, te
         raise UsageError("--values are part of the JSON; add --json")
     if texts.count("-") > 1:
         raise UsageError("- is given more than once, and standard input can be read only once")
-
-
-def check_output(path: str) -> None:
-    """Raise CharRNNError if a file cannot be written to `path`; nothing is changed there."""
-    file = Path(path)
-    if file.is_dir():
-        raise CharRNNError(f"{visible(path)}: is a folder; give the name of a file")
-    if not file.parent.is_dir():
-        raise CharRNNError(f"{visible(path)}: there is no folder {visible(str(file.parent))}; make it first")
-    if not os.access(file if file.exists() else file.parent, os.W_OK):
-        raise CharRNNError(f"{visible(path)}: cannot be written; check the permissions, or give another place")
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,10 +152,10 @@ def floor_in_words(model: Model) -> str:
     nats, order = floor_of(model)
     if nats is None:
         return ""
-    with_order = f" (n-grams up to order {order})" if order else ""
+    of_order = f" (order {order})" if order else ""
     f = Figures(nats, 1, 0).as_json()
     measures = f"{nats:.4f} nats, {f['bpc']:.4f} bits, perplexity {f['perplexity']:.3f}"
-    return f"{measures}: the training run's floor{with_order}, on its own validation text"
+    return f"{measures}: the training run's n-gram floor{of_order}, on its own validation text"
 
 
 def _save(seen: Seen, svg: str | None, html: str | None) -> None:
@@ -207,7 +196,7 @@ def _painted(seen: Seen, painter: Painter) -> Iterator[str]:
     chosen = seen.worst_heats(heats) if seen.worst else heats
     for heat in chosen:
         if len(chosen) > 1 or seen.worst:
-            yield f"{visible(heat.name)}: {heat.summary}\n"
+            yield f"{visible(heat.name)}\n{heat.summary}\n"
         yield from painter.paint(heat.text, heat.values)
         yield "\n"
 

@@ -20,6 +20,10 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 class Command(TyperCommand):
     """A command whose options stand under the headings that they were declared with."""
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return what stands behind the command's name: [OPTIONS] MODEL TEXT..."""
+        return ["[OPTIONS]", *(_place(parameter) for parameter in self.get_params(ctx) if parameter.param_type_name == "argument")]
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write each group of options under its heading, in the order of the first of each."""
         groups: dict[str, list[tuple[str, str]]] = {}
@@ -46,6 +50,15 @@ class Group(TyperGroup):
         with formatter.section(heading("Commands")):
             commands = [(name, self.commands[name].help or "") for name in self.list_commands(ctx)]
             formatter.write_dl([(name, " ".join(text.strip().partition("\n\n")[0].split())) for name, text in commands])
+
+
+def _place(argument: Any) -> str:
+    """Return an argument as the usage line has it; one whose metavar says by itself what may be left out stays as it is."""
+    name: str = argument.metavar
+    if name.startswith("["):
+        return name
+    more = "..." if argument.nargs == -1 else ""
+    return f"{name if argument.required else f'[{name}]'}{more}"
 
 
 def _name(parameter: Any) -> str | None:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charrnn.cli.curve import Point, curve
+from charrnn.cli.models import open_default, open_model
 from charrnn.cli.options import Debug, Json, complete_checkpoint
 from charrnn.cli.pictures import symbol
 from charrnn.cli.terminal import console, is_ascii, print_json, visible
+from charrnn.cli.wording import counted, loss, shape
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,11 +26,14 @@ WINDOWS = (8, 16, 32, 64, 128, 256)  # T of the feed-forward networks
 
 def info(
     models: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="MODEL", help="Checkpoints; several are shown side by side.", autocompletion=complete_checkpoint, show_default=False
+            metavar="MODEL",
+            help="Checkpoints, several side by side; default: model.npz here, else one that ships, if any.",
+            autocompletion=complete_checkpoint,
+            show_default=False,
         ),
-    ],
+    ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -36,9 +41,7 @@ def info(
 
     Example: charrnn info model.npz
     """  # fmt: skip
-    from charrnn.training.checkpoint import load
-
-    known = [Known(path, load(path)) for path in models]
+    known = [Known(path, open_model(path)) for path in models] if models else [Known(*open_default())]
     if json:
         for one in known:
             print_json(one.as_json())
@@ -119,7 +122,7 @@ def facts(known: Known, most: int = 60) -> dict[str, str]:
     """Return what there is to say, by what it is about; of the vocabulary at most so many columns. Empty: not known."""
     config, v = known.model.config, known.model.vocabulary
     return {
-        "network": f"{config.cell}, {config.layers} layer{'s' * (config.layers > 1)} of {config.hidden} units",
+        "network": shape(config.cell, config.layers, config.hidden),
         "parameters": f"{known.params:,}",
         "characters": f"{len(v)}: {_shortened(''.join(map(symbol, v.characters[:most])), most)}",
         "trained on": _corpus(known),
@@ -127,7 +130,7 @@ def facts(known: Known, most: int = 60) -> dict[str, str]:
         "settings": _settings(known),
         "validation": _loss(known.number("val_loss")),
         "training": _loss(known.number("train_loss")),
-        "floor": _floor(known),
+        "n-gram floor": _floor(known),
         "uniform": f"{_loss(known.uniform)}, ln N",
     }
 
@@ -137,13 +140,13 @@ def _shortened(text: str, most: int) -> str:
 
 
 def _loss(nats: float | None) -> str:
-    return "" if nats is None else f"{nats:.4f} nats = {nats / math.log(2):.4f} bits a character"
+    return "" if nats is None else loss(nats, 4)
 
 
 def _floor(known: Known) -> str:
     order = known.number("floor_order")
     text = _loss(known.number("floor_nats"))
-    return f"{text}, n-grams up to order {order}" if text and order else text
+    return f"{text}, order {order}" if text and order else text
 
 
 def _corpus(known: Known) -> str:
@@ -155,7 +158,7 @@ def _corpus(known: Known) -> str:
 
 def _length(known: Known) -> str:
     step, epochs, seconds, speed = (known.number(key) for key in ("step", "epochs", "seconds", "chars_per_second"))
-    parts = ["" if step is None else f"{step:,} steps", "" if epochs is None else f"{epochs:.3g} epochs"]
+    parts = ["" if step is None else counted(step, "step"), "" if epochs is None else counted(epochs, "epoch")]
     parts += ["" if seconds is None else _duration(seconds), "" if speed is None else f"{speed:,.0f} characters/s"]
     return ", ".join(part for part in parts if part)
 

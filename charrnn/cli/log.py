@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from charrnn.cli.outputs import check_output
 from charrnn.cli.terminal import as_json
 from charrnn.config import TrainConfig
 from charrnn.errors import CharRNNError
@@ -83,29 +83,11 @@ def _check_apart(path: Path, sources: Sequence[str], config: TrainConfig) -> Non
 
 def _check(path: Path, config: TrainConfig) -> None:
     """Raise CharRNNError unless the log can be written and isn't something else that would be lost."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        _check_folder(path)
-        return
-    except (OSError, ValueError) as error:
-        raise CharRNNError(f"{path}: the log cannot be written there ({getattr(error, 'strerror', None) or error})") from None
-    if stat.S_ISDIR(status.st_mode):
-        raise CharRNNError(f"{path}: this is a folder; name the log's file, such as run.jsonl")
-    if not os.access(path, os.W_OK):
-        raise CharRNNError(f"{path}: this log is read-only; choose another --log or make it writable")
-    if stat.S_ISREG(status.st_mode) and status.st_size:
+    check_output(path)
+    if path.is_file() and path.stat().st_size:
         if not (config.resume or config.overwrite):
             raise CharRNNError(f"{path}: this file exists; choose another --log, or --overwrite to start afresh over it and --out")
         _check_lines(path)
-
-
-def _check_folder(path: Path) -> None:
-    folder = path.parent
-    if not folder.is_dir():
-        raise CharRNNError(f"{path}: the folder {folder} does not exist; make it first, or choose another --log")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise CharRNNError(f"{path}: the log cannot be written, {folder} is read-only; choose another --log")
 
 
 def _check_lines(path: Path) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from charrnn.cli.options import complete_checkpoint
 from charrnn.cli.terminal import say
+from charrnn.cli.wording import counted
 from charrnn.config import check_choice
 from charrnn.errors import CheckpointError
 
@@ -41,26 +42,37 @@ def unknown_option(panel: str | None) -> Any:
 
 
 def open_model(path: str | None) -> Model:
-    """Return the model at `path`, or the default one, which is named on stderr. Raises CheckpointError."""
+    """Return the model at `path`, or the default one. Raises CheckpointError."""
+    from charrnn.training.checkpoint import load
+
+    return open_default()[1] if path is None else load(path)
+
+
+def open_default() -> tuple[str, Model]:
+    """Return the model that is used where none is given, and its path, which is said on stderr. Raises CheckpointError."""
     from charrnn.training.checkpoint import load, shipped_model
 
-    if path is not None:
-        return load(path)
     chosen = DEFAULT if DEFAULT.exists() else shipped_model()
     if chosen is None:
         raise CheckpointError("no model was given and there is no model.npz here; name one, or make one with charrnn train")
     say(f"model: {chosen}")
-    return load(chosen)
+    return str(chosen), load(chosen)
 
 
 def known(model: Model, text: str, unknown: str, what: str) -> str:
-    """Return `text`, with unknown="skip" without the characters that the model doesn't know, whose number is said."""
+    """Return `text`, with unknown="skip" without the characters that the model doesn't know, whose number is said.
+
+    Raises VocabularyError if there are such characters and they are not to be skipped.
+    """
+    from charrnn.sampling import check_prime
+
     check_choice("--unknown", unknown, UNKNOWN)
     if unknown == "error":
+        check_prime(model, text)
         return text
     strange = model.vocabulary.find_unknown(text)
     if not strange:
         return text
-    say(f"{what}: {len(strange):,} unknown character{'s' * (len(strange) > 1)} left out")
+    say(f"{what}: {counted(len(strange), 'unknown character')} left out")
     places = {at for at, _ in strange}
     return "".join(char for at, char in enumerate(text) if at not in places)

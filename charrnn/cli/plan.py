@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from charrnn.cli.summary import clock_time, short
-from charrnn.cli.terminal import console, print_json, say, visible
+from charrnn.cli.summary import floor, labelled
+from charrnn.cli.terminal import console, print_json, say
+from charrnn.cli.wording import clock_time, counted
 from charrnn.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -53,25 +54,18 @@ def planned(prepared: Prepared) -> dict[str, Any]:
 
 
 def _print_rows(plan: dict[str, Any]) -> None:
-    from rich.text import Text
-
     about = "" if plan["steps_fixed"] else "about "
-    floor = (
-        f"{plan['floor_nats']:.3f} nats (counting n-grams of up to {plan['floor_order']})"
-        if plan["floor_nats"] is not None
-        else "not counted"
-    )
     of = f", from step {plan['first_step']:,} on" if plan["first_step"] else ""
     rows = {
         "text": f"{plan['corpus_characters']:,} characters, {plan['vocabulary_size']:,} distinct",
         "parameters": f"{plan['params']:,}",
-        "steps": f"{about}{plan['steps']:,} ({plan['steps_per_epoch']:,} an epoch, {about}{short(plan['epochs'])} epochs{of})",
+        "steps": f"{about}{plan['steps']:,} ({plan['steps_per_epoch']:,} an epoch, {about}{counted(plan['epochs'], 'epoch')}{of})",
         "time": f"about {clock_time(plan['seconds'])}" if plan["steps_fixed"] else clock_time(plan["seconds"]),
         "memory": f"about {plan['memory_bytes'] / 1e6:,.0f} MB",
-        "floor": floor,
+        "n-gram floor": "not counted" if plan["floor_nats"] is None else floor(plan["floor_nats"], plan["floor_order"]),
         "checkpoint": plan["out"],
     }  # fmt: skip
     rows |= {name.replace("_", "-"): str(value) for name, value in plan["settings"].items() if value is not None and name != "steps"}
     shown = console()
     for name, value in rows.items():
-        shown.print(Text(f"{name:<14}", style="bold").append(visible(value), style="not bold"), soft_wrap=True)
+        shown.print(labelled(name, value), soft_wrap=True)

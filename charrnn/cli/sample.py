@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from charrnn.cli.models import MaybeModel, known, open_model, unknown_option
 from charrnn.cli.options import Debug, Json
-from charrnn.cli.terminal import say
+from charrnn.cli.terminal import say, visible
 from charrnn.config import SampleConfig
-from charrnn.errors import CorpusError, UsageError
+from charrnn.errors import CheckpointError, CorpusError, UsageError
 
 LONGEST_PRIME, LONGEST_NOVEL = 1_000_000, 100_000_000  # characters; a small archive may hold any number of them
 DRAWING, BEGINNING, SHOWING = "How characters are drawn", "How a text begins", "What is shown"
@@ -53,6 +54,8 @@ def sample(
     _check(num, prime, prime_file, novel, interactive, show_probs, json)
     from charrnn.cli.drawn import Request, write
 
+    if model is not None and not (model.endswith(".npz") or Path(model).exists()):
+        raise CheckpointError(f"{visible(model)}: there is no such checkpoint; a text to go on from is given with --prime")
     opened = open_model(model)
     lines = opened.of_lines
     if novel is not None and not lines:

@@ -95,6 +95,8 @@ def train(
     Example: charrnn train corpus.txt --budget 3m -o corpus.npz
     """
     config, sources = configuration(context), tuple(corpus or ())
+    if not (sources or resume or quiet):
+        say("no text was given: the tales that ship with charrnn are taken")
     if dry_run:
         from charrnn.cli.plan import show_plan
 

@@ -46,6 +46,10 @@ class Notes:
         if file not in files[-1:]:
             files.append(file)
 
+    def skipped(self, source: str) -> int:
+        """How many files and folders of `source` were skipped."""
+        return sum(len(files) for (of, what), files in self._files.items() if of == source and what.startswith("skipped, "))
+
     def lines(self) -> tuple[str, ...]:
         """The notes."""
         result = []
@@ -207,8 +211,8 @@ def _undecodable(stream: _Stream, encoding: str, error: UnicodeError) -> CorpusE
 
 
 def _folder(folder: Path, encoding: str, notes: Notes, chunk_size: int) -> Iterator[str]:
-    """The characters of a folder's text files, one after the other in the order of their paths."""
-    source = printable(str(folder))
+    """The characters of a folder's text files, one after the other in the order of their paths; skipped ones are noted and counted."""
+    source, read = printable(str(folder)), 0
     for path in _walk(folder, notes):
         name = printable(str(path))
         try:
@@ -226,8 +230,11 @@ def _folder(folder: Path, encoding: str, notes: Notes, chunk_size: int) -> Itera
             reason = _why_not_text(head, encoding)
             if reason:
                 notes.add(source, name, f"skipped, {reason}")
-            else:
-                yield from _decoded(stream, encoding, notes, source, head)
+                continue
+            read += 1
+            yield from _decoded(stream, encoding, notes, source, head)
+    if skipped := notes.skipped(source):
+        notes.add(source, source, f"files read: {read}, skipped: {skipped}")
 
 
 def _why_not_text(head: bytes, encoding: str) -> str:

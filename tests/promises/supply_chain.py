@@ -83,7 +83,12 @@ def sdist() -> Trial:
             with tarfile.open(path) as archive:
                 names = {member.name.split("/", 1)[1] for member in archive.getmembers() if member.isfile()}
             wanted = expected() | {"README.md", "LICENSE", "pyproject.toml", "PKG-INFO", ".gitignore"}
-            wanted |= {file.relative_to(ROOT).as_posix() for top in ("tests", "corpora") for file in (ROOT / top).rglob("*") if _kept(file)}
+            wanted |= {
+                file.relative_to(ROOT).as_posix()
+                for top in (".github", "tests", "corpora")
+                for file in (ROOT / top).rglob("*")
+                if _kept(file)
+            }
             trial.check(names == wanted, f"the sdist has {sorted(names - wanted)} and lacks {sorted(wanted - names)}")
     return trial
 

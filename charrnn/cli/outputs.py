@@ -1,0 +1,27 @@
+"""Where pictures and logs go: tried before the work is done."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from charrnn.cli.terminal import visible
+from charrnn.errors import CharRNNError
+
+
+def check_output(path: Path) -> None:
+    """Raise CharRNNError if a file cannot be written to `path`; nothing is changed there."""
+    name = visible(str(path))
+    try:
+        path.stat()
+        writable = os.access(path, os.W_OK)
+    except FileNotFoundError:
+        writable = os.access(path.parent, os.W_OK | os.X_OK)
+    except OSError as error:
+        raise CharRNNError(f"{name}: cannot be written ({error.strerror}); choose another place") from None
+    if path.is_dir():
+        raise CharRNNError(f"{name}: this is a folder; give the name of a file in it")
+    if not path.parent.is_dir():
+        raise CharRNNError(f"{name}: the folder {visible(str(path.parent))} does not exist; make it first, or choose another place")
+    if not writable:
+        raise CharRNNError(f"{name}: cannot be written; change the permissions, or choose another place")
