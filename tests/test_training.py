@@ -182,6 +182,17 @@ def test_resuming_with_another_text_or_model_is_refused_with_the_difference(corp
         list(charrnn.train([], TrainConfig(out=tmp_path / "m.npz", resume=True, hidden=13)))
 
 
+def test_resuming_a_folder_by_its_files_says_that_a_folder_is_one_text(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    files = [folder / "a.txt", folder / "b.txt"]
+    for file in files:
+        file.write_text(TEXT, encoding="utf-8")
+    run(folder, out=tmp_path / "m.npz")
+    with pytest.raises(CheckpointError, match="2 texts now, 1 then: folder, and a folder is one text"):
+        list(charrnn.train(files, TrainConfig(out=tmp_path / "m.npz", resume=True)))
+
+
 def test_starting_from_other_weights_keeps_them_and_adds_characters(corpus: Path, tmp_path: Path) -> None:
     start = done(run(corpus, out=tmp_path / "m.npz")).model
     other = tmp_path / "other.txt"

@@ -187,10 +187,8 @@ def _notes(settings: Settings, training: Batches, validation: Batches | None) ->
     """Return what is worth saying about a short text."""
     notes = []
     if training.batch_size < settings.batch_size or (training.seq_len < settings.seq_len and not settings.lines):
-        notes.append(
-            f"the text is short: {training.batch_size} streams of up to {training.seq_len} characters a step "
-            f"instead of {settings.batch_size} of {settings.seq_len}"
-        )
+        streams = f"{training.batch_size} stream{'s' * (training.batch_size != 1)} of up to {training.seq_len} characters a step"
+        notes.append(f"the text is short: {streams} instead of {settings.batch_size} of {settings.seq_len}")
     if validation is None and settings.val_fraction:
         notes.append("the validation part is too short to predict anything: no validation")
     elif validation is not None and validation.predictions < RELIABLE:

@@ -18,6 +18,7 @@ from charrnn.network.model import Model, zero_state
 from charrnn.network.parameters import Parameters
 from charrnn.text.corpus import Corpus, read_corpus
 from charrnn.text.ngram import Floor
+from charrnn.text.vocabulary import printable
 from charrnn.training.checkpoint import load_resume
 from charrnn.training.choices import Settings, auto_workers, cores
 from charrnn.training.evaluation import Batches
@@ -91,6 +92,9 @@ def _check_text(corpus: Corpus, then: dict[str, Any], out: str | Path) -> None:
         return
     now, before = corpus.characters, then["characters"]
     difference = f"{now:,} characters now, {before:,} then" if now != before else f"{now:,} characters as then, but other ones"
+    if len(corpus.lengths) != len(then["names"]):
+        names = printable(", ".join(then["names"]))
+        difference += f"; {len(corpus.lengths)} texts now, {len(then['names'])} then: {names}, and a folder is one text"
     raise CheckpointError(
         f"{out}: the corpus is not the one of this run ({difference}); resume with the same text, or use --init-from for another"
     )
