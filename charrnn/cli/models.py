@@ -22,7 +22,7 @@ ModelPath = Annotated[str, typer.Argument(metavar="MODEL", help="Checkpoint.", a
 MaybeModel = Annotated[
     str | None,
     typer.Argument(
-        metavar="MODEL", help="Checkpoint; default: model.npz here, else one that ships, if any.", autocompletion=complete_checkpoint,
+        metavar="MODEL", help="Checkpoint; default: model.npz here, else the one that ships.", autocompletion=complete_checkpoint,
         show_default=False,
     ),
 ]  # fmt: skip
@@ -46,11 +46,14 @@ def open_model(path: str | None) -> Model:
 
     if path is not None:
         return load(path)
-    chosen = DEFAULT if DEFAULT.exists() else shipped_model()
-    if chosen is None:
+    if DEFAULT.exists():
+        say(f"model: {DEFAULT}")
+        return load(DEFAULT)
+    shipped = shipped_model()
+    if shipped is None:
         raise CheckpointError("no model was given and there is no model.npz here; name one, or make one with charrnn train")
-    say(f"model: {chosen}")
-    return load(chosen)
+    say(f"model: there is no {DEFAULT} here, so the one that ships with charrnn: {shipped}")
+    return load(shipped)
 
 
 def known(model: Model, text: str, unknown: str, what: str) -> str:

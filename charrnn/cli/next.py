@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Words = Annotated[
     list[str],
     typer.Argument(
-        metavar="[MODEL] TEXT", help="Checkpoint (default: model.npz here, else one that ships, if any), and what has been read.",
+        metavar="[MODEL] TEXT", help="Checkpoint (default: model.npz here, else the one that ships), and what has been read.",
         autocompletion=complete_checkpoint, show_default=False,
     ),
 ]  # fmt: skip
