@@ -92,6 +92,7 @@ def begin(sources: Sequence[str | Path], config: TrainConfig) -> Prepared:
     settings = choose(
         config, characters=_size(parts[0]), validation=validation.predictions if validation else 0,
         N=len(corpus.vocabulary), processors=cores(),
+        item=parts[0].transitions / len(parts[0]) if isinstance(parts[0], Items) else None,
     )  # fmt: skip
     training = training_batches(corpus, parts[0], settings)
     if settings.steps is None and settings.epochs is not None:
@@ -206,7 +207,8 @@ def _notes(settings: Settings, training: Batches, validation: Batches | None) ->
 
 def _chosen(config: TrainConfig, settings: Settings) -> str:
     """Return one line on what the budget chose; what was asked for isn't named."""
-    names = [name for name in ("hidden", "batch_size", "seq_len", "dropout", "lr") if getattr(config, name) is None]
+    offered = ("hidden", "batch_size", *(() if settings.lines else ("seq_len",)), "dropout", "lr")
+    names = [name for name in offered if getattr(config, name) is None]
     options = " ".join(f"--{name.replace('_', '-')} {getattr(settings, name):g}" for name in names)
     return f"chosen for {settings.budget:g} s on this machine and this text: {options}" if options else "nothing was left to choose"
 
