@@ -175,6 +175,14 @@ def test_the_first_share_of_the_items_trains_and_the_others_validate() -> None:
     assert [len(part) for part in items.split(0)] == [10, 0]
 
 
+def test_joined_items_are_each_followed_by_a_newline_in_every_part() -> None:
+    items, newline = items_from("ab", "c", "bca", "a")
+    a, b, c = range(newline + 1, newline + 4)
+    training, validation = items.split(0.5)
+    assert training.joined(newline).tolist() == [a, b, newline, c, newline]
+    assert validation.joined(newline).tolist() == [b, c, a, newline, a, newline]
+
+
 ITEMS = st.lists(st.text("abc", min_size=1, max_size=6), min_size=1, max_size=70)
 
 

@@ -29,7 +29,7 @@ from charrnn.errors import CheckpointError
 from charrnn.network.model import Model
 from charrnn.network.parameters import initialize
 from charrnn.text.vocabulary import Vocabulary
-from charrnn.training.checkpoint import load, load_resume, save, shipped_model
+from charrnn.training.checkpoint import load, load_resume, save
 
 CHARACTERS = '\n"a\u2028\U0001f600'
 SHAPE = {"cell": "lstm", "hidden": 3, "layers": 1}
@@ -210,10 +210,6 @@ def test_resume_arrays_that_would_not_be_read_are_a_programmers_error(tmp_path: 
     with pytest.raises(ValueError, match="cannot be saved"):
         save(tmp_path / "m.npz", a_model(), {name: array})
     assert listed(tmp_path) == []
-
-
-def test_no_model_ships_unless_its_file_is_there() -> None:
-    assert shipped_model() is None or load(shipped_model() or "").meta["format"] == 1
 
 
 # ---- files that are no checkpoint

@@ -19,8 +19,9 @@ def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choices, "measured_flops", lambda: 80e9)
 
 
-def chosen(characters: int = 1_000_000, **options: Any) -> Settings:
-    return choose(TrainConfig(workers="auto", **options), characters=characters, validation=characters // 9, N=65, processors=2)
+def chosen(characters: int = 1_000_000, item: float | None = None, **options: Any) -> Settings:
+    config = TrainConfig(workers="auto", **options)
+    return choose(config, characters=characters, validation=characters // 9, N=65, processors=2, item=item)
 
 
 def test_at_a_given_number_of_steps_sizes_are_the_documented_ones() -> None:
@@ -61,6 +62,19 @@ def test_more_operations_never_give_a_narrower_network(one: float, other: float)
 def test_reading_more_often_or_with_more_parameters_never_gives_less_dropout(one: float, other: float, few: int, many: int) -> None:
     few, many = sorted((few, many))
     assert 0 <= chosen_dropout(min(one, other), few) <= chosen_dropout(max(one, other), many) <= 0.6
+
+
+@given(st.floats(1, 1e6), st.floats(1, 1e6))
+def test_a_step_under_a_budget_has_more_items_where_they_are_shorter(one: float, other: float) -> None:
+    few, many = chosen(budget=60, item=max(one, other)), chosen(budget=60, item=min(one, other))
+    assert 32 <= few.batch_size <= many.batch_size <= 256
+    assert chosen(budget=60, item=one, batch_size=7).batch_size == 7
+    assert chosen(steps=9, item=one).batch_size == 64
+
+
+def test_epochs_of_items_are_counted_by_their_own_length_and_not_by_t() -> None:
+    assert chosen(steps=40_000, item=8).dropout == chosen(steps=40_000, seq_len=8).dropout < chosen(steps=40_000).dropout
+    assert chosen(budget=60, item=8, batch_size=32).val_every == pytest.approx(4 * chosen(budget=60).val_every, rel=0.01)
 
 
 @given(st.integers(1, 1024), st.integers(1, 1024), st.integers(1, 128))

@@ -59,6 +59,38 @@ def test_keys_too_large_to_share_an_integer_with_their_position_agree_too(text: 
     assert found == pytest.approx(slow_witten_bell(train, val, N, 3), rel=1e-12)
 
 
+def slow_items(train: list[list[int]], val: list[list[int]], N: int, max_order: int) -> list[float]:
+    """The Witten-Bell models of items by their definition: 0 stands before and behind each, and no context goes beyond."""
+    grams: Counter[tuple[int, ...]] = Counter()
+    for item in train:
+        whole = (0, *item, 0)
+        grams.update(whole[i - n + 1 : i + 1] for i in range(1, len(whole)) for n in range(1, i + 2))
+    after: dict[tuple[int, ...], list[tuple[int, int]]] = {}
+    for gram, count in grams.items():
+        after.setdefault(gram[:-1], []).append((gram[-1], count))
+
+    def probability(context: tuple[int, ...], w: int) -> float:
+        lower = probability(context[1:], w) if context else 1 / N
+        seen = after.get(context, [])
+        return (dict(seen).get(w, 0) + len(seen) * lower) / (sum(count for _, count in seen) + len(seen)) if seen else lower
+
+    def nats(order: int) -> float:
+        pairs = [((0, *item)[max(0, i - order + 2) : i + 1], w) for item in val for i, w in enumerate((*item, 0))]
+        return -sum(math.log(probability(context, w)) for context, w in pairs) / len(pairs)
+
+    return [nats(order) for order in range(1, max_order + 1)]
+
+
+items = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=9), min_size=1, max_size=9)
+
+
+@given(items, items)
+def test_items_agree_with_a_model_that_keeps_dictionaries(train: list[list[int]], val: list[list[int]]) -> None:
+    stream = [np.array([symbol for item in part for symbol in (*item, 0)], np.uint8) for part in (train, val)]
+    found = witten_bell(np.insert(stream[0], 0, 0), stream[1], 4, boundary=0)
+    assert found == pytest.approx(slow_items(train, val, 4, 7), rel=1e-12)
+
+
 def test_the_arguments_are_left_as_they_were() -> None:
     train, val = np.array([0, 1, 0, 2, 1], np.uint8), np.array([1, 0], np.uint8)
     before = train.copy(), val.copy()

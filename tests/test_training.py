@@ -376,3 +376,15 @@ def test_a_text_is_never_overwritten_by_its_model(corpus: Path) -> None:
 
 def test_one_path_alone_is_a_text(corpus: Path) -> None:
     assert done(list(charrnn.train(str(corpus), TrainConfig(**SMALL)))).steps == 12
+
+
+def test_lines_have_a_floor_that_depends_on_their_distinct_lines_alone(tmp_path: Path) -> None:
+    names = [first + second for first in ("an", "ber", "cor", "do") for second in ("na", "ta", "lia", "ris", "nes", "")]
+    floors = []
+    for lines in (names, [*reversed(names), *names]):
+        path = tmp_path / "names.txt"
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
+        start = next(event for event in run(path, lines=True, val_fraction=0.25) if isinstance(event, Start))
+        floors.append((start.floor_nats, start.floor_order))
+    assert floors[0] == floors[1]
+    assert 0 < (floors[0][0] or 0) < 1.5  # the best order knows the six endings; letters alone have 2.5 nats

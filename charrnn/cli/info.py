@@ -105,7 +105,8 @@ class Known:
         return {
             "model": self.path, "cell": config.cell, "hidden": config.hidden, "layers": config.layers, "params": self.params,
             "vocabulary_size": len(self.model.vocabulary), "vocabulary": self.model.vocabulary.characters,
-            **{name: meta.get(name) for name in names}, "val_loss": val, "val_bpc": None if val is None else val / math.log(2),
+            **{name: meta.get(name) for name in names}, "recipe": self.record("recipe") or None,
+            "val_loss": val, "val_bpc": None if val is None else val / math.log(2),
             "floor_nats": self.number("floor_nats"), "floor_order": self.number("floor_order"), "uniform_nats": self.uniform,
             "curve": self.curve, "feed_forward_params": {str(T): count for T, count in self.feed_forward.items()},
             "feed_forward_smaller_up_to": self.longest_smaller,
@@ -128,6 +129,7 @@ def facts(known: Known, most: int = 60) -> dict[str, str]:
         "trained on": _corpus(known),
         "how long": _length(known),
         "settings": _settings(known),
+        "made by": visible(str(known.record("recipe").get("command", ""))),
         "validation": _loss(known.number("val_loss")),
         "training": _loss(known.number("train_loss")),
         "n-gram floor": _floor(known),

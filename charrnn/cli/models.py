@@ -23,7 +23,7 @@ ModelPath = Annotated[str, typer.Argument(metavar="MODEL", help="Checkpoint.", a
 MaybeModel = Annotated[
     str | None,
     typer.Argument(
-        metavar="MODEL", help="Checkpoint; default: model.npz here, else one that ships, if any.", autocompletion=complete_checkpoint,
+        metavar="MODEL", help="Checkpoint; default: model.npz here, else the one that ships.", autocompletion=complete_checkpoint,
         show_default=False,
     ),
 ]  # fmt: skip
@@ -52,11 +52,14 @@ def open_default() -> tuple[str, Model]:
     """Return the model that is used where none is given, and its path, which is said on stderr. Raises CheckpointError."""
     from charrnn.training.checkpoint import load, shipped_model
 
-    chosen = DEFAULT if DEFAULT.exists() else shipped_model()
-    if chosen is None:
+    if DEFAULT.exists():
+        say(f"model: {DEFAULT}")
+        return str(DEFAULT), load(DEFAULT)
+    shipped = shipped_model()
+    if shipped is None:
         raise CheckpointError("no model was given and there is no model.npz here; name one, or make one with charrnn train")
-    say(f"model: {chosen}")
-    return str(chosen), load(chosen)
+    say(f"model: there is no {DEFAULT} here, so the one that ships with charrnn: {shipped}")
+    return str(shipped), load(shipped)
 
 
 def known(model: Model, text: str, unknown: str, what: str) -> str:

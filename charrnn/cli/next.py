@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Words = Annotated[
     list[str],
     typer.Argument(
-        metavar="[MODEL] TEXT", help="What has been read, behind a checkpoint; default: model.npz here, else one that ships, if any.",
+        metavar="[MODEL] TEXT", help="What has been read, behind a checkpoint; default: model.npz here, else the one that ships.",
         autocompletion=complete_checkpoint, show_default=False,
     ),
 ]  # fmt: skip

@@ -115,6 +115,15 @@ class Items:
         """Predictions in all items: each symbol and the newline behind."""
         return int(self.starts[-1] - self.starts[0]) + len(self)
 
+    def joined(self, newline: int) -> npt.NDArray[Any]:
+        """(transitions,) what is to be predicted: each item and the newline behind, one after the other."""
+        whole = np.full(self.transitions, newline, self.symbols.dtype)
+        ends = np.cumsum(self.lengths + 1) - 1
+        inside = np.ones(len(whole), bool)
+        inside[ends] = False
+        whole[inside] = self.symbols[self.starts[0] : self.starts[-1]]
+        return whole
+
     def split(self, val_fraction: float) -> tuple[Items, Items]:
         """(training, validation): the first floor((1 − F)·n) items train, the others validate."""
         border = training_share(len(self), val_fraction)

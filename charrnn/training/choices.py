@@ -19,6 +19,7 @@ from charrnn.training.optimizers import OPTIMIZER_CLASSES
 DEFAULT_BUDGET = 180.0  # seconds
 # Under a budget B = T = 32: on 10 million characters of tinyshakespeare an lstm of 256 ended at 1.540 nats with B, T =
 # 64, 64, at 1.519 with 32, 64 (or 64, 32) and at 1.512 with 32, 32. More and smaller steps are worth their overhead.
+CHARACTERS = 1024  # in a step under a budget
 HIDDEN, OPERATIONS = 256, 2.9e13  # the width for a run of so many operations, 3 minutes on 2 processors of 2021
 EFFICIENCY = {"rnn": 0.3, "gru": 0.42, "lstm": 0.45}  # of the speed of a single product, over a whole step at B = T = 32
 AVERAGING = 0.98  # share of the old average of the weights kept in a step
@@ -129,6 +130,11 @@ def chosen_hidden(operations: float) -> int:
     return min(1024, max(32, 32 * round(HIDDEN * math.sqrt(math.sqrt(operations / OPERATIONS)) / 32)))
 
 
+def chosen_batch(item: float) -> int:
+    """Return how many items of about `item` characters, the newline included, make a step of about CHARACTERS."""
+    return min(256, max(32, 32 * round(CHARACTERS / item / 32)))
+
+
 def chosen_dropout(epochs: float, parameters: int) -> float:
     """Return the dropout for `parameters` that read a text `epochs` times: the more of either, the more they learn by heart.
 
@@ -138,25 +144,29 @@ def chosen_dropout(epochs: float, parameters: int) -> float:
     return round(min(0.6, max(0.0, 0.1 * math.log2(max(epochs * parameters / 2.2e6, 1)))), 2)
 
 
-def choose(config: TrainConfig, *, characters: int, validation: int, N: int, processors: int) -> Settings:
+def choose(config: TrainConfig, *, characters: int, validation: int, N: int, processors: int, item: float | None = None) -> Settings:
     """Return the settings of a run on a training part of `characters` and a validation part of `validation` characters.
 
+    `item`: the mean length of an item, where lines are items: then T plays no part.
     What was asked for is never changed. Under a budget the rest depends on the speed of this machine, measured now.
     """
     budget = config.budget
     if (config.steps, config.epochs, budget) == (None, None, None):
         budget = DEFAULT_BUDGET
     B, T = (given or (64 if budget is None else 32) for given in (config.batch_size, config.seq_len))
+    if item is not None and budget is not None and config.batch_size is None:
+        B = chosen_batch(item)
+    a_step = B * (T if item is None else item)  # characters
     L = config.layers or 1
     flops = measured_flops() if budget is not None else 0.0
     H = config.hidden or (256 if budget is None else chosen_hidden(flops * min(processors, 8) * budget))
     model = ModelConfig(config.cell, H, L)
     workers = auto_workers(H, B, processors) if config.workers == "auto" else config.workers
     if config.steps is not None:
-        epochs = config.steps * B * T / max(characters, 1)
+        epochs = config.steps * a_step / max(characters, 1)
     else:
         epochs = config.epochs or characters_per_second(model, N, workers, flops) * (budget or 0) / max(characters, 1)
-    val_every = config.val_every or max(25, math.ceil(validation / (3 * VALIDATION_SHARE * B * T)))
+    val_every = config.val_every or max(25, math.ceil(validation / (3 * VALIDATION_SHARE * a_step)))
     return Settings(
         cell=config.cell, hidden=H, layers=L, batch_size=B, seq_len=T, workers=workers,
         dropout=chosen_dropout(epochs, parameter_count(model, N)) if config.dropout is None else config.dropout,
@@ -164,6 +174,6 @@ def choose(config: TrainConfig, *, characters: int, validation: int, N: int, pro
         lr=config.lr or OPTIMIZER_CLASSES[config.optimizer].lr * (RATE_OF_CELL[config.cell] if config.optimizer != "sgd" else 1),
         optimizer=config.optimizer, clip=config.clip, val_fraction=config.val_fraction, seed=config.seed,
         encoding=config.encoding, lines=config.lines, dtype=config.dtype, val_every=val_every, save_every=config.save_every,
-        sample_every=math.ceil(SAMPLED_CHARACTERS / (B * T)) if config.sample_every is None else config.sample_every,
+        sample_every=math.ceil(SAMPLED_CHARACTERS / a_step) if config.sample_every is None else config.sample_every,
         steps=config.steps, epochs=config.epochs, budget=budget,
     )  # fmt: skip

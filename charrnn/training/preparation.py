@@ -92,6 +92,7 @@ def begin(sources: Sequence[str | Path], config: TrainConfig) -> Prepared:
     settings = choose(
         config, characters=_size(parts[0]), validation=validation.predictions if validation else 0,
         N=len(corpus.vocabulary), processors=cores(),
+        item=parts[0].transitions / len(parts[0]) if isinstance(parts[0], Items) else None,
     )  # fmt: skip
     training = training_batches(corpus, parts[0], settings)
     if settings.steps is None and settings.epochs is not None:
@@ -107,7 +108,7 @@ def begin(sources: Sequence[str | Path], config: TrainConfig) -> Prepared:
         notes.append(_chosen(config, settings))
     return Prepared(
         corpus=corpus, sources=sources, init_from=config.init_from, settings=settings, training=training, validation=validation,
-        floor=_floor(parts, len(corpus.vocabulary)), workers=min(settings.workers, training.batch_size), arrays=arrays, best=best,
+        floor=_floor(parts, corpus), workers=min(settings.workers, training.batch_size), arrays=arrays, best=best,
         record=Record(steps=settings.steps), notes=notes,
     )  # fmt: skip
 
@@ -164,23 +165,29 @@ def _initial(corpus: Corpus, part: Part | Items, settings: Settings, start: Mode
 
 def _frequencies(part: Part | Items, N: int, corpus: Corpus) -> Array:
     """Return how often each character is to be predicted in the training part (N,)."""
-    counts = np.zeros(N)
     if isinstance(part, Items):
-        for item in part:
-            counts += np.bincount(item, minlength=N)
-        counts[corpus.vocabulary.index("\n")] += len(part)
-        return counts
+        return np.bincount(_symbols(part, corpus), minlength=N)
+    counts = np.zeros(N)
     for start in range(0, len(part), 1 << 22):
         counts += np.bincount(part.read(start, min(start + (1 << 22), len(part))), minlength=N)
     return counts
 
 
-def _floor(parts: tuple[Part, Part] | tuple[Items, Items], N: int) -> Floor | None:
-    """Return what n-grams reach on the validation part; None for lines, for no validation and for very long texts."""
+def _floor(parts: tuple[Part, Part] | tuple[Items, Items], corpus: Corpus) -> Floor | None:
+    """Return what n-grams reach on the validation part; None for no validation and for very long texts."""
     training, validation = parts
-    if isinstance(training, Items) or isinstance(validation, Items) or len(training) > FLOOR_LIMIT or not len(validation):
+    if _size(training) > FLOOR_LIMIT or not len(validation):
         return None
-    return floor(training.read(0, len(training)), validation.read(0, len(validation)), N)
+    train, val, N = _symbols(training, corpus), _symbols(validation, corpus), len(corpus.vocabulary)
+    if isinstance(training, Items):
+        newline = corpus.vocabulary.index("\n")
+        return floor(np.insert(train, 0, newline), val, N, boundary=newline)
+    return floor(train, val, N)
+
+
+def _symbols(part: Part | Items, corpus: Corpus) -> Array:
+    """Return a whole part, of items each with its newline."""
+    return part.joined(corpus.vocabulary.index("\n")) if isinstance(part, Items) else part.read(0, len(part))
 
 
 def _notes(settings: Settings, training: Batches, validation: Batches | None) -> list[str]:
@@ -198,7 +205,8 @@ def _notes(settings: Settings, training: Batches, validation: Batches | None) ->
 
 def _chosen(config: TrainConfig, settings: Settings) -> str:
     """Return one line on what the budget chose; what was asked for isn't named."""
-    names = [name for name in ("hidden", "batch_size", "seq_len", "dropout", "lr") if getattr(config, name) is None]
+    offered = ("hidden", "batch_size", *(() if settings.lines else ("seq_len",)), "dropout", "lr")
+    names = [name for name in offered if getattr(config, name) is None]
     options = " ".join(f"--{name.replace('_', '-')} {getattr(settings, name):g}" for name in names)
     return f"chosen for {settings.budget:g} s on this machine and this text: {options}" if options else "nothing was left to choose"
 

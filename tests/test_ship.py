@@ -1,0 +1,132 @@
+"""The model that ships: small, half precision, with its recipe; and the script that makes it out of a trained one."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmarks import ship
+
+import charrnn
+from charrnn.cli.app import main
+from charrnn.network.model import Model
+from charrnn.training.checkpoint import load, save, shipped_model
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+Capture = pytest.CaptureFixture[str]
+CONFIG = charrnn.TrainConfig(steps=6, hidden=8, batch_size=8, seq_len=16, sample_every=0)
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Path:
+    """Return the path of the model that ships."""
+    path = shipped_model()
+    assert path is not None
+    return path
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    """Return the path of a short text."""
+    path = tmp_path / "a text.txt"
+    path.write_text("The tide came in, and the tide went out again.\n" * 200, encoding="ascii")
+    return path
+
+
+@pytest.fixture
+def trained(text: Path, tmp_path: Path) -> Path:
+    """Return the path of a checkpoint whose run has ended."""
+    path = tmp_path / "trained.npz"
+    list(charrnn.train([text], replace(CONFIG, out=path)))
+    return path
+
+
+def test_the_model_that_ships_is_small_and_in_half_precision(shipped: Path) -> None:
+    assert shipped.stat().st_size <= 2_000_000
+    with np.load(shipped, allow_pickle=False) as arrays:
+        kinds = {name: arrays[name].dtype for name in arrays.files if name != "meta"}
+    assert set(kinds.values()) == {np.dtype("<f2")}
+    assert not any(name.startswith("resume.") for name in kinds)
+
+
+def test_the_model_that_ships_tells_its_recipe_and_so_does_the_readme(shipped: Path) -> None:
+    meta = load(shipped).meta
+    recipe = meta["recipe"]
+    assert f"--seed {recipe['seed']}" in recipe["command"]
+    assert f"--steps {meta['steps']}" in recipe["command"]
+    assert recipe["command"] in README
+    assert f"{meta['val_loss']:.3f}" in README
+
+
+def test_the_model_that_ships_predicts_as_well_as_it_says(shipped: Path, shakespeare: Path) -> None:
+    model = load(shipped)
+    assert ship.validation_loss(model, shakespeare) == pytest.approx(model.meta["val_loss"], abs=1e-4)
+    assert model.meta["val_loss"] < model.meta["floor_nats"]
+    assert abs(model.meta["val_loss"] - model.meta["recipe"]["val_loss"]) < 1e-3
+
+
+def test_without_a_model_the_one_that_ships_is_used_and_named(
+    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["sample", "--seed", "1", "--length", "40", "--prime", "ROMEO:"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("ROMEO:")
+    assert captured.err == f"model: there is no model.npz here, so the one that ships with charrnn: {shipped}\n"
+    assert main(["next", "ROME", "-k", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["next"][0]["character"] == "O"
+
+
+def test_info_shows_how_it_was_made(shipped: Path, capsys: Capture) -> None:
+    assert main(["info", str(shipped), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["recipe"]
+    assert main(["info", str(shipped)]) == 0
+    assert "".join(told["command"].split()) in "".join(capsys.readouterr().out.split())
+
+
+def test_a_trained_model_ships_in_half_precision_and_its_command_repeats_it(
+    text: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = trained.read_bytes()
+    out = tmp_path / "shipped.npz"
+    ship.main([str(trained), str(text), "--out", str(out)])
+    assert trained.read_bytes() == before
+    made, full = load(out), load(trained)
+    assert np.array_equal(made.parameters.flat, full.parameters.flat.astype(np.float16).astype(np.float32))
+    assert made.meta["val_loss"] == pytest.approx(full.meta["val_loss"], abs=1e-3)
+    monkeypatch.chdir(tmp_path)
+    command = made.meta["recipe"]["command"]
+    assert str(tmp_path) not in command
+    assert main([*ship.shlex.split(command)[1:], "--out", "again.npz", "--quiet"]) == 0
+    assert np.array_equal(load("again.npz").parameters.flat, full.parameters.flat)
+
+
+def test_a_model_that_half_precision_harms_does_not_ship(
+    text: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def coarse(model: Model) -> Model:
+        return replace(model, parameters=model.parameters.like())
+
+    monkeypatch.setattr(ship, "halved", coarse)
+    with pytest.raises(SystemExit, match="half precision costs"):
+        ship.ship(trained, text, tmp_path / "shipped.npz")
+    assert not list(tmp_path.glob("shipped*"))
+
+
+@pytest.mark.parametrize("change", [{"step": 3}, {"val_loss": None}], ids=str)
+def test_a_run_that_has_not_ended_or_was_not_validated_does_not_ship(
+    change: dict[str, int | None], text: Path, trained: Path, tmp_path: Path
+) -> None:
+    model = load(trained)
+    save(trained, replace(model, meta=model.meta | change))
+    with pytest.raises(SystemExit, match="hasn't ended"):
+        ship.ship(trained, text, tmp_path / "shipped.npz")
+
+
+def test_the_loss_is_that_of_the_run(text: Path, trained: Path) -> None:
+    model = load(trained)
+    assert math.isclose(ship.validation_loss(model, text), model.meta["val_loss"], rel_tol=1e-6)
