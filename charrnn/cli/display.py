@@ -185,7 +185,7 @@ def columns() -> int:
 def beginning(event: Start) -> str:
     """Return a sentence on what is trained on what."""
     layers = f"{event.layers} layers of " if event.layers > 1 else ""
-    workers = f"{event.workers} workers, " if event.workers > 1 else ""
+    workers = f"{event.workers} workers, " if event.workers > 1 else f"{event.ranks} ranks, " if event.ranks > 1 else ""
     after = f", from step {event.first_step:,} on" if event.first_step else ""
     return (
         f"{event.cell} of {layers}{event.hidden}, {event.params:,} parameters; {event.corpus_characters:,} characters, "
