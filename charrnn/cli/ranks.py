@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
+import platform
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
@@ -14,7 +13,7 @@ import typer
 from charrnn.cli import app
 from charrnn.config import TrainConfig
 from charrnn.errors import CharRNNError, TrainingError, UsageError
-from charrnn.training.launch import ignore_signals, keep
+from charrnn.training.launch import hold_signals, ignore_signals, keep
 
 if TYPE_CHECKING:
     from charrnn.training.mpi import MPIEnd
@@ -38,26 +37,29 @@ def in_ranks(rank: int, size: int, lead: Callable[[MPIEnd], None], *, debug: boo
     keep(rank, size)
     from charrnn.training.mpi import join
 
+    hold_signals(True)  # MPI cannot be left while it begins
     end = join(rank, size)
     try:
+        hold_signals(False)
         if rank:
             end.follow()
         else:
             lead(end)
             end.dismiss()
     except BaseException as error:
-        if not end.waited_for:
-            raise
-        end.abort(_fail(error, rank, size, debug=debug))
+        named = _named(end.explained(error), rank, size)
+        if rank == 0:
+            end.dismiss()
+        if end.over:
+            raise named from None
+        end.abort(app.fail(named, debug=debug))
 
 
-def _fail(error: BaseException, rank: int, size: int, *, debug: bool) -> int:
-    """Return the exit code of `error`, after saying it; and on which rank, where it isn't the user's mistake."""
-    message, code = app.explain(error)
-    if message and (rank or not isinstance(error, CharRNNError)):
-        named = TrainingError(f"rank {rank} of {size} on {os.uname().nodename}: {message}")
-        named.__cause__ = error
-        error = named
-    app.fail(error, debug=debug)
-    sys.stdout.flush()
-    return code
+def _named(error: BaseException, rank: int, size: int) -> BaseException:
+    """Return the error with the rank that it happened on, where it isn't a user's mistake, which rank 0 says for all."""
+    message, _ = app.explain(error)
+    if not message or (rank == 0 and isinstance(error, CharRNNError)):
+        return error
+    named = TrainingError(f"rank {rank} of {size} on {platform.node()}: {message}")
+    named.__cause__ = error
+    return named

@@ -166,7 +166,7 @@ def _listeners(sources: Sequence[str], config: TrainConfig, log: Path | None, *,
 
 
 def run(sources: tuple[str, ...], config: TrainConfig, listeners: list[Listener], ranks: MPIEnd | None = None) -> None:
-    """Train, and tell the listeners; with `ranks` as the first of them. Raises typer.Exit after a signal, TrainingError where the run diverged."""
+    """Train, and tell the listeners; leading `ranks`, if there are any. Raises typer.Exit after a signal, TrainingError if it diverged."""
     from charrnn.training.events import Done, Step
     from charrnn.training.loop import train as events
 

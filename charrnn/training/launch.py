@@ -1,7 +1,8 @@
 """Whether this process is one of several that an MPI launcher started, read from the environment that the launcher sets.
 
 A rank that is killed can't say so, and the launcher, which can, knows a process and no rank. So under a launcher the
-process that it started only waits, and its child is the rank: what became of that is said before the launcher learns it.
+process that it started only waits, as the keeper of its child, which is the rank. The keeper says what became of the
+rank before the launcher learns of it, and the rank ends when its keeper is gone.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -37,14 +39,37 @@ def ignore_signals() -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
+def hold_signals(held: bool) -> None:
+    """Let signals wait from now on, or come, those that have waited at once."""
+    if hasattr(signal, "pthread_sigmask"):
+        how = signal.SIG_BLOCK if held else signal.SIG_UNBLOCK
+        signal.pthread_sigmask(how, [getattr(signal, name) for name in SIGNALS])
+
+
 def keep(rank: int, size: int) -> None:
     """Return in a child of this process, which itself becomes its keeper. Call it before any thread is started."""
     if not hasattr(os, "fork"):
         return
-    child = os.fork()
+    alive, held = os.pipe()  # nothing is written: the reading end learns when the other is closed
+    keeper, child = os.getpid(), os.fork()
     if child:
+        os.close(alive)
+        os.set_inheritable(held, True)
         ignore_signals()
         os.execv(sys.executable, [sys.executable, "-ISs", __file__, str(child), str(rank), str(size)])
+    os.close(held)
+    threading.Thread(target=_end_with, args=(keeper, alive, rank, size), daemon=True).start()
+
+
+def _end_with(keeper: int, alive: int, rank: int, size: int) -> None:
+    """Wait until the keeper is gone, which no launcher need notice while this process lives, and end it."""
+    os.read(alive, 1)
+    _say(f"rank {rank} of {size} on {os.uname().nodename} lost its keeper (process {keeper} was killed)")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _say(what: str) -> None:
+    os.write(2, f"charrnn: {what}; what was saved is whole: go on with --resume\n".encode())
 
 
 def main(child: int, rank: int, size: int) -> int:
@@ -52,10 +77,8 @@ def main(child: int, rank: int, size: int) -> int:
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code >= 0:
         return code
-    sys.stderr.write(
-        f"charrnn: rank {rank} of {size} on {os.uname().nodename} (process {child}) was killed by signal {-code}; "
-        "what was saved is whole: go on with --resume\n"
-    )
+    if signal.Signals(-code).name not in SIGNALS:  # else it was asked to end
+        _say(f"rank {rank} of {size} on {os.uname().nodename} (process {child}) was killed by signal {-code}")
     return 128 - code
 
 

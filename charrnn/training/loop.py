@@ -105,8 +105,8 @@ class Run:
         floor_nats, floor_order = self._floor()
         yield Start(
             corpus_characters=p.corpus.characters, vocabulary_size=len(p.corpus.vocabulary), params=p.best.flat.size, cell=s.cell,
-            hidden=s.hidden, layers=s.layers, batch_size=p.training.batch_size, seq_len=p.training.seq_len, workers=p.workers, ranks=p.ranks,
-            seed=s.seed, floor_nats=floor_nats, floor_order=floor_order, first_step=self.record.step,
+            hidden=s.hidden, layers=s.layers, batch_size=p.training.batch_size, seq_len=p.training.seq_len, workers=p.workers,
+            ranks=p.ranks, seed=s.seed, floor_nats=floor_nats, floor_order=floor_order, first_step=self.record.step,
         )  # fmt: skip
         if self.finished and not self._validation_due:
             yield Notice(f"the run already has its {self.record.step:,} steps: nothing left to do")

@@ -27,6 +27,7 @@ from charrnn.training.replica import Plan, Replica, share
 Array = NDArray[Any]
 CHUNK = 1 << 22  # bytes, or characters, in one message
 ORDER_BYTES = 256  # of an order, pickled; one message instead of a length and then a message
+PATIENCE = 3.0  # seconds for a keeper to say, and the launcher to act on it, that the rank is gone without which MPI fails
 POLL = 0.005  # seconds between looks whether rank 0 has read the text: MPI itself would wait at full speed
 
 
@@ -54,9 +55,9 @@ class MPIEnd:
     """The transport over MPI, and what comes before: the text and the plan from rank 0 to all."""
 
     def __init__(self, MPI: Any) -> None:
-        self.world, self.in_place = MPI.COMM_WORLD, MPI.IN_PLACE
+        self.world, self.in_place, self.failure = MPI.COMM_WORLD, MPI.IN_PLACE, MPI.Exception
         self.rank, self.size = int(self.world.rank), int(self.world.size)
-        self.waited_for = True  # whether the other ranks still wait for orders
+        self.begun = self.over = False  # whether the other ranks have what they need, and have been told to stop
         self._order = np.zeros(ORDER_BYTES, np.uint8)
 
     def buffer(self, size: int, dtype: Any) -> Array:
@@ -73,7 +74,7 @@ class MPIEnd:
         if order is not None:
             data = pickle.dumps(order)
             self._order[: len(data)] = np.frombuffer(data, np.uint8)
-            self.waited_for = order[0] != "stop"
+            self.over = order[0] == "stop"
         self.world.Bcast(self._order)
         received: tuple[Any, ...] = pickle.loads(self._order.data)  # it knows where it ends
         return received
@@ -82,6 +83,14 @@ class MPIEnd:
         """Return every rank's value on rank 0, in the order of ranks; elsewhere an empty list."""
         return self.world.gather(value) or []
 
+    def explained(self, error: BaseException) -> BaseException:
+        """Return what to say about an error. MPI's own is most often the echo of another rank's end: then this doesn't return."""
+        if not isinstance(error, self.failure):
+            return error
+        time.sleep(PATIENCE)
+        stack = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return TrainingError(f"MPI failed in the middle of the run, as when a rank or the network is gone ({stack[-1]})")
+
     def abort(self, code: int) -> None:
         """End all ranks at once with this exit code."""
         self.world.Abort(code)
@@ -89,6 +98,7 @@ class MPIEnd:
     @contextmanager
     def lead(self, plan: Plan, training: Batches, validation: Batches | None, arrays: dict[str, Array]) -> Iterator[Replica]:
         """Yield rank 0's replica, when the others have all they need; they have ended when the with block has."""
+        self.begun = True
         self.world.Ibarrier().Wait()
         self._share_object((plan, _described(training), _described(validation), arrays))
         for batches in (training, validation):
@@ -100,11 +110,11 @@ class MPIEnd:
             self.broadcast(("stop",))
 
     def dismiss(self) -> None:
-        """Let the other ranks end, if they still wait: there was nothing to do."""
-        if self.waited_for:
+        """Let the other ranks end, if they still wait for a text."""
+        if not self.begun:
+            self.begun = self.over = True
             self.world.Ibarrier().Wait()
             self._share_object(None)
-            self.waited_for = False
 
     def follow(self) -> None:
         """Be one of the other ranks, from the wait for the text until rank 0 says stop."""

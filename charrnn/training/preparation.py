@@ -119,7 +119,9 @@ def begin(sources: Sequence[str | Path], config: TrainConfig, ranks: int = 1) ->
 def check_ranks(ranks: int, columns: int) -> None:
     """Raise UsageError if there are ranks that would get none of a batch's columns and only keep a machine busy."""
     if ranks > columns:
-        raise UsageError(f"{ranks} ranks share a batch of {columns} streams, and some would get none; use fewer ranks or a larger --batch-size")
+        raise UsageError(
+            f"{ranks} ranks share a batch of {columns} streams, and some would get none; use fewer ranks or a larger --batch-size"
+        )
 
 
 def steps_of(epochs: float, training: Batches) -> int:
