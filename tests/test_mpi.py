@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -169,16 +170,20 @@ def stopped_by(act: Callable[[int], None], out: Path, corpus: Path) -> tuple[int
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("which", ["keeper", "rank"])
 def test_a_rank_that_is_killed_ends_all_and_is_named(rank: int, which: str, corpus: Path, tmp_path: Path) -> None:
-    found: list[tuple[int, int]] = []
+    ends: list[int] = []  # of each process, a descriptor that is readable when it has ended
 
     def kill(launcher: int) -> None:
-        found.extend(ranks_of(launcher))
+        found = ranks_of(launcher)
+        ends.extend(os.pidfd_open(process) for pair in found for process in pair)
         os.kill(found[rank][which == "rank"], signal.SIGKILL)
 
     code, errors = stopped_by(kill, tmp_path / "m.npz", corpus)
     assert code != 0
     assert f"charrnn: rank {rank} of 2 on " in errors
-    assert not any(Path(f"/proc/{process}").exists() for pair in found for process in pair)
+    assert len(ends) == 4
+    assert all(select.select([end], [], [], 10)[0] for end in ends)
+    for end in ends:
+        os.close(end)
     assert charrnn.load(tmp_path / "m.npz").config.hidden == 12
     assert {path.name for path in tmp_path.iterdir()} <= {"m.npz", ".m.npz.lock", "corpus.txt"}
 
