@@ -69,9 +69,12 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 def fail(error: BaseException, *, debug: bool = False) -> int:
     """Return the exit code of `error`, after saying in one line on stderr what is wrong; debug: and where."""
     from charrnn.cli.terminal import say
-    from charrnn.errors import VocabularyError
+    from charrnn.errors import UsageError, VocabularyError
+    from charrnn.training.launch import launched
 
     message, code = explain(error)
+    if code == UsageError.exit_code and launched()[0]:
+        message = ""  # of the ranks of one command, which all see it, the first says it
     if isinstance(error, BrokenPipeError):
         _silence()
     with contextlib.suppress(OSError):  # stderr may be what is broken

@@ -187,7 +187,7 @@ def columns() -> int:
 
 def beginning(event: Start) -> list[tuple[str, str]]:
     """Return what is trained on what, each line with its label."""
-    workers = f", {event.workers} workers" if event.workers > 1 else ""
+    workers = f", {event.workers} workers" if event.workers > 1 else f", {event.ranks} ranks" if event.ranks > 1 else ""
     after = f", from step {event.first_step:,} on" if event.first_step else ""
     network = f"{shape(event.cell, event.layers, event.hidden)}, {counted(event.params, 'parameter')}{workers}{after}"
     lines = [("text", f"{counted(event.corpus_characters, 'character')}, {event.vocabulary_size:,} distinct"), ("network", network)]

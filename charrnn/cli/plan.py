@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from charrnn.training.preparation import Prepared
 
 
-def show_plan(sources: tuple[str, ...], config: TrainConfig, log: Path | None, *, json: bool) -> None:
+def show_plan(sources: tuple[str, ...], config: TrainConfig, log: Path | None, *, json: bool, ranks: int = 1) -> None:
     """Print what `charrnn train` would do with this. Raises all that it would raise before the first step."""
     from charrnn.cli.log import Log
     from charrnn.training.destination import check_writable
@@ -24,7 +24,7 @@ def show_plan(sources: tuple[str, ...], config: TrainConfig, log: Path | None, *
         check_writable(config.out, overwrite=config.overwrite or config.resume)
     if log is not None:
         Log(log, sources, config)
-    prepared = prepare(sources, config)
+    prepared = prepare(sources, config, ranks)
     for note in prepared.notes:
         say(note)
     plan = planned(prepared) | {"out": str(config.out)}
@@ -40,7 +40,8 @@ def planned(prepared: Prepared) -> dict[str, Any]:
 
     settings, record, N = prepared.settings, prepared.record, len(prepared.corpus.vocabulary)
     characters = prepared.training.predictions / prepared.training.steps_per_epoch
-    speed = characters_per_second(settings.model, N, prepared.workers, measured_flops())
+    processes = prepared.workers * prepared.ranks
+    speed = characters_per_second(settings.model, N, processes, measured_flops())
     steps = record.steps or record.step + max(1, round(((settings.budget or 0) - record.seconds) * speed / characters))
     left = (steps - record.step) * characters / speed
     return {
@@ -49,7 +50,7 @@ def planned(prepared: Prepared) -> dict[str, Any]:
         "first_step": record.step, "steps": steps, "steps_fixed": record.steps is not None,
         "steps_per_epoch": prepared.training.steps_per_epoch, "epochs": steps / prepared.training.steps_per_epoch,
         "seconds": left if record.steps is not None else max(0.0, (settings.budget or 0) - record.seconds),
-        "memory_bytes": memory_bytes(settings, N, prepared.workers), "settings": settings.as_dict(),
+        "memory_bytes": memory_bytes(settings, N, processes), "settings": settings.as_dict(),
     }  # fmt: skip
 
 

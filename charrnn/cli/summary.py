@@ -61,7 +61,7 @@ def facts(done: Done) -> list[tuple[str, str]]:
     return [
         *lines,
         ("sample it", f"charrnn sample {path} --temp 0.8"),
-        ("go on", f"charrnn train --resume --out {path}{more}"),
+        ("go on", f"{'' if done.ranks == 1 else f'mpiexec -n {done.ranks} '}charrnn train --resume --out {path}{more}"),
         *([("repeat it", done.command)] if done.repeatable else []),
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
@@ -13,12 +14,15 @@ import typer
 from charrnn.cli import app
 from charrnn.cli.interruption import Interruption
 from charrnn.cli.options import OUTPUT, Debug, Json, complete_cell, complete_checkpoint, complete_optimizer
+from charrnn.cli.ranks import in_ranks, one_worker
 from charrnn.cli.terminal import say
 from charrnn.config import TrainConfig
 from charrnn.errors import TrainingError, UsageError
+from charrnn.training.launch import launched
 
 if TYPE_CHECKING:
     from charrnn.training.events import Done, Event
+    from charrnn.training.mpi import MPIEnd
 
 
 class Listener(Protocol):
@@ -95,14 +99,27 @@ def train(
     Example: charrnn train corpus.txt --budget 3m -o corpus.npz
     """
     config, sources = configuration(context), tuple(corpus or ())
-    if not (sources or resume or quiet):
+    rank, size = launched()
+    if size > 1:
+        config = one_worker(config, size)
+    if not (sources or resume or quiet or rank):
         say("no text was given: the tales that ship with charrnn are taken")
     if dry_run:
         from charrnn.cli.plan import show_plan
 
-        show_plan(sources, config, log, json=json)
+        if rank == 0:
+            show_plan(sources, config, log, json=json, ranks=size)
         return
-    run(sources, config, _listeners(sources, config, log, json=json, quiet=quiet))
+
+    def lead(ranks: MPIEnd | None = None) -> None:
+        run(sources, config, _listeners(sources, config, log, json=json, quiet=quiet), ranks)
+
+    if size == 1:
+        lead()
+    else:
+        if rank == 0 and not quiet:
+            say(f"one run of {size} ranks over MPI")
+        in_ranks(rank, size, lead, debug=debug)
 
 
 def configuration(context: typer.Context) -> TrainConfig:
@@ -150,8 +167,8 @@ def _listeners(sources: Sequence[str], config: TrainConfig, log: Path | None, *,
     return [*listeners, shown] if shown is not None else listeners
 
 
-def run(sources: tuple[str, ...], config: TrainConfig, listeners: list[Listener]) -> None:
-    """Train, and tell the listeners. Raises typer.Exit after a signal, TrainingError where the run diverged."""
+def run(sources: tuple[str, ...], config: TrainConfig, listeners: list[Listener], ranks: MPIEnd | None = None) -> None:
+    """Train, and tell the listeners; leading `ranks`, if there are any. Raises typer.Exit after a signal, TrainingError if it diverged."""
     from charrnn.training.events import Done, Step
     from charrnn.training.loop import train as events
 
@@ -159,11 +176,13 @@ def run(sources: tuple[str, ...], config: TrainConfig, listeners: list[Listener]
         telling = Telling(listeners, interruption)
         done: Done | None = None
         try:
-            for event in events(sources, config, interrupted=lambda: bool(interruption), started=app.started):
-                if isinstance(event, Step):
-                    interruption.listen()
-                telling(event)
-                done = event if isinstance(event, Done) else done
+            asking = events(sources, config, interrupted=lambda: bool(interruption), started=app.started, ranks=ranks)
+            with closing(asking):
+                for event in asking:
+                    if isinstance(event, Step):
+                        interruption.listen()
+                    telling(event)
+                    done = event if isinstance(event, Done) else done
         except KeyboardInterrupt:
             if not interruption.listening:
                 say("interrupted before the first step: nothing was written")

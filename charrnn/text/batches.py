@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.errors import CorpusError
-from charrnn.text.corpus import Corpus, Part, training_share
+from charrnn.text.corpus import Corpus, Excerpt, Part, training_share
 
 Symbols = npt.NDArray[np.intp]
 _ALL = slice(None)
@@ -40,7 +40,7 @@ class Streams:
 
     fresh = False  # the state goes on from one step to the next within an epoch
 
-    def __init__(self, part: Part, batch_size: int, seq_len: int) -> None:
+    def __init__(self, part: Part | Excerpt, batch_size: int, seq_len: int) -> None:
         n = len(part)
         if n < 2:
             raise CorpusError(f"a text of {n} characters: there is nothing to predict; give a longer one")
@@ -51,7 +51,7 @@ class Streams:
         self.seq_len = min(seq_len, longest)
         self.steps_per_epoch = -(-longest // self.seq_len)
         self.predictions = n - B  # per epoch
-        self._part = part
+        self.part = part
         self._steps_ahead = max(1, _AHEAD // (B * self.seq_len))
         self._ahead: dict[tuple[int, int], tuple[int, npt.NDArray[Any]]] = {}  # the last block by range of columns
 
@@ -72,6 +72,11 @@ class Streams:
         x[beyond] = y[beyond] = 0
         return Batch(x, y, lengths, int(left.sum()))
 
+    def extent(self, columns: slice) -> tuple[int, int]:
+        """(start, stop) in the part of all that these streams, which stand side by side, ever read."""
+        first, stop, _ = columns.indices(self.batch_size)
+        return int(self._borders[first]), int(self._borders[stop])
+
     def _read_ahead(self, number: int, first: int, stop: int) -> npt.NDArray[Any]:
         """The characters of streams first … stop−1 for a block of steps and one more, (columns, ≤ steps·T + 1), 0 behind."""
         known, block = self._ahead.get((first, stop), (-1, None))
@@ -80,9 +85,9 @@ class Streams:
         width = self._steps_ahead * self.seq_len
         starts = self._borders[first:stop] + number * width
         ends = np.minimum(starts + width + 1, self._borders[first + 1 : stop + 1])
-        block = np.zeros((len(starts), width + 1), self._part.store.dtype)
+        block = np.zeros((len(starts), width + 1), self.part.store.dtype)
         for row, start, end in zip(block, starts.tolist(), ends.tolist(), strict=True):
-            row[: max(0, end - start)] = self._part.read(min(start, end), end)
+            row[: max(0, end - start)] = self.part.read(min(start, end), end)
         self._ahead[first, stop] = (number, block)
         return block
 

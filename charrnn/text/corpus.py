@@ -61,6 +61,22 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Excerpt:
+    """A range of a part, under the positions that it has there: what is kept by a rank that reads nothing else."""
+
+    store: Store  # the range alone
+    start: int  # of the range in the part
+    length: int  # of the whole part
+
+    def __len__(self) -> int:
+        return self.length
+
+    def read(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """The indices start … stop−1 of the part, (stop − start,) of the store's dtype. Raises IndexError beyond the range."""
+        return self.store.read(start - self.start, stop - self.start)
+
+
+@dataclass(frozen=True)
 class Corpus:
     """Texts that were read: their characters as indices, one text after the other."""
 

@@ -25,6 +25,7 @@ EFFICIENCY = {"rnn": 0.3, "gru": 0.42, "lstm": 0.45}  # of the speed of a single
 AVERAGING = 0.98  # share of the old average of the weights kept in a step
 SAMPLED_CHARACTERS = 400_000  # read between two samples
 VALIDATION_SHARE = 0.03  # of the time of training
+COLUMNS = 8  # of a batch that a process should have: with fewer the work that doesn't depend on them is most of it
 BASE_BYTES = 45 << 20  # of a process that has loaded Python and NumPy
 RATE_OF_CELL = {"lstm": 1.0, "gru": 0.75, "rnn": 0.5}  # times the optimizer's rate
 
@@ -74,8 +75,8 @@ def cores() -> int:
 
 
 def auto_workers(H: int, B: int, processors: int) -> int:
-    """Return how many processes share a batch: one a processor, while each has 8 streams, and work enough to pay for its messages."""
-    return max(1, min(processors, B // 8, H * B // 2048))
+    """Return how many processes share a batch: one a processor, while each has columns, and work enough to pay for its messages."""
+    return max(1, min(processors, B // COLUMNS, H * B // 2048))
 
 
 def measured_flops() -> float:
@@ -144,7 +145,9 @@ def chosen_dropout(epochs: float, parameters: int) -> float:
     return round(min(0.6, max(0.0, 0.1 * math.log2(max(epochs * parameters / 2.2e6, 1)))), 2)
 
 
-def choose(config: TrainConfig, *, characters: int, validation: int, N: int, processors: int, item: float | None = None) -> Settings:
+def choose(
+    config: TrainConfig, *, characters: int, validation: int, N: int, processors: int, ranks: int = 1, item: float | None = None
+) -> Settings:
     """Return the settings of a run on a training part of `characters` and a validation part of `validation` characters.
 
     `item`: the mean length of an item, where lines are items: then T plays no part.
@@ -153,9 +156,10 @@ def choose(config: TrainConfig, *, characters: int, validation: int, N: int, pro
     budget = config.budget
     if (config.steps, config.epochs, budget) == (None, None, None):
         budget = DEFAULT_BUDGET
-    B, T = (given or (64 if budget is None else 32) for given in (config.batch_size, config.seq_len))
+    usual = 64 if budget is None else 32
+    B, T = config.batch_size or max(usual, COLUMNS * ranks if ranks > 1 else 0), config.seq_len or usual
     if item is not None and budget is not None and config.batch_size is None:
-        B = chosen_batch(item)
+        B = max(B, chosen_batch(item))
     a_step = B * (T if item is None else item)  # characters
     L = config.layers or 1
     flops = measured_flops() if budget is not None else 0.0
@@ -165,7 +169,7 @@ def choose(config: TrainConfig, *, characters: int, validation: int, N: int, pro
     if config.steps is not None:
         epochs = config.steps * a_step / max(characters, 1)
     else:
-        epochs = config.epochs or characters_per_second(model, N, workers, flops) * (budget or 0) / max(characters, 1)
+        epochs = config.epochs or characters_per_second(model, N, workers * ranks, flops) * (budget or 0) / max(characters, 1)
     val_every = config.val_every or max(25, math.ceil(validation / (3 * VALIDATION_SHARE * a_step)))
     return Settings(
         cell=config.cell, hidden=H, layers=L, batch_size=B, seq_len=T, workers=workers,

@@ -14,6 +14,7 @@ import sys
 import time
 from array import array
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -30,8 +31,9 @@ from charrnn.sampling import sample
 from charrnn.training.checkpoint import save
 from charrnn.training.destination import check_writable, hold, is_read
 from charrnn.training.events import Done, Event, Notice, Sampled, Saved, Start, Step, Stopped, Validated
+from charrnn.training.mpi import MPIEnd
 from charrnn.training.preparation import Prepared, begin
-from charrnn.training.replica import Leader, Plan
+from charrnn.training.replica import Leader, Plan, Replica
 from charrnn.training.resumption import go_on, packed
 from charrnn.training.schedule import Schedule, begins_decay, total_steps
 from charrnn.training.workers import replicas
@@ -50,11 +52,13 @@ def train(
     interrupted: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.perf_counter,
     started: float | None = None,
-) -> Iterator[Event]:
+    ranks: MPIEnd | None = None,
+) -> Generator[Event]:
     """Yield the events of a run on `sources` (files, folders, archives, "-"; none: the corpus that ships).
 
     The last event is Done, whose `model` is what the checkpoint holds. `interrupted` is asked after each step; when it
-    says so the run is saved and ends. `started` is when the budget's time began, by `clock`. Raises CharRNNError.
+    says so the run is saved and ends. `started` is when the budget's time began, by `clock`. `ranks`: this is rank 0 of an
+    MPI run, and the other ranks follow. Raises CharRNNError.
     """
     config = config or TrainConfig()
     sources = (sources,) if isinstance(sources, str | Path) else tuple(sources)
@@ -65,14 +69,14 @@ def train(
                 raise UsageError(f"--out {config.out} is a text to train on; choose another name")
             check_writable(config.out, overwrite=config.overwrite or config.resume)
             stack.enter_context(hold(config.out))
-        prepared = prepare(sources, config)
+        prepared = prepare(sources, config, ranks.size if ranks is not None else 1)
         yield from (Notice(note) for note in prepared.notes)
-        yield from Run(config, prepared, interrupted, clock, started).events()
+        yield from Run(config, prepared, interrupted, clock, started, ranks).events()
 
 
-def prepare(sources: Sequence[str | Path], config: TrainConfig) -> Prepared:
+def prepare(sources: Sequence[str | Path], config: TrainConfig, ranks: int = 1) -> Prepared:
     """Return a run ready to start, or to go on with. Raises CharRNNError for a text, option or checkpoint that doesn't fit."""
-    return go_on(sources, config) if config.resume else begin(sources, config)
+    return go_on(sources, config, ranks) if config.resume else begin(sources, config, ranks)
 
 
 class Run:
@@ -85,7 +89,9 @@ class Run:
         interrupted: Callable[[], bool],
         clock: Callable[[], float],
         started: float,
+        ranks: MPIEnd | None = None,
     ) -> None:
+        self.ranks = ranks
         self.config, self.prepared, self.settings = config, prepared, prepared.settings
         self.interrupted, self.clock, self.started = interrupted, clock, started
         self.record = prepared.record
@@ -99,16 +105,15 @@ class Run:
         floor_nats, floor_order = self._floor()
         yield Start(
             corpus_characters=p.corpus.characters, vocabulary_size=len(p.corpus.vocabulary), params=p.best.flat.size, cell=s.cell,
-            hidden=s.hidden, layers=s.layers, batch_size=p.training.batch_size, seq_len=p.training.seq_len, workers=p.workers, ranks=1,
-            seed=s.seed, floor_nats=floor_nats, floor_order=floor_order, first_step=self.record.step,
+            hidden=s.hidden, layers=s.layers, batch_size=p.training.batch_size, seq_len=p.training.seq_len, workers=p.workers,
+            ranks=p.ranks, seed=s.seed, floor_nats=floor_nats, floor_order=floor_order, first_step=self.record.step,
         )  # fmt: skip
         if self.finished and not self._validation_due:
             yield Notice(f"the run already has its {self.record.step:,} steps: nothing left to do")
             yield self._done("early" if self.record.early else "finished", None)
             return
         plan = Plan(s.model, len(p.corpus.vocabulary), s.dtype, s.optimizer, s.clip, s.dropout, s.averaging, s.seed)
-        descriptors = p.corpus.store.share()[0] if p.workers > 1 else ()
-        with replicas(p.workers, plan, p.training, p.validation, p.arrays, descriptors) as replica:
+        with self._replicas(plan) as replica:
             self.replica, self.leader = replica, Leader(replica)
             self.good = replica.parameters.flat.copy()
             stopped = yield from self._steps()
@@ -116,6 +121,14 @@ class Run:
                 yield from self._validate(last=True)
             yield from self._save(None if stopped == "diverged" else self._resume_arrays())
             yield self._done(stopped, replica.parameters)
+
+    def _replicas(self, plan: Plan) -> AbstractContextManager[Replica]:
+        """Return rank 0's replica, as a context in which the others follow: ranks of MPI, or workers of this machine."""
+        p = self.prepared
+        if self.ranks is not None:
+            return self.ranks.lead(plan, p.training, p.validation, p.arrays)
+        descriptors = p.corpus.store.share()[0] if p.workers > 1 else ()
+        return replicas(p.workers, plan, p.training, p.validation, p.arrays, descriptors)
 
     def _speed(self) -> float | None:
         """Return the median speed of this part's steps in characters a second, or of the part before it."""
@@ -303,7 +316,7 @@ class Run:
             train_loss=record.mean_recent(),
             val_loss=record.best, val_bpc=None if record.best is None else record.best / math.log(2),
             floor_nats=self._floor()[0], chars_per_second=self._speed() or 0.0,
-            params=p.best.flat.size, workers=p.workers, ranks=1,
+            params=p.best.flat.size, workers=p.workers, ranks=p.ranks,
             checkpoint=None if self.config.out is None else str(self.config.out), stopped=stopped, command=self._command(),
             repeatable=record.steps is not None and not record.extended,
             model=Model(s.model, p.corpus.vocabulary, parameters.copy(), self._meta()),
@@ -312,7 +325,8 @@ class Run:
     def _command(self) -> str:
         """Return the complete command that repeats this run bit for bit, to a checkpoint of another name."""
         p, s, out = self.prepared, self.settings, Path(self.config.out or "model.npz")
-        words = ["charrnn", "train", *(f"./{source}" if re.match("-.", str(source)) else str(source) for source in p.sources)]
+        words = ["mpiexec", "-n", str(p.ranks)] if p.ranks > 1 else []
+        words += ["charrnn", "train", *(f"./{source}" if re.match("-.", str(source)) else str(source) for source in p.sources)]
         for name in ("cell", "hidden", "layers", "dropout", "batch_size", "seq_len", "lr", "optimizer", "clip", "val_fraction",
                      "seed", "workers", "encoding", "val_every", "sample_every"):  # fmt: skip
             words += [f"--{name.replace('_', '-')}", str(getattr(s, name))]

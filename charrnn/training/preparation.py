@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.config import TrainConfig
-from charrnn.errors import CheckpointError, CorpusError
+from charrnn.errors import CheckpointError, CorpusError, UsageError
 from charrnn.network.model import Model, zero_state
 from charrnn.network.parameters import Parameters, initialize
 from charrnn.text.batches import ItemBatches, Items, Streams, read_items
@@ -73,6 +73,7 @@ class Prepared:
     validation: Batches | None
     floor: Floor | None
     workers: int  # as in the settings, but no more than there are streams
+    ranks: int  # of MPI, each with one worker; 1: a run without MPI
     arrays: dict[str, Array]  # theta, average, moments, state
     best: Parameters  # the named arrays
     record: Record
@@ -80,8 +81,10 @@ class Prepared:
     speed: float | None = None  # characters a second of the part before this one
 
 
-def begin(sources: Sequence[str | Path], config: TrainConfig) -> Prepared:
+def begin(sources: Sequence[str | Path], config: TrainConfig, ranks: int = 1) -> Prepared:
     """Return a run ready to start. Raises CharRNNError for a text, option or checkpoint that doesn't fit."""
+    if config.batch_size is not None:
+        check_ranks(ranks, config.batch_size)  # once before a large text is read, and again when its streams are known
     start = load(config.init_from) if config.init_from is not None else None
     sources = tuple(sources) or (default_corpus(),)
     corpus = read_corpus(sources, encoding=config.encoding, base=start.vocabulary if start else None)
@@ -91,10 +94,11 @@ def begin(sources: Sequence[str | Path], config: TrainConfig) -> Prepared:
     validation = validation_batches(corpus, parts[1])
     settings = choose(
         config, characters=_size(parts[0]), validation=validation.predictions if validation else 0,
-        N=len(corpus.vocabulary), processors=cores(),
+        N=len(corpus.vocabulary), processors=cores() if ranks == 1 else ranks, ranks=ranks,
         item=parts[0].transitions / len(parts[0]) if isinstance(parts[0], Items) else None,
     )  # fmt: skip
     training = training_batches(corpus, parts[0], settings)
+    check_ranks(ranks, training.batch_size)
     if settings.steps is None and settings.epochs is not None:
         settings = replace(settings, steps=steps_of(settings.epochs, training), epochs=None)
     best = _initial(corpus, parts[0], settings, start)
@@ -108,9 +112,17 @@ def begin(sources: Sequence[str | Path], config: TrainConfig) -> Prepared:
         notes.append(_chosen(config, settings))
     return Prepared(
         corpus=corpus, sources=sources, init_from=config.init_from, settings=settings, training=training, validation=validation,
-        floor=_floor(parts, corpus), workers=min(settings.workers, training.batch_size), arrays=arrays, best=best,
-        record=Record(steps=settings.steps), notes=notes,
+        floor=_floor(parts, corpus), workers=min(settings.workers, training.batch_size), ranks=ranks,
+        arrays=arrays, best=best, record=Record(steps=settings.steps), notes=notes,
     )  # fmt: skip
+
+
+def check_ranks(ranks: int, columns: int) -> None:
+    """Raise UsageError if there are ranks that would get none of a batch's columns and only keep a machine busy."""
+    if ranks > columns:
+        raise UsageError(
+            f"{ranks} ranks share a batch of {columns} streams, and some would get none; use fewer ranks or a larger --batch-size"
+        )
 
 
 def steps_of(epochs: float, training: Batches) -> int:

@@ -24,6 +24,11 @@ Array = NDArray[Any]
 DROPOUT_STREAM = 1  # the streams of random numbers under the seed: 0 weights, 1 dropout, 2 the order of items
 
 
+def share(B: int, rank: int, size: int) -> slice:
+    """Return the columns of B that are `rank`'s."""
+    return slice(rank * B // size, (rank + 1) * B // size)
+
+
 class Transport(Protocol):
     """What replicas say to each other. Every call is made by all of them, in the same order."""
 
@@ -91,14 +96,9 @@ class Replica:
         for name, moment in self.optimizer.moments.items():
             moment[:] = arrays.get(name, 0)
         self.network = Network(plan.model, plan.N, plan.dtype)
-        self.columns = self._share(training.batch_size)
+        self.columns = share(training.batch_size, transport.rank, transport.size)
         self.state = arrays["state"][..., self.columns].copy()
         self._spare = np.empty_like(self.parameters.flat)
-
-    def _share(self, B: int) -> slice:
-        """Return this rank's columns of B."""
-        rank, size = self.transport.rank, self.transport.size
-        return slice(rank * B // size, (rank + 1) * B // size)
 
     def step(self, step: int, lr: float) -> tuple[float, float]:
         """Take optimizer step `step` (from 0); return the loss in nats per character and the gradient's norm before clipping."""
@@ -144,7 +144,8 @@ class Replica:
         """Return the loss in nats per character over the validation part (on rank 0; elsewhere nothing that counts)."""
         assert self.validation is not None
         parameters = self.average if averaged else self.parameters
-        own = total_nats(self.network, parameters, self.validation, self._share(self.validation.batch_size))
+        columns = share(self.validation.batch_size, self.transport.rank, self.transport.size)
+        own = total_nats(self.network, parameters, self.validation, columns)
         return float(sum(self.transport.gather(own)) / self.validation.predictions)
 
     def gather_state(self) -> Array:

@@ -23,7 +23,7 @@ from charrnn.training.checkpoint import load_resume
 from charrnn.training.choices import Settings, auto_workers, cores
 from charrnn.training.evaluation import Batches
 from charrnn.training.optimizers import OPTIMIZER_CLASSES
-from charrnn.training.preparation import Prepared, Record, parts_of, steps_of, training_batches, validation_batches
+from charrnn.training.preparation import Prepared, Record, check_ranks, parts_of, steps_of, training_batches, validation_batches
 from charrnn.training.schedule import decay_start
 
 Array = NDArray[Any]
@@ -31,7 +31,7 @@ LENGTHS = ("steps", "epochs", "budget")
 WATCHED = ("workers", "val_every", "sample_every", "save_every")  # may change from one part of a run to the next
 
 
-def go_on(sources: Sequence[str | Path], config: TrainConfig) -> Prepared:
+def go_on(sources: Sequence[str | Path], config: TrainConfig, ranks: int = 1) -> Prepared:
     """Return the run in config.out, ready to go on. Raises CheckpointError if it isn't there, or is another run."""
     assert config.out is not None  # TrainConfig sees to that
     model, arrays = load_resume(config.out)
@@ -44,11 +44,13 @@ def go_on(sources: Sequence[str | Path], config: TrainConfig) -> Prepared:
     except (KeyError, TypeError, ValueError):
         raise _unfit(config.out) from None
     _check_options(config, settings)
+    check_ranks(ranks, settings.batch_size)
     sources = tuple(sources) or _sources(came_from, config.out)
     corpus = read_corpus(sources, encoding=settings.encoding, base=model.vocabulary)
     _check_text(corpus, then, config.out)
     parts = parts_of(corpus, settings.lines, settings.val_fraction)
     training = training_batches(corpus, parts[0], settings)
+    check_ranks(ranks, training.batch_size)
     _check_arrays(arrays, model, settings, training, config.out)
     notes = [*corpus.notes, *_extend(config, settings, record, training)]
     settings = _watched(config, settings)
@@ -56,8 +58,8 @@ def go_on(sources: Sequence[str | Path], config: TrainConfig) -> Prepared:
     floor = None if model.meta["floor_nats"] is None else Floor(model.meta["floor_nats"], model.meta["floor_order"], ())
     return Prepared(
         corpus=corpus, sources=sources, init_from=init_from, settings=settings, training=training,
-        validation=validation_batches(corpus, parts[1]), floor=floor, workers=min(settings.workers, training.batch_size), arrays=arrays,
-        best=best, record=record, notes=notes, speed=model.meta["chars_per_second"],
+        validation=validation_batches(corpus, parts[1]), floor=floor, workers=min(settings.workers, training.batch_size), ranks=ranks,
+        arrays=arrays, best=best, record=record, notes=notes, speed=model.meta["chars_per_second"],
     )  # fmt: skip
 
 

@@ -1,0 +1,65 @@
+"""`mpiexec -n 64 charrnn train …`: rank 0 is the run that a person sees, and the others follow it in silence."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import typer
+
+from charrnn.cli import app
+from charrnn.config import TrainConfig
+from charrnn.errors import CharRNNError, TrainingError, UsageError
+from charrnn.training.launch import hold_signals, ignore_signals, keep
+
+if TYPE_CHECKING:
+    from charrnn.training.mpi import MPIEnd
+
+
+def one_worker(config: TrainConfig, size: int) -> TrainConfig:
+    """Return the options of a run of `size` ranks, each of them one process. Raises UsageError if more were asked for."""
+    if config.workers not in (1, "auto"):
+        raise UsageError(f"--workers {config.workers} in each of {size} ranks; leave it out and launch a rank for each core")
+    return replace(config, workers=1, explicit=config.explicit | {"workers"})
+
+
+def in_ranks(rank: int, size: int, lead: Callable[[MPIEnd], None], *, debug: bool) -> None:
+    """Call `lead` on rank 0 and follow it on the others. Whatever fails on one of them ends all."""
+    if rank:
+        ignore_signals()
+    if find_spec("mpi4py") is None:
+        if rank:  # rank 0 says it for all
+            raise typer.Exit(1)
+        raise TrainingError(f"{size} ranks were launched, but there is no mpi4py to connect them: pip install 'charrnn[mpi]'")
+    keep(rank, size)
+    from charrnn.training.mpi import join
+
+    hold_signals(True)  # MPI cannot be left while it begins
+    end = join(rank, size)
+    try:
+        hold_signals(False)
+        if rank:
+            end.follow()
+        else:
+            lead(end)
+            end.dismiss()
+    except BaseException as error:
+        named = _named(end.explained(error), rank, size)
+        if rank == 0:
+            end.dismiss()
+        if end.over:
+            raise named from None
+        end.abort(app.fail(named, debug=debug))
+
+
+def _named(error: BaseException, rank: int, size: int) -> BaseException:
+    """Return the error with the rank that it happened on, where it isn't a user's mistake, which rank 0 says for all."""
+    message, _ = app.explain(error)
+    if not message or (rank == 0 and isinstance(error, CharRNNError)):
+        return error
+    named = TrainingError(f"rank {rank} of {size} on {platform.node()}: {message}")
+    named.__cause__ = error
+    return named

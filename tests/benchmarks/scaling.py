@@ -1,0 +1,191 @@
+"""Step time against the number of ranks here, and a model of it that predicts efficiency on a cluster.
+
+`python tests/benchmarks/scaling.py`, with the extra `mpi` installed. Every figure is a lower quartile, so that whatever
+else the machine does disturbs it little; still, measure on an idle one, with no more ranks than cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import numpy as np
+
+from charrnn.config import ModelConfig
+from charrnn.network.model import zero_state
+from charrnn.network.parameters import initialize, parameter_count
+from charrnn.text.batches import Streams
+from charrnn.text.corpus import Part
+from charrnn.text.store import Store
+from charrnn.training.launch import launched
+from charrnn.training.replica import Alone, Leader, Plan, Replica, Transport
+
+N, CHARACTERS = 65, 1_000_000
+RANKS = [2**k for k in range(1, 11)]
+
+
+def options() -> argparse.Namespace:
+    """Return what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--cell", default="lstm")
+    parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--batch-size", type=int, default=64, help="streams of all ranks together, for the measurement here")
+    parser.add_argument("--seq-len", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=30, help="steps in each round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2], help="ranks to measure here")
+    parser.add_argument("--weak", type=int, default=32, help="streams of each rank in the prediction where the batch grows")
+    parser.add_argument("--strong", type=int, default=1024, help="streams of all ranks in the prediction where it doesn't")
+    parser.add_argument("--latency", type=float, default=5.0, help="of the network's messages, in microseconds")
+    parser.add_argument("--bandwidth", type=float, nargs="+", default=[10.0, 100.0], help="of the network, in Gbit/s")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def quartile(seconds: list[float]) -> float:
+    """Return the lower quartile."""
+    return float(np.quantile(seconds, 0.25))
+
+
+def timed(act: Callable[[int], object], count: int) -> float:
+    """Return the lower quartile of the seconds that `act` takes."""
+    seconds = []
+    for k in range(count):
+        before = time.perf_counter()
+        act(k)
+        seconds.append(time.perf_counter() - before)
+    return quartile(seconds)
+
+
+def replica(o: argparse.Namespace, B: int, transport: Transport) -> Replica:
+    """Return a replica that has its share of B streams of random text."""
+    model = ModelConfig(o.cell, o.hidden, 1)
+    store = Store(np.uint8)
+    store.append(np.random.default_rng(0).integers(0, N, max(CHARACTERS, 2 * B * o.seq_len)))
+    streams = Streams(Part(store, ((0, len(store)),)), B, o.seq_len)
+    theta = initialize(model, N, np.random.default_rng(0), np.ones(N), "float32").flat
+    plan = Plan(model, N, "float32", "adam", 1.0, 0.0, 0.98, 0)
+    return Replica(plan, transport, streams, None, {"theta": theta, "average": theta, "state": zero_state(model, B, "float32")})
+
+
+def worker(o: argparse.Namespace) -> None:
+    """Measure one number of ranks, and print it as JSON on rank 0: steps with and without what goes between the ranks."""
+    from charrnn.training.mpi import join
+
+    end = join(*launched())
+    silent = Alone()
+    silent.rank, silent.size = end.rank, end.size
+    whole, alone = replica(o, o.batch_size, end), replica(o, o.batch_size, silent)
+    rounds: dict[str, list[float]] = {name: [] for name in ("step", "compute", "all_reduce", "order", "small")}
+    small = np.zeros(2, np.float32)
+    for k in range(o.rounds + 1):
+        end.world.Barrier()
+        found = {"compute": timed(lambda k: alone.step(k, 1e-4), o.steps)}  # all ranks at once, as they do in a step
+        if end.rank == 0:
+            leader = Leader(whole)
+            found["step"] = timed(lambda k, leader=leader: leader.step(k, 1e-4), o.steps)
+            end.broadcast(("stop",))
+        else:
+            whole.follow()
+        found["all_reduce"] = timed(lambda k: end.all_reduce(), 3 * o.steps)
+        found["order"] = timed(lambda k: end.broadcast(("step", 1, 0.1) if end.rank == 0 else None), 3 * o.steps)
+        found["small"] = timed(lambda k: end.world.Allreduce(end.in_place, small), 3 * o.steps)
+        if k:  # the first round warms up
+            for name, value in found.items():
+                rounds[name].append(value)
+    if end.rank == 0:
+        print(json.dumps({name: min(values) for name, values in rounds.items()}))
+
+
+def measured(ranks: int) -> dict[str, float]:
+    """Return the seconds of a step and its parts with so many ranks on this machine."""
+    mpiexec = Path(sys.executable).parent / "mpiexec"
+    words = [str(mpiexec if mpiexec.exists() else "mpiexec"), "-n", str(ranks), sys.executable, *sys.argv, "--worker"]
+    found: dict[str, float] = json.loads(subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout)
+    return found
+
+
+class Computing:
+    """Seconds that one rank computes in a step with b columns, measured once at powers of two and interpolated."""
+
+    def __init__(self, o: argparse.Namespace) -> None:
+        self.columns = [2**k for k in range(int(math.log2(max(o.weak, o.batch_size, 32))) + 1)]
+        self.seconds = []
+        for B in self.columns:
+            alone = replica(o, B, Alone())
+            timed(lambda k, one=alone: one.step(k, 1e-4), 3)
+            self.seconds.append(min(timed(lambda k, one=alone: one.step(k, 1e-4), o.steps // 2) for _ in range(o.rounds)))
+
+    def __call__(self, columns: float) -> float:
+        if columns > self.columns[-1]:
+            return self.seconds[-1] * columns / self.columns[-1]
+        return float(np.interp(columns, self.columns, self.seconds))
+
+
+def between(ranks: int, nbytes: int, latency: float, bandwidth: float) -> float:
+    """Return the seconds of an all-reduce (reduce-scatter, then all-gather) and of the order before it; bandwidth in bytes/s."""
+    rounds = math.ceil(math.log2(ranks)) if ranks > 1 else 0
+    return 2 * (ranks - 1) / ranks * nbytes / bandwidth + 3 * rounds * latency
+
+
+def predict(o: argparse.Namespace, computing: Computing, nbytes: int) -> None:
+    """Print the predicted efficiency, and the all-reduce's share of a step: all that hiding it behind the work could save."""
+    for gigabits in o.bandwidth:
+        speed = gigabits * 1e9 / 8
+        print(f"\n{gigabits:g} Gbit/s, {o.latency:g} µs; efficiency, and the share of a step between the ranks")
+        print(f"{'ranks':>6}  {f'weak, {o.weak} streams a rank':>28}  {f'strong, {o.strong} streams in all':>28}")
+        for ranks in RANKS:
+            talk = between(ranks, nbytes, o.latency * 1e-6, speed)
+            weak = computing(o.weak) + talk
+            row = f"{ranks:>6}  {computing(o.weak) / weak:>19.1%} {talk / weak:>8.1%}"
+            if ranks <= o.strong:
+                strong = computing(math.ceil(o.strong / ranks)) + talk
+                row += f"  {computing(o.strong) / ranks / strong:>19.1%} {talk / strong:>8.1%}"
+            print(row)
+
+
+def show(o: argparse.Namespace, found: dict[int, dict[str, float]], nbytes: int) -> None:
+    """Print what was measured here, and the model's step beside it."""
+    print(f"{'ranks':>6} {'step':>10} {'compute':>10} {'all-reduce':>11} {'order':>9} {'predicted':>10} {'efficiency':>11}   (ms)")
+    for ranks, one in found.items():
+        talk = 0.0
+        if ranks > 1:  # the machine's own latency and bandwidth, from a small and the whole message
+            latency = one["small"] / (2 * math.ceil(math.log2(ranks)))
+            speed = 2 * (ranks - 1) / ranks * nbytes / max(one["all_reduce"] - one["small"], 1e-9)
+            talk = between(ranks, nbytes, latency, speed)
+        row: list[Any] = [one["step"], one["compute"], one["all_reduce"], one["order"], one["compute"] + talk]
+        efficiency = next(iter(found.values()))["step"] * min(found) / ranks / one["step"]
+        print(f"{ranks:>6} {1e3 * row[0]:>10.2f} {1e3 * row[1]:>10.2f} {1e3 * row[2]:>11.3f} {1e3 * row[3]:>9.3f} "
+              f"{1e3 * row[4]:>10.2f} {efficiency:>11.1%}   predicted/measured {row[4] / row[0]:.3f}")  # fmt: skip
+
+
+def main() -> None:
+    """Measure, predict, print."""
+    o = options()
+    if o.worker:
+        worker(o)
+        return
+    nbytes = 4 * (parameter_count(ModelConfig(o.cell, o.hidden, 1), N) + 1)
+    print(
+        f"{o.cell} of {o.hidden}, B = {o.batch_size}, T = {o.seq_len}, N = {N}: {nbytes:,} bytes in an all-reduce; {os.cpu_count()} cores"
+    )
+    show(o, {ranks: measured(ranks) for ranks in o.ranks}, nbytes)
+    computing = Computing(o)
+    pairs = zip(computing.columns, computing.seconds, strict=True)
+    print("\ncomputing, ms by columns: " + ", ".join(f"{columns}: {1e3 * seconds:.2f}" for columns, seconds in pairs))
+    predict(o, computing, nbytes)
+
+
+if __name__ == "__main__":
+    main()
