@@ -34,7 +34,7 @@ TEXT = "the quick brown fox jumps over the lazy dog; pack my box with five dozen
 SMALL = {"hidden": 12, "steps": 50, "batch_size": 7, "seq_len": 8, "val_every": 20, "sample_every": 0, "dropout": 0.1}
 EXACT = {**SMALL, "out": None, "dtype": "float64"}
 WORDS = ["--hidden", "12", "--batch-size", "7", "--seq-len", "8", "--val-every", "20", "--sample-every", "0"]
-SECONDS = 120  # after which a run that should have ended has failed
+SECONDS = 300  # after which a run that should have ended has failed
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def stopped_by(act: Callable[[int], None], out: Path, corpus: Path) -> tuple[int
         if '"saved"' in told:
             break
     act(run.pid)
-    _, errors = run.communicate(timeout=10)
+    _, errors = run.communicate(timeout=SECONDS)
     return run.returncode, errors
 
 
@@ -181,7 +181,7 @@ def test_a_rank_that_is_killed_ends_all_and_is_named(rank: int, which: str, corp
     assert code != 0
     assert f"charrnn: rank {rank} of 2 on " in errors
     assert len(ends) == 4
-    assert all(select.select([end], [], [], 10)[0] for end in ends)
+    assert all(select.select([end], [], [], SECONDS)[0] for end in ends)
     for end in ends:
         os.close(end)
     assert charrnn.load(tmp_path / "m.npz").config.hidden == 12

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import typer
@@ -30,15 +29,8 @@ def in_ranks(rank: int, size: int, lead: Callable[[MPIEnd], None], *, debug: boo
     """Call `lead` on rank 0 and follow it on the others. Whatever fails on one of them ends all."""
     if rank:
         ignore_signals()
-    if find_spec("mpi4py") is None:
-        if rank:  # rank 0 says it for all
-            raise typer.Exit(1)
-        raise TrainingError(f"{size} ranks were launched, but there is no mpi4py to connect them: pip install 'charrnn[mpi]'")
     keep(rank, size)
-    from charrnn.training.mpi import join
-
-    hold_signals(True)  # MPI cannot be left while it begins
-    end = join(rank, size)
+    end = _joined(rank, size)
     try:
         hold_signals(False)
         if rank:
@@ -53,6 +45,19 @@ def in_ranks(rank: int, size: int, lead: Callable[[MPIEnd], None], *, debug: boo
         if end.over:
             raise named from None
         end.abort(app.fail(named, debug=debug))
+
+
+def _joined(rank: int, size: int) -> MPIEnd:
+    """Return this rank's end, with signals held: MPI cannot be left while it begins. Raises TrainingError on rank 0, for all."""
+    from charrnn.training.mpi import join
+
+    hold_signals(True)
+    try:
+        return join(rank, size)
+    except TrainingError:
+        if rank:
+            raise typer.Exit(1) from None
+        raise
 
 
 def _named(error: BaseException, rank: int, size: int) -> BaseException:

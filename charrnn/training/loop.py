@@ -53,7 +53,7 @@ def train(
     clock: Callable[[], float] = time.perf_counter,
     started: float | None = None,
     ranks: MPIEnd | None = None,
-) -> Generator[Event]:
+) -> Generator[Event, None, None]:
     """Yield the events of a run on `sources` (files, folders, archives, "-"; none: the corpus that ships).
 
     The last event is Done, whose `model` is what the checkpoint holds. `interrupted` is asked after each step; when it
