@@ -17,7 +17,7 @@ EPSILON = 1e-8  # keeps a parameter that has no gradient where it is
 class Optimizer(Protocol):
     """An update rule with its moments, twins of the flat array."""
 
-    lr: ClassVar[float]  # default peak rate for an lstm; choices.RATE_OF_CELL has the other cells'
+    lr: ClassVar[float]  # default peak rate for an lstm of 256; choices.chosen_rate has the others'
     moments: dict[str, Array]
 
     def __init__(self, theta: Array) -> None: ...
@@ -29,7 +29,7 @@ class Optimizer(Protocol):
 class Adam:
     """m ← β₁ m + (1−β₁) g, v ← β₂ v + (1−β₂) g²; θ ← θ − lr · m̂ / (√v̂ + ε), both freed from their bias (Kingma & Ba 2015)."""
 
-    lr: ClassVar[float] = 4e-3
+    lr: ClassVar[float] = 1e-2
     beta1, beta2 = 0.9, 0.99
 
     def __init__(self, theta: Array) -> None:
