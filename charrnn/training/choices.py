@@ -22,6 +22,7 @@ DEFAULT_BUDGET = 180.0  # seconds
 CHARACTERS = 1024  # in a step under a budget
 HIDDEN, OPERATIONS = 256, 2.9e13  # the width for a run of so many operations, 3 minutes on 2 processors of 2021
 EFFICIENCY = {"rnn": 0.3, "gru": 0.42, "lstm": 0.45}  # of the speed of a single product, over a whole step at B = T = 32
+NO_PRESSURE = 1100.0  # epochs · parameters / √characters up to which nothing is dropped
 AVERAGING = 0.98  # share of the old average of the weights kept in a step
 SAMPLED_CHARACTERS = 400_000  # read between two samples
 VALIDATION_SHARE = 0.03  # of the time of training
@@ -136,20 +137,21 @@ def chosen_batch(item: float) -> int:
     return min(256, max(32, 32 * round(CHARACTERS / item / 32)))
 
 
-def chosen_dropout(epochs: float, parameters: int) -> float:
-    """Return the dropout for `parameters` that read a text `epochs` times: the more of either, the more they learn by heart.
+def chosen_dropout(epochs: float, parameters: int, characters: int) -> float:
+    """Return the dropout for `parameters` that read a text of `characters` `epochs` times.
 
-    0.06 more for each doubling. Fitted on an lstm of 256 (346,000) that reads Shakespeare 6.6 times, where 0.05 ended at
-    1.488 nats, 0.1 at 1.512 and none (of 224) at 1.515; on one of 192 (222,000) that reads 112 kB of Vazov 41 times:
-    0.15 at 1.731, 0.3 at 1.849; 20 kB 46 times: 0.15 and 0.3 were as good, 0.5 was worse, and less learnt by heart.
+    The more of either, the more they learn by heart, and the shorter the text, the less is left to learn besides: 0.05
+    for each doubling of epochs · parameters / √characters. Fitted on texts of 20 kB to 1 MB in two languages; the runs
+    are in tests/test_choices.py.
     """
-    return round(min(0.6, max(0.0, 0.06 * math.log2(max(epochs * parameters / 1.2e6, 1)))), 2)
+    pressure = epochs * parameters / math.sqrt(max(characters, 1))
+    return round(min(0.6, max(0.0, 0.05 * math.log2(max(pressure / NO_PRESSURE, 1)))), 2)
 
 
 def chosen_rate(optimizer: str, cell: str, H: int) -> float:
     """Return the peak rate: the optimizer's own, by cell, and for Adam in proportion to 1/H, as wide layers sum more.
 
-    On 3.1 million characters of Shakespeare an lstm of 192 ended at 1.694, 1.658, 1.604, 1.574 and 1.570 nats with rates
+    On 3.1 million characters of Shakespeare an lstm of 128 ended at 1.694, 1.658, 1.604, 1.574 and 1.570 nats with rates
     of 0.003, 0.004, 0.006, 0.008 and 0.012; on 6.7 million one of 256 at 1.488 with 0.01 and 1.491 with 0.015, a gru of
     256 at 1.534 with 0.005 and 1.526 with 0.008; on 10 million an rnn of 256 at 1.617 with 0.003, and no rate above does
     it any good: with 0.005 it was at 1.745 half-way, with 0.003 at 1.696.
@@ -188,7 +190,7 @@ def choose(
     val_every = config.val_every or max(25, math.ceil(validation / (3 * VALIDATION_SHARE * a_step)))
     return Settings(
         cell=config.cell, hidden=H, layers=L, batch_size=B, seq_len=T, workers=workers,
-        dropout=chosen_dropout(epochs, parameter_count(model, N)) if config.dropout is None else config.dropout,
+        dropout=chosen_dropout(epochs, parameter_count(model, N), characters) if config.dropout is None else config.dropout,
         averaging=AVERAGING,
         lr=config.lr or float(f"{chosen_rate(config.optimizer, config.cell, H):.2g}"),
         optimizer=config.optimizer, clip=config.clip, val_fraction=config.val_fraction, seed=config.seed,
