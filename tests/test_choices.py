@@ -70,37 +70,6 @@ def test_reading_more_often_with_more_parameters_or_in_a_shorter_text_never_give
     assert 0 <= chosen_dropout(min(one, other), few, long) <= chosen_dropout(max(one, other), many, short) <= 0.6
 
 
-# Training characters, parameters, characters read; losses by dropout. Verses of Vazov, Shakespeare, tales; seed 0.
-RUNS: list[tuple[int, int, float, dict[float, float]]] = [
-    (1_003_854, 346_432, 6.7e6, {0.05: 1.488, 0.1: 1.511}),
-    (100_572, 115_000, 4.1e6, {0.15: 1.731, 0.3: 1.849}),
-    (45_000, 103_000, 1.02e6, {0.1: 1.672, 0.2: 1.700, 0.4: 1.841}),
-    (18_000, 105_000, 0.82e6, {0.15: 2.257, 0.3: 2.170, 0.5: 2.263}),
-    (18_000, 103_000, 0.82e6, {0.15: 1.786, 0.3: 1.769, 0.5: 1.927}),
-]
-
-
-@pytest.mark.parametrize(("characters", "parameters", "read", "losses"), RUNS, ids=[f"{run[0]:,}" for run in RUNS])
-def test_the_dropout_chosen_is_near_the_best_that_was_tried(
-    characters: int, parameters: int, read: float, losses: dict[float, float]
-) -> None:
-    best = min(losses, key=lambda p: losses[p])
-    assert chosen_dropout(read / characters, parameters, characters) == pytest.approx(best, abs=0.07)
-
-
-@given(st.floats(1, 1e6), st.floats(1, 1e6))
-def test_a_step_under_a_budget_has_more_items_where_they_are_shorter(one: float, other: float) -> None:
-    few, many = chosen(budget=60, item=max(one, other)), chosen(budget=60, item=min(one, other))
-    assert 32 <= few.batch_size <= many.batch_size <= 256
-    assert chosen(budget=60, item=one, batch_size=7).batch_size == 7
-    assert chosen(steps=9, item=one).batch_size == 64
-
-
-def test_epochs_of_items_are_counted_by_their_own_length_and_not_by_t() -> None:
-    assert chosen(steps=40_000, item=8).dropout == chosen(steps=40_000, seq_len=8).dropout < chosen(steps=40_000).dropout
-    assert chosen(budget=60, item=8, batch_size=32).val_every == pytest.approx(4 * chosen(budget=60).val_every, rel=0.01)
-
-
 @given(st.integers(1, 1024), st.integers(1, 1024), st.integers(1, 128))
 def test_workers_are_no_more_than_processors_and_streams(H: int, B: int, processors: int) -> None:
     assert 1 <= auto_workers(H, B, processors) <= min(processors, B)

@@ -64,7 +64,7 @@ MODEL_BUGS = {
     "repeats lost in dV": ("np.matmul(dA, onehot.T, out=dV)", "dV[:] = 0; dV[:, x] = dA"),
     "dW paired with h_t": ('np.matmul(dC, flat_columns(cell.h[:, :T]).T', 'np.matmul(dC, flat_columns(cell.h[:, 1 : T + 1]).T'),
     "mask forgotten on the way back": ("dh *= masks.h[layer]", "pass"),
-    "mask of the weights forgotten": ("out[name + weights][:] *= masks.weights[name + weights]", "pass"),
+    "mask of the weights forgotten": ("out[name][:] *= mask\n", "pass\n"),
     "layer below without its mask": ("below = below if masks is None else below * masks.h[layer - 1]", "pass"),
     "no gradient to the layer below": ('np.matmul(used[name + "V"].T, dA, out=flat_columns(dh))', "dh[:] = 0"),
     "ends of streams ignored": ("weights *= np.arange(T)[:, None] < lengths", "pass"),

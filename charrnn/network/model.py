@@ -149,7 +149,8 @@ class Network:
     def _masked(self, parameters: Parameters, masks: Masks | None) -> dict[str, Array]:
         """Return V and W of every layer as the chunk uses them: with the entries dropped that `masks` drops."""
         names = [f"layers.{layer}.{name}" for layer in range(self.config.layers) for name in ("V", "W")]
-        return {name: parameters[name] if masks is None else parameters[name] * masks.weights[name] for name in names}
+        dropped = {} if masks is None else masks.weights
+        return {name: parameters[name] * dropped[name] if name in dropped else parameters[name] for name in names}
 
     def _input(self, V: Array, bias: Array, x: Array, below: Array | None) -> Input:
         """Return the function that writes scale · (V x_t + b_h): columns of V for symbols, a product for the layer below."""
@@ -196,5 +197,5 @@ class Network:
                     below = below if masks is None else below * masks.h[layer - 1]
                     np.matmul(dA, flat_columns(below).T, out=out[name + "V"])
                     np.matmul(used[name + "V"].T, dA, out=flat_columns(dh))
-                for weights in ("V", "W") if masks is not None else ():
-                    out[name + weights][:] *= masks.weights[name + weights]  # type: ignore[union-attr]
+            for name, mask in masks.weights.items() if masks is not None else ():
+                out[name][:] *= mask

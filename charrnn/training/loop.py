@@ -7,10 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
-import shlex
-import subprocess
-import sys
 import time
 from array import array
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -33,6 +29,7 @@ from charrnn.training.destination import check_writable, hold, is_read
 from charrnn.training.events import Done, Event, Notice, Sampled, Saved, Start, Step, Stopped, Validated
 from charrnn.training.mpi import MPIEnd
 from charrnn.training.preparation import Prepared, begin
+from charrnn.training.repetition import command
 from charrnn.training.replica import Leader, Plan, Replica
 from charrnn.training.resumption import go_on, packed
 from charrnn.training.schedule import Schedule, begins_decay, total_steps
@@ -317,21 +314,8 @@ class Run:
             val_loss=record.best, val_bpc=None if record.best is None else record.best / math.log(2),
             floor_nats=self._floor()[0], chars_per_second=self._speed() or 0.0,
             params=p.best.flat.size, workers=p.workers, ranks=p.ranks,
-            checkpoint=None if self.config.out is None else str(self.config.out), stopped=stopped, command=self._command(),
+            checkpoint=None if self.config.out is None else str(self.config.out), stopped=stopped,
+            command=command(p, record.steps, self.config.out),
             repeatable=record.steps is not None and not record.extended,
             model=Model(s.model, p.corpus.vocabulary, parameters.copy(), self._meta()),
         )  # fmt: skip
-
-    def _command(self) -> str:
-        """Return the complete command that repeats this run bit for bit, to a checkpoint of another name."""
-        p, s, out = self.prepared, self.settings, Path(self.config.out or "model.npz")
-        words = ["mpiexec", "-n", str(p.ranks)] if p.ranks > 1 else []
-        words += ["charrnn", "train", *(f"./{source}" if re.match("-.", str(source)) else str(source) for source in p.sources)]
-        for name in ("cell", "hidden", "layers", "dropout", "batch_size", "seq_len", "lr", "optimizer", "clip", "val_fraction",
-                     "seed", "workers", "encoding", "val_every", "sample_every"):  # fmt: skip
-            words += [f"--{name.replace('_', '-')}", str(getattr(s, name))]
-        words += ["--budget", f"{s.budget:g}s"] if self.record.steps is None else ["--steps", str(self.record.steps)]
-        words += ["--lines"] if s.lines else []
-        words += ["--init-from", str(p.init_from)] if p.init_from is not None else []
-        words += ["--out", str(out.with_stem(f"{out.stem}-again"))]
-        return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
