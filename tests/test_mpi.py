@@ -185,7 +185,9 @@ def test_a_rank_that_is_killed_ends_all_and_is_named(rank: int, which: str, corp
     for end in ends:
         os.close(end)
     assert charrnn.load(tmp_path / "m.npz").config.hidden == 12
-    assert {path.name for path in tmp_path.iterdir()} <= {"m.npz", ".m.npz.lock", "corpus.txt"}
+    # rank 0 may have been ended in the middle of saving: the next run takes away what it left
+    left = {path.name for path in tmp_path.iterdir() if not (path.name.startswith(".m.npz.") and path.suffix == ".tmp")}
+    assert left <= {"m.npz", ".m.npz.lock", "corpus.txt"}
 
 
 @with_mpi
