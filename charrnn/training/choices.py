@@ -174,7 +174,7 @@ def choose(
     if (config.steps, config.epochs, budget) == (None, None, None):
         budget = DEFAULT_BUDGET
     usual = 64 if budget is None else 32
-    B, T = config.batch_size or max(usual, COLUMNS * ranks if ranks > 1 else 0), config.seq_len or usual
+    B, T = config.batch_size or max(usual, COLUMNS * ranks), config.seq_len or usual
     if item is not None and budget is not None and config.batch_size is None:
         B = max(B, chosen_batch(item))
     a_step = B * (T if item is None else item)  # characters

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +27,15 @@ from charrnn.sampling import sample
 from charrnn.training.checkpoint import save
 from charrnn.training.destination import check_writable, hold, is_read
 from charrnn.training.events import Done, Event, Notice, Sampled, Saved, Start, Step, Stopped, Validated
-from charrnn.training.mpi import MPIEnd
 from charrnn.training.preparation import Prepared, begin
 from charrnn.training.repetition import command
 from charrnn.training.replica import Leader, Plan, Replica
 from charrnn.training.resumption import go_on, packed
 from charrnn.training.schedule import Schedule, begins_decay, total_steps
 from charrnn.training.workers import replicas
+
+if TYPE_CHECKING:
+    from charrnn.training.mpi import MPIEnd
 
 Array = NDArray[Any]
 PATIENCE = 8  # validations without a new best after which a budget's decay begins early
