@@ -108,7 +108,7 @@ class Layer:
 def _columns(V: Array, streams: int) -> Callable[[Any], Array]:
     """Return the function from S indices, or one, to those columns of V, (G·H, S) in the same array each time."""
     x = np.empty((len(V), streams), V.dtype)
-    return lambda indices: np.take(V, np.broadcast_to(indices, streams), 1, x, "clip")  # any other mode copies
+    return lambda indices: np.take(V, np.broadcast_to(indices, streams), 1, x, "wrap")  # straight into x; "raise" copies
 
 
 def _chain(read: Callable[[Any], Array], layers: list[Layer], logits: Array) -> Callable[[Any], None]:

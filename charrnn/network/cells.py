@@ -3,9 +3,8 @@
 A cell knows one thing, the loop over t. What is summed over time (∂L/∂W, ∂L/∂V, ∂L/∂b_h) is a few large matrix
 products over all positions, in `model`. Columns are streams, as in the lecture: h_t is (H, B), a gate a block of rows.
 
-Every σ and tanh comes from one exponential: with the rows of V, W and b_h scaled by `scale` (−1 for σ, −2 for tanh),
-s = 1 / (1 + exp z) is σ(a) in the first kind of row and (1 + tanh a) / 2 in the second. exp z may overflow to ∞,
-which gives s = 0 exactly, as it should; `model` silences that one warning.
+With a gate's rows of V, W and b_h scaled by `scale` (−1 for σ, 1 for tanh), σ(a) is 1 / (1 + exp z). exp z may overflow
+to ∞, which gives σ = 0 exactly, as it should; `model` silences that one warning.
 
 Sizes: T time steps, B streams, H units, G gates, S arrays of state.
 """
@@ -29,24 +28,11 @@ def columns(rows: int, T: int, B: int, dtype: DTypeLike) -> Array:
     return np.zeros((rows, T + spare, B), dtype)[:, :T]
 
 
-def squash(z: Array) -> None:
-    """z ← 1 / (1 + exp z), in place."""
+def sigmoid_of_minus(z: Array) -> None:
+    """z ← σ(−z) = 1 / (1 + exp z), in place."""
     np.exp(z, out=z)
     np.add(z, 1.0, out=z)
     np.divide(1.0, z, out=z)
-
-
-def stretch(s: Array) -> None:
-    """s ← 2 s − 1, in place: from (1 + tanh a) / 2 to tanh a."""
-    np.multiply(s, 2.0, out=s)
-    np.subtract(s, 1.0, out=s)
-
-
-def tanh_into(a: Array, out: Array) -> None:
-    """out ← tanh a = 2 / (1 + exp(−2a)) − 1."""
-    np.multiply(a, -2.0, out=out)
-    squash(out)
-    stretch(out)
 
 
 def one_minus_square(a: Array, out: Array) -> None:
@@ -66,7 +52,7 @@ def transposed(W: Array) -> Array:
 class Cell(ABC):
     """A recurrence over T steps of B streams. It owns the tape between forward and backward, reused from chunk to chunk."""
 
-    scale: ClassVar[tuple[int, ...]]  # −1: σ, −2: tanh; one for each gate
+    scale: ClassVar[tuple[int, ...]]  # −1: σ, 1: tanh; one for each gate
     h: Array  # (H, T+1, B): h_{-1} to h_{T-1}, filled by forward
     dA: Array  # (G·H, T, B): gradient at A_t, filled by backward
     dC: Array  # (G·H, T, B): gradient at W h_{t-1}; dA itself but for the gru
@@ -91,7 +77,7 @@ class Cell(ABC):
 class RNN(Cell):
     """The lecture's cell: h_t = tanh(V x_t + W h_{t-1} + b_h)."""
 
-    scale = (-2,)
+    scale = (1,)
 
     def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None:
         self.h = columns(H, T + 1, B, dtype)
@@ -108,8 +94,7 @@ class RNN(Cell):
             np.matmul(W, self.past[t], out=z)
             input_into(t, h)
             h += z
-            squash(h)
-            stretch(h)
+            np.tanh(h, out=h)
             self.h[:, t + 1] = h
 
     def state(self, t: int) -> Array:
@@ -134,7 +119,7 @@ class GRU(Cell):
     Rows r, z, n. The reset gate acts after the product, so that a step has one product (Cho et al. 2014, as cuDNN has it).
     """
 
-    scale = (-1, -1, -2)
+    scale = (-1, -1, 1)
 
     def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None:
         self.h = columns(H, T + 1, B, dtype)
@@ -154,14 +139,13 @@ class GRU(Cell):
             h, after, gate = self.past[t], self.past[t + 1], self.gate[t]
             input_into(t, gate)
             np.matmul(W, h, out=e)
-            np.multiply(e[2 * H :], -0.5, out=self.q[t])  # the n rows without their scale
+            self.q[t] = e[2 * H :]
             rz, n = gate[: 2 * H], gate[2 * H :]
             rz += e[: 2 * H]
-            squash(rz)
+            sigmoid_of_minus(rz)
             np.multiply(gate[:H], e[2 * H :], out=u)
             n += u
-            squash(n)
-            stretch(n)
+            np.tanh(n, out=n)
             np.subtract(h, n, out=after)
             after *= gate[H : 2 * H]
             after += n
@@ -206,7 +190,7 @@ class LSTM(Cell):
     Rows i, f, o, g: the three σ lie together (Hochreiter & Schmidhuber 1997; the forget gate: Gers et al. 2000).
     """
 
-    scale = (-1, -1, -1, -2)
+    scale = (-1, -1, -1, 1)
 
     def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None:
         self.h = columns(H, T + 1, B, dtype)
@@ -228,14 +212,14 @@ class LSTM(Cell):
             np.matmul(W, h, out=z)
             input_into(t, gate)
             gate += z
-            squash(gate)
             i, f, o, g = gate[:H], gate[H : 2 * H], gate[2 * H : 3 * H], gate[3 * H :]
-            stretch(g)
+            sigmoid_of_minus(gate[: 3 * H])
+            np.tanh(g, out=g)
             c = self.c[t + 1]
             np.multiply(f, self.c[t], out=c)
             np.multiply(i, g, out=u)
             c += u
-            tanh_into(c, out=tanh_c)
+            np.tanh(c, out=tanh_c)
             np.multiply(o, tanh_c, out=h)
             self.h[:, t + 1] = h
 

@@ -159,7 +159,7 @@ class Network:
                 seen, x = np.unique(x, return_inverse=True)
                 V = V.take(seen, axis=1)
             by_symbol = (V + bias) * self._scale
-            return lambda t, out: np.take(by_symbol, x[t], axis=1, out=out, mode="clip")  # clip: straight into out
+            return lambda t, out: np.take(by_symbol, x[t], axis=1, out=out, mode="wrap")  # wrap: straight into out
         A = V @ flat_columns(below)
         A += bias
         A *= self._scale
