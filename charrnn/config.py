@@ -11,6 +11,7 @@ from charrnn.errors import UsageError
 
 CellName = Literal["rnn", "gru", "lstm"]
 OptimizerName = Literal["adam", "rmsprop", "adagrad", "sgd"]
+HUGE = 1e300  # beyond it an integer has no float
 MOST_HIDDEN, MOST_LAYERS = 1_000_000, 300  # three arrays a layer, in an archive of at most 1,000
 CELLS: tuple[str, ...] = get_args(CellName)
 OPTIMIZERS: tuple[str, ...] = get_args(OptimizerName)
@@ -18,11 +19,12 @@ OPTIMIZERS: tuple[str, ...] = get_args(OptimizerName)
 
 def check(name: str, value: float | None, *, least: float = -math.inf, most: float = math.inf, above: float = -math.inf) -> None:
     """Raise UsageError unless `value` is None or a finite number with above < value, least <= value <= most."""
-    if value is None or (math.isfinite(value) and above < value and least <= value <= most):
+    if value is None or (abs(value) < HUGE and above < value and least <= value <= most):
         return
     limits = {"more than": above, "at least": least, "at most": most}
     bounds = [f"{words} {limit:.10g}" for words, limit in limits.items() if math.isfinite(limit)]
-    raise UsageError(f"{name} is {value:.10g}; it must be {' and '.join(bounds) or 'finite'}")
+    shown = f"{value:.10g}" if isinstance(value, float) or abs(value) < HUGE else f"a number of {len(str(value))} digits"
+    raise UsageError(f"{name} is {shown}; it must be {' and '.join(bounds) or 'finite'}")
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -83,13 +85,14 @@ class TrainConfig:
             check(f"--{name.replace('_', '-')}", getattr(self, name), least=least)
         check("--dropout", self.dropout, least=0, most=0.95)
         check("--budget", self.budget, above=0)
-        check("--epochs", self.epochs, above=0)
+        check("--epochs", self.epochs, above=0, most=1e9)
         check("--lr", self.lr, above=0)
         check("--clip", self.clip, least=0)
         check("--val-fraction", self.val_fraction, least=0, most=0.9)
         check("--save-every", self.save_every, above=0)
         if isinstance(self.workers, str):
-            check_choice("--workers", self.workers, ("auto", "a number"))
+            if self.workers != "auto":
+                raise UsageError(f"--workers is {self.workers!r}; give a number, or auto")
         else:
             check("--workers", self.workers, least=1, most=1024)
         given = [name for name in ("budget", "epochs", "steps") if getattr(self, name) is not None]

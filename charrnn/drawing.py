@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import nextafter
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,18 +68,12 @@ def draw_rows(p: Array, uniform: Array) -> Array:
     return np.asarray(np.count_nonzero(sums <= point[:, None], axis=-1))
 
 
-@overload
-def draw(probabilities: Array, uniform: float) -> int: ...
-@overload
-def draw(probabilities: Array, uniform: Array) -> Array: ...
-def draw(probabilities: Array, uniform: float | Array) -> int | Array:
-    """Return the index at `uniform` in [0, 1) of the inverse cumulative distribution, of (N,), or S of them for (N, S), (S,).
+def draw(probabilities: Array, uniform: float) -> int:
+    """Return the index at `uniform` in [0, 1) of the inverse cumulative distribution of (N,).
 
     The probabilities need not sum to 1. An index of probability 0 is never drawn, whatever the rounding.
     """
-    rows = np.atleast_2d(np.transpose(probabilities))
-    indices = draw_rows(rows, np.atleast_1d(np.asarray(uniform, np.float64)))
-    return indices if np.ndim(probabilities) == 2 else int(indices[0])
+    return int(draw_rows(np.atleast_2d(probabilities), np.array([uniform], np.float64))[0])
 
 
 def drawer(logits: Array, config: SampleConfig) -> Callable[[float], int]:

@@ -3,7 +3,7 @@
 What a step costs for one stream is memory traffic and the number of NumPy calls (0.4 µs each), hence:
 - Everything that reads h_t, the layer's own W of the next step and the V above or U, is one matrix, so one product.
 - V is stored transposed with b_h added: reading a character is adding one row.
-- σ(a) = 1 / (1 + exp(−a)) and tanh a = 2σ(2a) − 1, the −1 and −2 being in the weights' copy.
+- σ(a) = 1 / (1 + exp(−a)), and in the lstm tanh a = 2σ(2a) − 1 in the same call; −1 and −2 are in the weights' copy.
 
 Sizes: S streams, H units, G gates, N symbols, R rows that go up: G·H of the layer above, or N. With one stream the
 arrays are vectors, (H,) for (H, S), and the products matrix-vector ones.
@@ -139,7 +139,7 @@ class Sampler:
     def __init__(self, model: Model, streams: int = 1) -> None:
         self.model, self.streams = model, streams
         self.quietly = copy_context().run  # quietly(function, *arguments): exp may overflow to ∞, which gives σ = 0 exactly
-        self.quietly(np.seterr, over="ignore", under="ignore", invalid="ignore")  # logits of NaN are refused in the draw
+        self.quietly(np.seterr, over="ignore", under="ignore", invalid="ignore")  # at temp > 0 logits of NaN are refused in the draw
         self.quietly(self._build)
 
     def _build(self) -> None:

@@ -249,3 +249,17 @@ def test_a_picture_is_never_written_over_what_is_read(option: str, target: str, 
     assert main(["eval", path, str(text), option, str(tmp_path / target)]) == 1
     assert "would be written over what is read" in capsys.readouterr().err
     assert (tmp_path / target).read_bytes() == before
+
+
+def test_a_picture_is_written_neither_among_the_texts_of_a_folder_nor_over_the_other_picture(
+    path: str, tmp_path: Path, capsys: Capture
+) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "one.txt").write_text(TEXT, encoding="utf-8")
+    assert main(["eval", path, str(texts), "--html", str(texts / "one.txt")]) == 1
+    assert "would be written over what is read" in capsys.readouterr().err
+    both = str(tmp_path / "picture")
+    assert main(["eval", path, str(texts), "--html", both, "--svg", both]) == 2
+    assert (texts / "one.txt").read_text(encoding="utf-8") == TEXT
+    assert not Path(both).exists()

@@ -175,6 +175,32 @@ def test_show_probs_says_what_y_hat_is_and_notes_tenths_without_colour(model: Mo
     assert float(facts[2]) < 1e-12
 
 
+def test_a_prime_in_another_encoding_is_read_with_encoding(path: str, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "prime").write_bytes("ÉTÉ".encode("latin-1"))
+    asked = ["sample", path, "--prime-file", str(tmp_path / "prime"), "--length", "1", "--seed", "1"]
+    assert main(asked) == 1
+    assert "--encoding latin-1" in capsys.readouterr().err
+    assert main([*asked, "--encoding", "latin-1"]) == 0
+    assert capsys.readouterr().out.startswith("ÉTÉ")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("options", [["--length", "5"], ["--json"], ["--length", "99999"]])
+def test_an_output_without_room_is_one_line_and_exit_1(options: list[str], path: str) -> None:
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "charrnn", "sample", path, "--seed", "1", *options], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert ended.returncode == 1
+    assert ended.stderr == "charrnn: the output: no space left where it goes; make room, or send it elsewhere\n"
+
+
+def test_a_line_that_is_no_text_ends_the_conversation_with_one_line(path: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setattr("sys.stdin", typed(b"the\n\xff\n"))
+    assert main(["sample", path, "--interactive", "--seed", "1", "--length", "8"]) == 1
+    assert capsys.readouterr().err.startswith("charrnn: standard input: isn't utf-8 (")
+
+
 def test_interactive_goes_on_from_each_line_and_survives_a_mistake(
     model: Model, path: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,7 +217,7 @@ def test_interactive_goes_on_from_each_line_and_survives_a_mistake(
     [
         ["--prime", "a", "--prime-file", "b"], ["--interactive", "--json"], ["--interactive", "--num", "2"], ["--num", "0"],
         ["--temp", "-1"], ["--temp", "nan"], ["--length", "0"], ["--seed", "-1"], ["--unknown", "perhaps"], ["--stop", ""],
-        ["--top-p", "0"], ["--prime-file", "-", "--novel", "-"],
+        ["--top-p", "0"], ["--prime-file", "-", "--novel", "-"], ["--interactive", "--unknown", "foo"],
     ],
 )  # fmt: skip
 def test_wrong_usage_is_one_line_and_exit_code_2(options: list[str], path: str, capsys: Capture) -> None:

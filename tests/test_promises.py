@@ -87,7 +87,6 @@ def test_runs_leave_nothing_open_and_do_not_share_a_file() -> None:
 
 @pytest.mark.slow
 def test_the_wheel_and_the_source_distribution_hold_what_they_should() -> None:
-    pytest.importorskip("hatchling", reason="built without fetching anything")
     kept(supply_chain.wheel(), supply_chain.sdist())
 
 

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 import charrnn.sampling as sampling
 from charrnn.config import CELLS, ModelConfig, SampleConfig
-from charrnn.drawing import drawer
+from charrnn.drawing import draw_rows, drawer
 from charrnn.errors import CharRNNError, UsageError, VocabularyError
 from charrnn.network.model import Model
 from charrnn.network.parameters import Parameters
@@ -191,7 +191,7 @@ def test_a_stream_of_its_own_draws_what_draw_draws(logits: Array, config: Sample
 def test_columns_are_drawn_from_as_one_by_one() -> None:
     rng = np.random.default_rng(0)
     p, uniforms = rng.random((7, 40)), rng.random(40)
-    assert draw(p, uniforms).tolist() == [draw(column, u) for column, u in zip(p.T, uniforms, strict=True)]
+    assert draw_rows(p.T, uniforms).tolist() == [draw(column, u) for column, u in zip(p.T, uniforms, strict=True)]
 
 
 def sample_all(model: Model, num: int, **options: Any) -> list[str]:

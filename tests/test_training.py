@@ -20,6 +20,7 @@ from charrnn.errors import CheckpointError, CorpusError, TrainingError, UsageErr
 from charrnn.training import workers
 from charrnn.training.checkpoint import load_resume
 from charrnn.training.events import Done, Event, Notice, Saved, Start, Step, Validated
+from charrnn.training.loop import prepare
 from charrnn.training.replica import Leader
 
 CORPORA = Path(__file__).parents[1] / "corpora"
@@ -238,6 +239,14 @@ def test_weights_from_before_the_loss_blew_up_are_those_that_are_kept(corpus: Pa
     np.testing.assert_array_equal(weights(events), weights(run(corpus, steps=25, val_fraction=0.0)))
 
 
+def test_weights_that_no_loss_has_tried_are_not_kept_as_good(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Leader.step
+    monkeypatch.setattr(Leader, "step", lambda self, k, lr: (float("nan"), 1.0) if k == 25 else step(self, k, lr))
+    events = run(corpus, steps=500, val_fraction=0.0)
+    begun = prepare([corpus], TrainConfig(**{**SMALL, "val_fraction": 0.0}))
+    np.testing.assert_array_equal(weights(events), begun.best.flat)
+
+
 def test_nothing_is_written_before_the_first_step(tmp_path: Path) -> None:
     empty = tmp_path / "empty.txt"
     empty.write_text("", encoding="utf-8")
@@ -327,6 +336,45 @@ def test_a_longer_budget_after_decay_takes_no_longer_than_it_says(corpus: Path, 
     assert done(events).seconds == pytest.approx(15.0, rel=0.05)
     assert not done(events).repeatable
     assert any("rises again" in getattr(event, "text", "") for event in events)
+
+
+def test_a_budget_interrupted_where_a_validation_is_due_goes_on_to_its_end(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, step, validate = [0.0], Leader.step, Leader.validate
+
+    def timed_step(self: Leader, number: int, lr: float) -> tuple[float, float]:
+        now[0] += 0.05
+        return step(self, number, lr)
+
+    def timed_validation(self: Leader, averaged: bool) -> float:
+        now[0] += 1.0
+        return validate(self, averaged)
+
+    monkeypatch.setattr(Leader, "step", timed_step)
+    monkeypatch.setattr(Leader, "validate", timed_validation)
+    config = {**SMALL, "steps": None, "budget": 30.0, "val_every": 40, "lr": 1e-3, "out": tmp_path / "m.npz"}
+    list(charrnn.train([corpus], TrainConfig(**config), clock=lambda: now[0], started=0.0, interrupted=stopper(40)))
+    began = now[0]
+    events = list(charrnn.train([], TrainConfig(out=tmp_path / "m.npz", resume=True), clock=lambda: now[0], started=began))
+    assert done(events).seconds == pytest.approx(30.0, rel=0.1)
+
+
+def test_no_command_is_said_to_repeat_a_run_that_other_workers_went_on_with(corpus: Path, tmp_path: Path) -> None:
+    config = {**SMALL, "workers": 2, "out": tmp_path / "m.npz"}
+    list(charrnn.train([corpus], TrainConfig(**config), interrupted=stopper(4)))
+    same = tmp_path / "same.npz"
+    same.write_bytes((tmp_path / "m.npz").read_bytes())
+    assert done(list(charrnn.train([], TrainConfig(out=same, resume=True, workers=2)))).repeatable
+    other = TrainConfig(out=tmp_path / "m.npz", resume=True, workers=1, explicit=frozenset({"workers"}))
+    assert not done(list(charrnn.train([], other))).repeatable
+
+
+def test_a_longer_run_from_the_last_step_before_the_decay_is_repeatable(corpus: Path, tmp_path: Path) -> None:
+    list(charrnn.train([corpus], TrainConfig(**{**SMALL, "out": tmp_path / "m.npz"}), interrupted=stopper(6)))
+    events = list(charrnn.train([], TrainConfig(out=tmp_path / "m.npz", resume=True, steps=24)))
+    assert done(events).repeatable
+    assert losses(events) == losses(run(corpus, steps=24))[6:]
 
 
 def test_time_lost_to_a_stall_shortens_the_run(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ Everything else is imported within `main`, so that Ctrl-C is quiet from the firs
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import re
@@ -75,7 +76,7 @@ def fail(error: BaseException, *, debug: bool = False) -> int:
     message, code = explain(error)
     if code == UsageError.exit_code and launched()[0]:
         message = ""  # of the ranks of one command, which all see it, the first says it
-    if isinstance(error, BrokenPipeError):
+    if isinstance(error, OSError):
         _silence()
     with contextlib.suppress(OSError):  # stderr may be what is broken
         if debug and message:
@@ -125,6 +126,8 @@ def _explain_foreign(error: BaseException) -> str:
         return "not enough memory; try a smaller --hidden, --batch-size, --seq-len or --num, or less text"
     if isinstance(error, OSError):
         name = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        if not name and error.errno == errno.ENOSPC:
+            return "the output: no space left where it goes; make room, or send it elsewhere"
         return f"{name}{error.strerror or type(error).__name__}"
     if type(error).__name__ == "Abort":
         return "aborted"
@@ -156,10 +159,12 @@ def _prepare_streams() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123 - until the end
         if hasattr(getattr(sys, name), "reconfigure"):
             getattr(sys, name).reconfigure(errors="backslashreplace")
+    if os.name == "nt" and not sys.stdout.isatty() and "PYTHONIOENCODING" not in os.environ and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")  # as everywhere else: what is drawn must be readable again
 
 
 def _silence() -> None:
-    """Send what is still buffered for a closed pipe nowhere, so that Python doesn't complain at its end."""
+    """Send what is still buffered for a closed pipe or a full disk nowhere, so that Python doesn't complain at its end."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):

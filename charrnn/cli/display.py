@@ -24,11 +24,27 @@ SAMPLE_LINES = 4
 PLAIN_COLUMNS = 87  # of the figures with room between them; without the floor and a bar they fit into 80
 
 
-def display(*, only_live: bool = False) -> Plain | Live | None:
-    """Return who shows a run on this stderr; only_live: None where it can only be plain."""
-    if is_plain(sys.stderr):
-        return None if only_live else Plain()
-    return Live()
+def display(*, json: bool = False) -> Notices | Plain | Live:
+    """Return who shows a run on this stderr; json: the events are on stdout, so what they have isn't told twice in plain lines."""
+    if json and (sys.stdout.isatty() or is_plain(sys.stderr)):  # on a terminal events and a live line would write over each other
+        return Notices()
+    return Plain() if is_plain(sys.stderr) else Live()
+
+
+class Notices:
+    """What is worth saying, and nothing else."""
+
+    def __call__(self, event: Event) -> None:
+        handler = getattr(self, event.name, None)
+        if handler is not None:
+            handler(event)
+
+    def notice(self, event: Notice) -> None:
+        """Say it."""
+        say(event.text)
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class Figures:
@@ -58,21 +74,12 @@ class Figures:
         return ("  " if columns >= 87 else " ").join([*parts, f"{left} left" if columns >= 87 else left])
 
 
-class Plain:
+class Plain(Notices):
     """A few lines at the start, some 20 as it goes, and the summary; none has more than 80 columns unless the terminal has."""
 
     def __init__(self) -> None:
         self.figures, self.told = Figures(), 0.0
         self.last: Step | None = None
-
-    def __call__(self, event: Event) -> None:
-        handler = getattr(self, event.name, None)
-        if handler is not None:
-            handler(event)
-
-    def notice(self, event: Notice) -> None:
-        """Show something worth saying."""
-        say(event.text)
 
     def start(self, event: Start) -> None:
         """Say what is trained on what; the floor stays as it is and isn't said again on each line."""
@@ -100,9 +107,6 @@ class Plain:
         """Say what has come of it."""
         print_summary(event, picture=False)
 
-    def close(self) -> None:
-        """Nothing is open."""
-
 
 class Live:
     """One line that changes, samples and notices above it, and the summary with the learning curve."""
@@ -116,7 +120,7 @@ class Live:
         Bar.set_lock(threading.RLock())  # the default one opens semaphores for processes
         self.figures, self.drawn, self.samples = Figures(), 0.0, 0
         self.progress = 0.0
-        self.bar: Any = Bar(total=1000, file=sys.stderr, leave=False, ncols=columns(), bar_format="{desc}")
+        self.bar: Any = Bar(total=1000, file=sys.stderr, leave=False, ncols=columns(), bar_format="{desc}", disable=False)
         self.bar.set_description_str("reading the text")
 
     def __call__(self, event: Event) -> None:
@@ -180,9 +184,10 @@ class Live:
 def columns() -> int:
     """Return how many columns a line on stderr may take; a few are left for the ^C that a terminal shows."""
     try:
-        return max(20, os.get_terminal_size(sys.stderr.fileno()).columns - 3)
+        wide = os.get_terminal_size(sys.stderr.fileno()).columns or 80  # 0: a terminal that doesn't know
     except (OSError, ValueError):
-        return 77
+        wide = 80
+    return max(20, wide - 3)
 
 
 def beginning(event: Start) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ import typer
 
 from charrnn.cli.models import UNKNOWN, ModelPath, unknown_option
 from charrnn.cli.options import OUTPUT, Debug, Json
-from charrnn.cli.outputs import check_output
+from charrnn.cli.outputs import check_output, part_of
 from charrnn.cli.pictures import Heat, Painter
 from charrnn.cli.scales import SURPRISE, Scale, activation
 from charrnn.cli.scoring import Figures, Line, Scored, floor_of, lines_of, read, score_text, total, unit_values
@@ -51,13 +51,8 @@ def evaluate(
     Example: charrnn eval model.npz hamlet.txt --heat
     """
     _check(streams, unknown, worst, values and not json, texts)
+    _check_pictures(svg, html, (model, *texts))
     from charrnn.training.checkpoint import load
-    from charrnn.training.destination import is_read
-
-    for path in filter(None, (svg, html)):
-        if is_read(path, (model, *texts)):
-            raise CharRNNError(f"{path}: the picture would be written over what is read; choose another name")
-        check_output(Path(path))
 
     opened = load(model)
     check("--unit", unit, least=0, most=opened.config.hidden - 1)
@@ -79,6 +74,16 @@ def _check(streams: int, unknown: str, worst: int | None, values_alone: bool, te
         raise UsageError("--values are part of the JSON; add --json")
     if texts.count("-") > 1:
         raise UsageError("- is given more than once, and standard input can be read only once")
+
+
+def _check_pictures(svg: str | None, html: str | None, read: Sequence[str]) -> None:
+    """Raise CharRNNError unless each picture can be written to a file of its own, apart from all that is read."""
+    for path in filter(None, (svg, html)):
+        if part_of(path, read) is not None:
+            raise CharRNNError(f"{path}: the picture would be written over what is read; choose another name")
+        check_output(Path(path))
+    if svg and html and part_of(svg, [html]) is not None:
+        raise UsageError(f"--svg and --html are both {svg}; give them different names")
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +166,7 @@ def floor_in_words(model: Model) -> str:
 def _save(seen: Seen, svg: str | None, html: str | None) -> None:
     """Write the pictures that were asked for."""
     from charrnn.cli import documents
+    from charrnn.training.destination import replacing
 
     heats = seen.heats()
     heats = seen.worst_heats(heats) + heats
@@ -168,8 +174,9 @@ def _save(seen: Seen, svg: str | None, html: str | None) -> None:
     about = [line for line in (in_words(seen.total) if len(seen.scored) > 1 else "", floor_in_words(seen.model)) if line]
     for path, pieces in ((svg, documents.svg), (html, documents.html)):
         if path:
-            with Path(path).open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-                file.writelines(pieces(heats, seen.scale, title=visible(title), about=about))
+            with replacing(path) as file:
+                drawn = pieces(heats, seen.scale, title=visible(title), about=about)
+                file.writelines(piece.encode("utf-8", "backslashreplace") for piece in drawn)
             say(f"wrote {path}")
 
 

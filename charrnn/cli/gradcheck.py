@@ -55,7 +55,9 @@ def gradcheck(
 
     Example: charrnn gradcheck --lecture
     """
-    _check_options(cell, hidden, seq_len, seed, model, tolerance, gain if lecture else None)
+    _check_options(cell, hidden, seq_len, seed, model, tolerance, gain)
+    if gain and not lecture:
+        raise UsageError("--gain is part of the lecture; add --lecture")
     from charrnn.training.checkpoint import load
 
     trained = None if model is None else load(model)

@@ -14,7 +14,7 @@ from charrnn.cli.pictures import Painter
 from charrnn.cli.scales import PROBABILITY
 from charrnn.cli.terminal import console, say
 from charrnn.config import SampleConfig, check
-from charrnn.errors import CharRNNError
+from charrnn.errors import CharRNNError, CorpusError
 
 if TYPE_CHECKING:
     from charrnn.network.model import Model
@@ -29,7 +29,7 @@ def converse(model: Model, config: SampleConfig, *, seed: int | None, echo: bool
     check("--seed", seed, least=0)
     with contextlib.suppress(ImportError):  # not on Windows
         import readline  # noqa: F401 - its import gives input() editing and a history
-    if sys.stdin.isatty():
+    if sys.stdin is not None and sys.stdin.isatty():
         say("Type a beginning and press Enter; Ctrl-C stops a text, Ctrl-D leaves.")
     for line in _lines():
         try:
@@ -48,16 +48,23 @@ def converse(model: Model, config: SampleConfig, *, seed: int | None, echo: bool
 
 def _lines() -> Iterator[str]:
     """Yield the lines that are typed, or that come through a pipe."""
-    prompt = PROMPT if sys.stdin.isatty() else ""
+    if sys.stdin is None:
+        return
+    asked = sys.stdin.isatty()
+    edited = asked and sys.stdout.isatty()  # else the prompt would become part of the text
     while True:
+        if asked and not edited:
+            print(PROMPT, end="", file=sys.stderr, flush=True)
         try:
-            yield input(prompt)
+            yield input(PROMPT if edited else "")
         except KeyboardInterrupt:
-            print()
+            print(file=sys.stderr)
         except EOFError:
-            if prompt:
-                print()
+            if asked:
+                print(file=sys.stderr)
             return
+        except UnicodeDecodeError as error:
+            raise CorpusError(f"standard input: isn't {error.encoding} ({error.reason}); type or send text in that encoding") from None
 
 
 def _write_probabilities(request: Request) -> None:

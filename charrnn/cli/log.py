@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from charrnn.cli.outputs import check_output
+from charrnn.cli.outputs import check_output, part_of
 from charrnn.cli.terminal import as_json
 from charrnn.config import TrainConfig
 from charrnn.errors import CharRNNError
@@ -75,10 +75,9 @@ def _check_apart(path: Path, sources: Sequence[str], config: TrainConfig) -> Non
     """Raise CharRNNError if the log would be the checkpoint or a text, or in a folder that is one, whose text it would change."""
     if config.out is not None and os.path.realpath(path) == os.path.realpath(config.out):
         raise CharRNNError(f"--log and --out are both {path}; give them different names")
-    log = Path(os.path.realpath(path))  # unlike resolve(), no error for a loop of links
-    for source in sources:
-        if source != "-" and Path(os.path.realpath(source)) in (log, *log.parents):
-            raise CharRNNError(f"--log {path} would become part of the text in {source}; choose another place")
+    source = part_of(path, sources)
+    if source is not None:
+        raise CharRNNError(f"--log {path} would become part of the text in {source}; choose another place")
 
 
 def _check(path: Path, config: TrainConfig) -> None:

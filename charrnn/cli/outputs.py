@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from charrnn.cli.terminal import visible
 from charrnn.errors import CharRNNError
+
+
+def part_of(path: str | Path, sources: Iterable[str]) -> str | None:
+    """Return the file or folder among `sources` that `path` is, or lies in; None if it is apart from all."""
+    target = Path(os.path.realpath(path))  # unlike resolve(), no error for a loop of links
+    return next((s for s in sources if s != "-" and Path(os.path.realpath(s)) in (target, *target.parents)), None)
 
 
 def check_output(path: Path) -> None:

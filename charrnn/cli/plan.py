@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,9 @@ if TYPE_CHECKING:
 def show_plan(sources: tuple[str, ...], config: TrainConfig, log: Path | None, *, json: bool, ranks: int = 1) -> None:
     """Print what `charrnn train` would do with this. Raises all that it would raise before the first step."""
     from charrnn.cli.log import Log
-    from charrnn.training.destination import check_writable
-    from charrnn.training.loop import prepare
+    from charrnn.training.loop import check_out, prepare
 
-    if config.out is not None:
-        check_writable(config.out, overwrite=config.overwrite or config.resume)
+    check_out(sources, config)
     if log is not None:
         Log(log, sources, config)
     prepared = prepare(sources, config, ranks)
@@ -43,14 +42,15 @@ def planned(prepared: Prepared) -> dict[str, Any]:
     processes = prepared.workers * prepared.ranks
     speed = characters_per_second(settings.model, N, processes, measured_flops())
     steps = record.steps or record.step + max(1, round(((settings.budget or 0) - record.seconds) * speed / characters))
-    left = (steps - record.step) * characters / speed
+    left = max(0, steps - record.step) * characters / speed
+    cut = replace(settings, batch_size=prepared.training.batch_size, seq_len=prepared.training.seq_len)  # to a short text, to items
     return {
         "corpus_characters": prepared.corpus.characters, "vocabulary_size": N, "params": prepared.best.flat.size,
         "floor_nats": prepared.floor and prepared.floor.nats, "floor_order": prepared.floor and prepared.floor.order,
         "first_step": record.step, "steps": steps, "steps_fixed": record.steps is not None,
         "steps_per_epoch": prepared.training.steps_per_epoch, "epochs": steps / prepared.training.steps_per_epoch,
         "seconds": left if record.steps is not None else max(0.0, (settings.budget or 0) - record.seconds),
-        "memory_bytes": memory_bytes(settings, N, processes), "settings": settings.as_dict(),
+        "memory_bytes": memory_bytes(cut, N, processes), "settings": settings.as_dict(),
     }  # fmt: skip
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Annotated, Any
 
 import typer
 
-from charrnn.cli.models import MaybeModel, known, open_model, unknown_option
+from charrnn.cli.models import UNKNOWN, MaybeModel, known, open_model, unknown_option
 from charrnn.cli.options import Debug, Json
 from charrnn.cli.terminal import say, visible
-from charrnn.config import SampleConfig
+from charrnn.config import SampleConfig, check, check_choice
 from charrnn.errors import CheckpointError, CorpusError, UsageError
 
 LONGEST_PRIME, LONGEST_NOVEL = 1_000_000, 100_000_000  # characters; a small archive may hold any number of them
@@ -33,6 +33,7 @@ Stop = Annotated[str | None, _option("--stop", DRAWING, "End after this text.", 
 Prime = Annotated[str | None, _option("--prime", BEGINNING, "Text to go on from.", "TEXT")]
 PrimeFile = Annotated[str | None, _option("--prime-file", BEGINNING, "File with the text to go on from; -: standard input.", "PATH")]
 Unknown = Annotated[str, unknown_option(BEGINNING)]
+Encoding = Annotated[str, _option("--encoding", BEGINNING, "Of --prime-file and --novel.", "NAME")]
 Num = Annotated[int, _option("--num", SHOWING, "Independent samples.", "N")]
 Novel = Annotated[str | None, _option("--novel", SHOWING, "Models of lines: only items that are not lines of FILE.", "FILE")]
 ShowProbs = Annotated[bool, _option("--show-probs", SHOWING, "Colour each character by its probability.")]
@@ -43,18 +44,18 @@ NoPrime = Annotated[bool, _option("--no-prime", SHOWING, "Leave the prime out of
 def sample(
     model: MaybeModel = None, temp: Temp = SampleConfig.temp, length: Length = SampleConfig.length, top_k: TopK = None,
     top_p: TopP = None, min_p: MinP = None, seed: Seed = None, stop: Stop = None, prime: Prime = None, prime_file: PrimeFile = None,
-    unknown: Unknown = "error", num: Num = 1, novel: Novel = None, show_probs: ShowProbs = False, interactive: Interactive = False,
-    no_prime: NoPrime = False, json: Json = False, debug: Debug = False,
+    unknown: Unknown = "error", encoding: Encoding = "utf-8", num: Num = 1, novel: Novel = None,
+    show_probs: ShowProbs = False, interactive: Interactive = False, no_prime: NoPrime = False, json: Json = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Write text with a model.
 
     Example: charrnn sample model.npz --prime "ROMEO:" --temp 0.7 --length 300
     """
     config = SampleConfig(temp, length, top_k, top_p, min_p, stop)
-    _check(num, prime, prime_file, novel, interactive, show_probs, json)
+    _check(num, unknown, prime, prime_file, novel, interactive, show_probs, json)
     from charrnn.cli.drawn import Request, write
 
-    if model is not None and not (model.endswith(".npz") or Path(model).exists()):
+    if model is not None and not (model.endswith(".npz") or os.path.exists(model)):  # noqa: PTH110 - a name may be too long for Path.exists
         raise CheckpointError(f"{visible(model)}: there is no such checkpoint; a text to go on from is given with --prime")
     opened = open_model(model)
     lines = opened.of_lines
@@ -65,16 +66,17 @@ def sample(
 
         converse(opened, config, seed=seed, echo=not no_prime, unknown=unknown, probs=show_probs)
         return
-    start = known(opened, _beginning(prime, prime_file, lines), unknown, "prime")
-    items = None if novel is None else _lines_of(novel)
+    start = known(opened, _beginning(prime, prime_file, lines, encoding), unknown, "prime")
+    items = None if novel is None else _lines_of(novel, encoding)
     write(Request(opened, config, start, _seed(seed), not no_prime, num), json=json, probs=show_probs, but=items)
 
 
-def _check(num: int, prime: str | None, prime_file: str | None, novel: str | None, interactive: bool, show_probs: bool, json: bool) -> None:
+def _check(
+    num: int, unknown: str, prime: str | None, prime_file: str | None, novel: str | None, interactive: bool, show_probs: bool, json: bool
+) -> None:  # fmt: skip
     """Raise UsageError for options that don't go together."""
-    from charrnn.config import check
-
     check("--num", num, least=1)
+    check_choice("--unknown", unknown, UNKNOWN)
     if prime is not None and prime_file is not None:
         raise UsageError("--prime and --prime-file both say how the text begins; give one of them")
     if prime_file == novel == "-":
@@ -87,19 +89,19 @@ def _check(num: int, prime: str | None, prime_file: str | None, novel: str | Non
         raise UsageError(f"--interactive asks for beginnings and answers one at a time; leave out {clash}")
 
 
-def _beginning(prime: str | None, prime_file: str | None, lines: bool) -> str:
+def _beginning(prime: str | None, prime_file: str | None, lines: bool, encoding: str) -> str:
     """Return the prime; of one from a file, for a model of lines, without the newline at its end."""
     if prime_file is None:
         return prime or ""
-    text = _read(prime_file, LONGEST_PRIME)
+    text = _read(prime_file, LONGEST_PRIME, encoding)
     return text.removesuffix("\n") if lines else text
 
 
-def _read(path: str, most: int) -> str:
+def _read(path: str, most: int, encoding: str) -> str:
     """Return the text of a file. Raises CorpusError, also if it has more than `most` characters."""
     from charrnn.text.corpus import read_text
 
-    text, notes = read_text(path, limit=most + 1)
+    text, notes = read_text(path, encoding=encoding, limit=most + 1)
     if len(text) > most:
         raise CorpusError(f"{path}: has more than {most:,} characters, which is more than is read here; give a shorter text")
     for note in notes:
@@ -107,8 +109,8 @@ def _read(path: str, most: int) -> str:
     return text
 
 
-def _lines_of(path: str) -> frozenset[str]:
-    return frozenset(_read(path, LONGEST_NOVEL).split("\n"))
+def _lines_of(path: str, encoding: str) -> frozenset[str]:
+    return frozenset(_read(path, LONGEST_NOVEL, encoding).split("\n"))
 
 
 def _seed(given: int | None) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -18,10 +17,8 @@ if TYPE_CHECKING:
 
 LABEL = 14  # columns of what a line is about
 ENDED = {
-    "finished": "finished",
     "early": "finished early: validation had stopped improving",
     "interrupted": "interrupted and saved",
-    "diverged": "diverged",
 }
 
 
@@ -47,16 +44,18 @@ def labelled(label: str, text: str) -> Text:
 
 def facts(done: Done) -> list[tuple[str, str]]:
     """Return the lines of the summary: what each is about, and what it says."""
+    from charrnn.training.repetition import joined
+
     meta, model = done.model.meta, done.model.config
     took = f"{clock_time(done.seconds)}, {counted(done.steps, 'step')}, {counted(done.epochs, 'epoch')}"
     took += f", {done.chars_per_second:,.0f} characters/s" if done.chars_per_second else ""  # 0: no step was taken now
-    lines = [(ENDED[done.stopped], "")] if done.stopped in ("early", "interrupted") else []
+    lines = [(ENDED[done.stopped], "")] if done.stopped in ENDED else []
     lines += [("validation", loss(done.val_loss)), *_bounds(done)] if done.val_loss is not None else []
     lines += [("training", loss(done.train_loss))] if done.train_loss is not None else []
     lines += [("time", took), ("model", f"{done.checkpoint} ({shape(model.cell, model.layers, model.hidden)}, {done.params:,} parameters)")]
     if done.stopped == "diverged" or done.checkpoint is None:
         return lines
-    path = shlex.quote(done.checkpoint)
+    path = joined([done.checkpoint])
     more = "" if done.stopped == "interrupted" else f" {_longer(meta['training'], done.steps)}"
     return [
         *lines,

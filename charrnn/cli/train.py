@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -162,9 +161,7 @@ def _listeners(sources: Sequence[str], config: TrainConfig, log: Path | None, *,
 
     listeners: list[Listener] = [Log(log, sources, config)] if log is not None else []
     listeners += [Printed()] if json else []
-    mixed = json and sys.stdout.isatty()  # events and a live line would write over each other
-    shown = None if quiet or mixed else display(only_live=json)
-    return [*listeners, shown] if shown is not None else listeners
+    return listeners if quiet else [*listeners, display(json=json)]
 
 
 def run(sources: tuple[str, ...], config: TrainConfig, listeners: list[Listener], ranks: MPIEnd | None = None) -> None:

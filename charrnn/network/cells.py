@@ -70,8 +70,8 @@ class Cell(ABC):
         """Return the state (S, H, B) after t steps of the tape."""
 
     @abstractmethod
-    def backward(self, dh: Array, W: Array) -> Array:
-        """Fill dA and dC from dh (H, T, B), the gradient that reaches each h_t from outside; return that at the first state."""
+    def backward(self, dh: Array, W: Array) -> None:
+        """Fill dA and dC from dh (H, T, B), the gradient that reaches each h_t from outside."""
 
 
 class RNN(Cell):
@@ -100,7 +100,7 @@ class RNN(Cell):
     def state(self, t: int) -> Array:
         return self.h[None, :, t].copy()
 
-    def backward(self, dh: Array, W: Array) -> Array:
+    def backward(self, dh: Array, W: Array) -> None:
         d, z = self.d, self.z
         WT = transposed(W)
         d[:] = 0
@@ -110,7 +110,6 @@ class RNN(Cell):
             np.multiply(d, z, out=z)  # dA_t = d ⊙ (1 − h_t²)
             self.dA[:, t] = z
             np.matmul(WT, z, out=d)
-        return d[None]
 
 
 class GRU(Cell):
@@ -154,7 +153,7 @@ class GRU(Cell):
     def state(self, t: int) -> Array:
         return self.past[None, t].copy()
 
-    def backward(self, dh: Array, W: Array) -> Array:
+    def backward(self, dh: Array, W: Array) -> None:
         H = self.past.shape[1]
         d, e, u, slope = self.d, self.e, self.u, self.slope
         WT = transposed(W)
@@ -181,7 +180,6 @@ class GRU(Cell):
             np.multiply(d, z, out=u)
             np.matmul(WT, e, out=d)
             d += u
-        return d[None]
 
 
 class LSTM(Cell):
@@ -226,7 +224,7 @@ class LSTM(Cell):
     def state(self, t: int) -> Array:
         return np.stack([self.h[:, t], self.c[t]])
 
-    def backward(self, dh: Array, W: Array) -> Array:
+    def backward(self, dh: Array, W: Array) -> None:
         H = self.now.shape[0]
         d, dc, e, u, slope = self.d, self.dc, self.e, self.u, self.slope
         e_i, e_f, e_o, e_g = e[:H], e[H : 2 * H], e[2 * H : 3 * H], e[3 * H :]
@@ -252,7 +250,6 @@ class LSTM(Cell):
             dc *= f
             self.dA[:, t] = e
             np.matmul(WT, e, out=d)
-        return np.stack([d, dc])
 
 
 CELL_CLASSES: dict[str, type[Cell]] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}

@@ -18,11 +18,11 @@ import numpy.typing as npt
 from charrnn.config import CELLS, check, check_choice
 from charrnn.errors import UsageError
 from charrnn.network.lecture_rnn import Array, distance, orthogonal, softmax
+from charrnn.network.parameters import STATES
 
 Step = tuple[Array, Array, Array]  # s_t (S·H,), ∂s_t/∂s_{t−1} (S·H, S·H), ∂s_t/∂b_h (S·H, G·H) with s_{t−1} held
 
 GATES: dict[str, tuple[str, ...]] = {"rnn": ("h",), "gru": ("r", "z", "n"), "lstm": ("i", "f", "o", "g")}
-STATES: dict[str, int] = {"rnn": 1, "gru": 1, "lstm": 2}  # S
 STEADY = 0.03  # a norm that changes by less than this share a step neither fades nor explodes
 
 

@@ -102,7 +102,7 @@ class Network:
     ) -> tuple[Array, Array]:  # fmt: skip
         """Return the losses (T, B) and the state after the chunk, and overwrite `out` with the gradient of Σ weight · losses.
 
-        `weight` is 1 / (number of predictions) unless given, so that L is their mean; positions beyond `lengths` weigh 0.
+        `weight` is 1 / (T·B) unless given, so that L is the mean of full columns; positions beyond `lengths` weigh 0.
         """
         T, B = x.shape
         used = self._masked(parameters, masks)

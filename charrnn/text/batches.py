@@ -38,7 +38,7 @@ class Streams:
     an epoch. A short text gets fewer streams, a very short one shorter steps. Raises CorpusError if n < 2.
     """
 
-    fresh = False  # the state goes on from one step to the next within an epoch
+    fresh = False  # the state goes on from step to step, and from a stream's end to its beginning in the next epoch
 
     def __init__(self, part: Part | Excerpt, batch_size: int, seq_len: int) -> None:
         n = len(part)

@@ -83,7 +83,7 @@ def is_read(path: FilePath, sources: Iterable[FilePath]) -> bool:
 def check_writable(path: FilePath, *, overwrite: bool) -> None:
     """Raise CheckpointError unless a checkpoint can be written at `path`; `overwrite`: an existing one may be replaced.
 
-    Tried by writing and removing a temporary file there. Temporary files of dead runs for the same target are removed.
+    Tried by writing and removing a temporary file there.
     """
     target, status = _target(path)
     if status is not None and not overwrite:
@@ -94,7 +94,6 @@ def check_writable(path: FilePath, *, overwrite: bool) -> None:
         if not target.parent.is_dir():
             wrong = "is no folder" if target.parent.exists() else "does not exist; make that folder first"
             raise _refuse(path, f"cannot be written: {printable(str(target.parent))} {wrong}")
-        _remove_leftovers(target)
         _try_to_write(_temporary(target))
 
 
@@ -179,7 +178,7 @@ def hold(path: FilePath) -> Iterator[None]:
     The operating system's lock on `.model.npz.lock` beside the target ends with the process, however that ends, and belongs
     to it alone, so that no child keeps it (fcntl.lockf, unlike flock, is not inherited by fork). The file is removed by its
     holder before letting go; whoever then gets a lock on a file that no longer has the name tries again. On a file system
-    without locks only the runs of one process are kept apart.
+    without locks only the runs of one process are kept apart. Temporary files of dead runs for the same target are removed.
     """
     target, _ = _target(path)
     with _guard:
@@ -192,6 +191,7 @@ def hold(path: FilePath) -> Iterator[None]:
             lock = target.with_name(f".{target.name}.lock")
             descriptor = _locked(path, lock)
         try:
+            _remove_leftovers(target)
             yield
         finally:
             if os.getpid() == owner:  # not in a child that leaves the block too

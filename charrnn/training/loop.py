@@ -63,14 +63,21 @@ def train(
     sources = (sources,) if isinstance(sources, str | Path) else tuple(sources)
     started = clock() if started is None else started
     with contextlib.ExitStack() as stack:
+        check_out(sources, config)
         if config.out is not None:
-            if is_read(config.out, sources):
-                raise UsageError(f"--out {config.out} is a text to train on; choose another name")
-            check_writable(config.out, overwrite=config.overwrite or config.resume)
             stack.enter_context(hold(config.out))
         prepared = prepare(sources, config, ranks.size if ranks is not None else 1)
         yield from (Notice(note) for note in prepared.notes)
         yield from Run(config, prepared, interrupted, clock, started, ranks).events()
+
+
+def check_out(sources: Sequence[str | Path], config: TrainConfig) -> None:
+    """Raise CharRNNError unless a checkpoint can be written to `config.out`, if anywhere, and is none of the texts."""
+    if config.out is None:
+        return
+    if is_read(config.out, sources):
+        raise UsageError(f"--out {config.out} is a text to train on; choose another name")
+    check_writable(config.out, overwrite=config.overwrite or config.resume)
 
 
 def prepare(sources: Sequence[str | Path], config: TrainConfig, ranks: int = 1) -> Prepared:
@@ -114,7 +121,8 @@ class Run:
         plan = Plan(s.model, len(p.corpus.vocabulary), s.dtype, s.optimizer, s.clip, s.dropout, s.averaging, s.seed)
         with self._replicas(plan) as replica:
             self.replica, self.leader = replica, Leader(replica)
-            self.good = replica.parameters.flat.copy()
+            self.good, self.untried = replica.parameters.flat.copy(), replica.parameters.flat.copy()
+            p.arrays.clear()  # every replica has its own by now
             stopped = yield from self._steps()
             if stopped in ("finished", "early"):
                 yield from self._validate(last=True)
@@ -152,7 +160,7 @@ class Run:
 
     def _steps(self) -> Generator[Event, None, Stopped]:
         """Yield the events of all steps and return why they ended."""
-        self.loop_started, self.first_step = self.clock(), self.record.step
+        self.loop_started = self.clock()
         if self._validation_due:
             yield from self._between_steps()
         while not self.finished:
@@ -207,16 +215,18 @@ class Run:
         return self.record.seconds + self.clock() - self.started
 
     def _seconds_per_step(self) -> float:
-        """Return the time that a step has taken since this part of the run began, validation and saving included."""
-        return (self.clock() - self.loop_started) / max(1, self.record.step - self.first_step)
+        """Return the time that a step of the run has taken, earlier parts of it, validation and saving included."""
+        return (self.record.seconds + self.clock() - self.loop_started) / max(1, self.record.step)
 
     def _diverged(self, step: Step) -> bool:
-        """Return whether the loss is beyond hope; else keep a copy of the weights now and then."""
+        """Return whether the loss is beyond hope; else keep a copy of the weights now and then, good once the next loss is."""
         limit = 10 + 5 * math.log(len(self.prepared.corpus.vocabulary))
         if not (math.isfinite(step.loss) and math.isfinite(step.grad_norm) and step.loss < limit):
             return True
         if step.step % GOOD_EVERY == 0:
-            self.good[:] = self.replica.parameters.flat
+            self.untried[:] = self.replica.parameters.flat
+        elif step.step % GOOD_EVERY == 1:
+            self.good, self.untried = self.untried, self.good
         return False
 
     def _fix_total(self) -> None:
@@ -318,6 +328,6 @@ class Run:
             params=p.best.flat.size, workers=p.workers, ranks=p.ranks,
             checkpoint=None if self.config.out is None else str(self.config.out), stopped=stopped,
             command=command(p, record.steps, self.config.out),
-            repeatable=record.steps is not None and not record.extended,
+            repeatable=record.steps is not None and not (record.extended or record.changed),
             model=Model(s.model, p.corpus.vocabulary, parameters.copy(), self._meta()),
         )  # fmt: skip

@@ -95,9 +95,6 @@ class Archive:
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._entries
-
     def member(self, key: str) -> Member:
         """The array called `key`, its header read; CheckpointError if there is none."""
         if key not in self._entries:

@@ -25,7 +25,7 @@ from charrnn.training.evaluation import CHUNK, VALIDATION_STREAMS, Batches
 Array = NDArray[Any]
 MOST_POINTS = 1000  # of the learning curve
 RELIABLE = 500  # characters to predict below which a validation loss says little
-FLOOR_LIMIT = 20_000_000  # characters of training text beyond which no n-grams are counted
+FLOOR_LIMIT = 20_000_000  # characters of text beyond which no n-grams are counted
 
 
 @dataclass
@@ -37,6 +37,8 @@ class Record:
     seconds: float = 0.0  # wall time of the parts before this one
     early: bool = False  # the total was fixed before the time was up, for want of progress
     extended: bool = False  # the rate left the schedule of its total, for a longer run or lost time: no single command repeats it
+    changed: bool = False  # other workers, ranks or validations than at its start, which no single command repeats either
+    ranks: int = 1  # of MPI, in the last part
     train_loss: float | None = None  # mean of the training losses between the last two validations
     recent_sum: float = 0.0  # training losses since the last validation
     recent_count: int = 0
@@ -74,7 +76,7 @@ class Prepared:
     floor: Floor | None
     workers: int  # as in the settings, but no more than there are streams
     ranks: int  # of MPI, each with one worker; 1: a run without MPI
-    arrays: dict[str, Array]  # theta, average, moments, state
+    arrays: dict[str, Array]  # theta, average, moments, state, until the run has begun
     best: Parameters  # the named arrays
     record: Record
     notes: list[str]
@@ -113,7 +115,7 @@ def begin(sources: Sequence[str | Path], config: TrainConfig, ranks: int = 1) ->
     return Prepared(
         corpus=corpus, sources=sources, init_from=config.init_from, settings=settings, training=training, validation=validation,
         floor=_floor(parts, corpus), workers=min(settings.workers, training.batch_size), ranks=ranks,
-        arrays=arrays, best=best, record=Record(steps=settings.steps), notes=notes,
+        arrays=arrays, best=best, record=Record(steps=settings.steps, ranks=ranks), notes=notes,
     )  # fmt: skip
 
 
@@ -188,7 +190,7 @@ def _frequencies(part: Part | Items, N: int, corpus: Corpus) -> Array:
 def _floor(parts: tuple[Part, Part] | tuple[Items, Items], corpus: Corpus) -> Floor | None:
     """Return what n-grams reach on the validation part; None for no validation and for very long texts."""
     training, validation = parts
-    if _size(training) > FLOOR_LIMIT or not len(validation):
+    if _size(training) + _size(validation) > FLOOR_LIMIT or not len(validation):
         return None
     train, val, N = _symbols(training, corpus), _symbols(validation, corpus), len(corpus.vocabulary)
     if isinstance(training, Items):
@@ -220,7 +222,7 @@ def _chosen(config: TrainConfig, settings: Settings) -> str:
     offered = ("hidden", "batch_size", *(() if settings.lines else ("seq_len",)), "dropout", "lr")
     names = [name for name in offered if getattr(config, name) is None]
     options = " ".join(f"--{name.replace('_', '-')} {getattr(settings, name):g}" for name in names)
-    return f"chosen for {settings.budget:g} s on this machine and this text: {options}" if options else "nothing was left to choose"
+    return f"chosen for {settings.budget:.10g} s on this machine and this text: {options}" if options else "nothing was left to choose"
 
 
 def _shape_of(start: Model, config: TrainConfig) -> TrainConfig:

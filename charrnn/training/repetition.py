@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from charrnn.training.preparation import Prepared
@@ -26,8 +27,13 @@ def command(run: Prepared, steps: int | None, out: str | Path | None) -> str:
     words += ["charrnn", "train", *(f"./{source}" if re.match("-.", str(source)) else str(source) for source in run.sources)]
     for name in OPTIONS:
         words += [f"--{name.replace('_', '-')}", str(getattr(settings, name))]
-    words += ["--budget", f"{settings.budget:g}s"] if steps is None else ["--steps", str(steps)]
+    words += ["--budget", f"{settings.budget:.10g}s"] if steps is None else ["--steps", str(steps)]
     words += ["--lines"] if settings.lines else []
     words += ["--init-from", str(run.init_from)] if run.init_from is not None else []
     words += ["--out", str(path.with_stem(f"{path.stem}-again"))]
+    return joined(words)
+
+
+def joined(words: Sequence[str]) -> str:
+    """Return words as a shell of this system takes them, quoted where they must be."""
     return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)

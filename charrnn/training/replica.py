@@ -108,7 +108,7 @@ class Replica:
         if B and batch.predictions:
             state = zero_state(self.plan.model, B, self.plan.dtype) if self.training.fresh else self.state
             weight = 1 / batch.predictions
-            masks = self._masks(step, *batch.x.shape)
+            masks = self._masks(step, len(batch.x))
             nats, after = self.network.gradient(
                 self.parameters, batch.x, batch.y, state, out=self.gradient, weight=weight, lengths=batch.lengths, masks=masks
             )
@@ -123,15 +123,14 @@ class Replica:
             self._keep_average(step)
         return loss, norm
 
-    def _masks(self, step: int, T: int, B: int) -> Masks | None:
+    def _masks(self, step: int, T: int) -> Masks | None:
         """Return the dropout masks of this step, a function of seed and step alone."""
         p = self.plan.dropout
         if not p:
             return None
         rng = np.random.Generator(np.random.SFC64([self.plan.seed, DROPOUT_STREAM, step]))
-        own = slice(self.columns.start, self.columns.start + B)  # a last batch of items may have fewer columns
-        whole = self.training.batch_size
-        return draw_masks(self.plan.model, self.plan.N, T=T, B=whole, p=p, rng=rng, dtype=self.plan.dtype, own=own)
+        B = self.training.batch_size
+        return draw_masks(self.plan.model, self.plan.N, T=T, B=B, p=p, rng=rng, dtype=self.plan.dtype, own=self.columns)
 
     def _keep_average(self, step: int) -> None:
         """average ← average + (1 − k)(θ − average); k grows with the step, so that the beginning is soon forgotten."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import sys
 from collections.abc import Sequence
@@ -40,7 +41,11 @@ def go_on(sources: Sequence[str | Path], config: TrainConfig, ranks: int = 1) ->
     try:
         kept = json.loads(arrays.pop("record").tobytes())
         settings, record = Settings(**kept["settings"]), Record(**kept["record"])
-        then, came_from, init_from = model.meta["corpus"], kept["sources"], kept["init_from"]
+        came_from, init_from = kept["sources"], kept["init_from"]
+        meta = model.meta
+        then = {name: meta["corpus"][name] for name in ("characters", "digest", "names")}
+        floor = None if meta["floor_nats"] is None else Floor(meta["floor_nats"], meta["floor_order"], ())
+        speed = meta["chars_per_second"]
     except (KeyError, TypeError, ValueError):
         raise _unfit(config.out) from None
     _check_options(config, settings)
@@ -53,13 +58,13 @@ def go_on(sources: Sequence[str | Path], config: TrainConfig, ranks: int = 1) ->
     check_ranks(ranks, training.batch_size)
     _check_arrays(arrays, model, settings, training, config.out)
     notes = [*corpus.notes, *_extend(config, settings, record, training)]
-    settings = _watched(config, settings)
+    if record.steps is None or record.step < record.steps:
+        settings = _watched(config, settings, record, ranks)
     best = model.parameters if settings.dtype == "float32" else Parameters(model.config, len(corpus.vocabulary), flat=arrays["best"])
-    floor = None if model.meta["floor_nats"] is None else Floor(model.meta["floor_nats"], model.meta["floor_order"], ())
     return Prepared(
         corpus=corpus, sources=sources, init_from=init_from, settings=settings, training=training,
         validation=validation_batches(corpus, parts[1]), floor=floor, workers=min(settings.workers, training.batch_size), ranks=ranks,
-        arrays=arrays, best=best, record=record, notes=notes, speed=model.meta["chars_per_second"],
+        arrays=arrays, best=best, record=record, notes=notes, speed=speed,
     )  # fmt: skip
 
 
@@ -121,6 +126,8 @@ def _check_options(config: TrainConfig, settings: Settings) -> None:
     """Raise CheckpointError if an option was given that would make it another run."""
     for name in sorted({f.name for f in fields(Settings)} - {*WATCHED, *LENGTHS, "averaging"}):
         asked, has = getattr(config, name), getattr(settings, name)
+        if name == "encoding":
+            asked, has = (codecs.lookup(encoding).name for encoding in (asked, has))
         if _given(config, name) and asked != has:
             option = f"--{name.replace('_', '-')}"
             difference = f"{option} {asked} was asked for, but the run has {has}"
@@ -142,12 +149,12 @@ def _extend(config: TrainConfig, settings: Settings, record: Record, training: B
         return []
     if record.steps is None or (before is not None and record.steps > before):
         record.early, record.without_best = False, 0
-    falling = before is not None and record.step >= decay_start(before)
+    falling = before is not None and record.step > decay_start(before)
     record.extended |= falling or (record.steps is not None and record.step > decay_start(record.steps))
     return ["the learning rate had begun to fall; it rises again for the longer run"] if falling else []
 
 
-def _watched(config: TrainConfig, settings: Settings) -> Settings:
+def _watched(config: TrainConfig, settings: Settings, record: Record, ranks: int) -> Settings:
     """Return the settings with the new length, and with what may change along the way where it was given."""
     changes = {name: getattr(config, name) for name in WATCHED if _given(config, name)}
     if changes.get("workers") == "auto" and "workers" not in config.explicit:  # the command line's default: the run's own stay
@@ -155,5 +162,8 @@ def _watched(config: TrainConfig, settings: Settings) -> Settings:
     elif changes.get("workers") == "auto":
         changes["workers"] = auto_workers(settings.hidden, settings.batch_size, cores())
     if any(getattr(config, name) is not None for name in LENGTHS):
-        changes |= {"steps": config.steps, "epochs": None, "budget": config.budget}
-    return replace(settings, **changes)
+        changes |= {"steps": record.steps if config.budget is None else None, "budget": config.budget}
+    new = replace(settings, **changes)
+    record.changed |= (new.workers, new.val_every, ranks) != (settings.workers, settings.val_every, record.ranks)
+    record.ranks = ranks
+    return new

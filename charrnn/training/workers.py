@@ -221,7 +221,7 @@ def replicas(
         inherited = descriptors if isinstance(key, str) else (*descriptors, key)
         workers: list[subprocess.Popen[bytes]] = []
         stack.callback(_end, workers)
-        workers += [_start(inherited) for _ in range(1, count)]
+        workers.extend(_start(inherited) for _ in range(1, count))  # one by one: if one can't start, those before it are ended
         transport = LeaderEnd(count, block, workers)
         for rank, worker in enumerate(workers, 1):
             assert worker.stdin is not None

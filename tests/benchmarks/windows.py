@@ -32,7 +32,8 @@ def main() -> None:
     part = corpus.split(training["val_fraction"])[1]
     validation = part.read(0, len(part))
     cold = np.nanmean(score_streams(model, validation, max(1, validation.size // (asked.size + 1))))
-    print(f"carried state {validation_loss(model, asked.text):.4f}, windows of {asked.size} from a zero state {cold:.4f} nats per character")
+    carried = validation_loss(model, asked.text)
+    print(f"carried state {carried:.4f}, windows of {asked.size} from a zero state {cold:.4f} nats per character")
 
 
 if __name__ == "__main__":

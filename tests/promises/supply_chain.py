@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -73,11 +72,9 @@ def wheel() -> Trial:
 
 
 def sdist() -> Trial:
-    """Return the trial of the files in a source distribution, where `build` is at hand."""
+    """Return the trial of the files in a source distribution."""
     trial = Trial("8. the source distribution is right", "built, its files against the source tree's, tests and corpora included")
     with folder() as home:
-        if importlib.util.find_spec("build") is None:
-            return trial
         _build(trial, home, "sdist")
         for path in home.glob("*.tar.gz"):
             with tarfile.open(path) as archive:
@@ -98,12 +95,8 @@ def _kept(path: Path) -> bool:
 
 
 def _build(trial: Trial, home: Path, kind: str) -> None:
-    """Build into a folder, without fetching anything where `build` and hatchling are at hand."""
-    if importlib.util.find_spec("build") is not None and importlib.util.find_spec("hatchling") is not None:
-        words = ["-m", "build", "--no-isolation", f"--{kind}", "--outdir", str(home), str(ROOT)]
-    else:
-        isolated = [] if importlib.util.find_spec("hatchling") is None else ["--no-build-isolation"]
-        words = ["-m", "pip", "wheel", "-q", "--no-deps", *isolated, "--wheel-dir", str(home), str(ROOT)]
+    """Build into a folder, without fetching anything."""
+    words = ["-m", "build", "--no-isolation", f"--{kind}", "--outdir", str(home), str(ROOT)]
     ended = subprocess.run([sys.executable, *words], cwd=ROOT, env=environment(PYTHONPATH=None), capture_output=True, text=True)
     trial.check(ended.returncode == 0, f"building: {(ended.stdout + ended.stderr)[-2000:]}")
 
