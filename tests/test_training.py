@@ -123,14 +123,13 @@ def stopper(after: int) -> Callable[[], bool]:
     return lambda: next(calls) >= after
 
 
-def kept(path: Path) -> tuple[dict[str, np.ndarray], list[Any]]:
+def kept(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return a checkpoint's arrays and what it says of its run, but for times and rates."""
     with np.load(path, allow_pickle=False) as file:
-        arrays = {key: file[key] for key in file.files if key not in ("meta", "resume.record")}
-        told = [json.loads(str(file["meta"])), json.loads(file["resume.record"].tobytes())["record"]]
-    for record in told:
-        for name in ("seconds", "chars_per_second"):
-            record.pop(name, None)
+        arrays = {key: file[key] for key in file.files if key != "meta"}
+        told = json.loads(str(file["meta"]))
+    for name in ("seconds", "chars_per_second", "speeds"):
+        del told[name]
     return arrays, told
 
 

@@ -8,12 +8,9 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from array import array
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,7 +98,6 @@ class Run:
         self.config, self.prepared, self.settings = config, prepared, prepared.settings
         self.interrupted, self.clock, self.started = interrupted, clock, started
         self.record = prepared.record
-        self.speeds = array("f")
         self.saved_at = clock()
         self.validation_seconds = 0.0
 
@@ -136,10 +132,6 @@ class Run:
             return self.ranks.lead(plan, p.training, p.validation, p.arrays)
         descriptors = p.corpus.store.share()[0] if p.workers > 1 else ()
         return replicas(p.workers, plan, p.training, p.validation, p.arrays, descriptors)
-
-    def _speed(self) -> float | None:
-        """Return the median speed of this part's steps in characters a second, or of the part before it."""
-        return round(median(self.speeds), 1) if self.speeds else self.prepared.speed
 
     def _floor(self) -> tuple[float | None, int | None]:
         """Return what n-grams reach on the validation part, and the best order; None where they weren't counted."""
@@ -194,7 +186,7 @@ class Run:
         seconds = self.clock() - before
         record.step += 1
         speed = training.predictions / training.steps_per_epoch / max(seconds, 1e-9)
-        self.speeds.append(speed)
+        record.add_speed(speed)
         record.recent_sum, record.recent_count = record.recent_sum + loss, record.recent_count + 1
         every = max(1, round(SHOWN_CHARACTERS / (training.batch_size * training.seq_len)))
         return Step(
@@ -287,7 +279,7 @@ class Run:
             "epochs": record.step / p.training.steps_per_epoch, "seconds": round(self._elapsed(), 3),
             "train_loss": record.mean_recent(), "val_loss": record.best, "curve": record.curve,
             "floor_nats": self._floor()[0], "floor_order": self._floor()[1],
-            "chars_per_second": self._speed(),
+            "chars_per_second": record.speed(), "speeds": record.speeds,
         }  # fmt: skip
 
     def _named(self) -> Parameters:
@@ -300,7 +292,7 @@ class Run:
         """Return all that going on needs, bit for bit."""
         replica = self.replica
         return {
-            "record": packed(self.prepared, replace(self.record, seconds=self._elapsed())),
+            "record": packed(self.prepared),
             "theta": replica.parameters.flat, "average": replica.average.flat, "state": self.leader.gather_state(),
             "best": self.prepared.best.flat if self.settings.dtype != "float32" else np.zeros(0, np.float32),
             **replica.optimizer.moments,
@@ -324,7 +316,7 @@ class Run:
             steps=record.step, epochs=record.step / p.training.steps_per_epoch, seconds=round(self._elapsed(), 3),
             train_loss=record.mean_recent(),
             val_loss=record.best, val_bpc=None if record.best is None else record.best / math.log(2),
-            floor_nats=self._floor()[0], chars_per_second=self._speed() or 0.0,
+            floor_nats=self._floor()[0], chars_per_second=record.speed() or 0.0,
             params=p.best.flat.size, workers=p.workers, ranks=p.ranks,
             checkpoint=None if self.config.out is None else str(self.config.out), stopped=stopped,
             command=command(p, record.steps, self.config.out),

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -46,10 +47,12 @@ class Record:
     best_step: int | None = None
     without_best: int = 0  # validations since then
     curve: list[tuple[int, float | None, float | None]] = field(default_factory=list)  # step, training, validation loss
+    speeds: list[float] = field(default_factory=list)  # characters a second, of every stride-th step
+    stride: int = 1
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the record as JSON keeps it."""
-        return asdict(self)
+        """Return the record as JSON keeps it for resuming, which no clock may change; the meta has what comes of one."""
+        return {name: value for name, value in asdict(self).items() if name not in ("seconds", "speeds")}
 
     def mean_recent(self) -> float | None:
         """Return the mean training loss since the last validation, or between the last two if nothing came since."""
@@ -61,6 +64,18 @@ class Record:
         self.curve.append((self.step, self.train_loss, val_loss))
         if len(self.curve) > MOST_POINTS:
             del self.curve[1:-1:2]
+
+    def add_speed(self, speed: float) -> None:
+        """Add the speed of the last step in characters a second; of a long run every second one is dropped again and again."""
+        if self.step % self.stride == 0:
+            self.speeds.append(round(speed, 1))
+        if len(self.speeds) > MOST_POINTS:
+            del self.speeds[::2]
+            self.stride *= 2
+
+    def speed(self) -> float | None:
+        """Return the median speed of the run's steps in characters a second."""
+        return round(median(self.speeds), 1) if self.speeds else None
 
 
 @dataclass
@@ -80,7 +95,6 @@ class Prepared:
     best: Parameters  # the named arrays
     record: Record
     notes: list[str]
-    speed: float | None = None  # characters a second of the part before this one
 
 
 def begin(sources: Sequence[str | Path], config: TrainConfig, ranks: int = 1) -> Prepared:

@@ -40,12 +40,12 @@ def go_on(sources: Sequence[str | Path], config: TrainConfig, ranks: int = 1) ->
         raise CheckpointError(f"{config.out}: this checkpoint has nothing to resume from; use --init-from {config.out} with another --out")
     try:
         kept = json.loads(arrays.pop("record").tobytes())
-        settings, record = Settings(**kept["settings"]), Record(**kept["record"])
-        came_from, init_from = kept["sources"], kept["init_from"]
         meta = model.meta
+        times: dict[str, Any] = {"seconds": float(meta["seconds"]), "speeds": [float(speed) for speed in meta["speeds"]]}
+        settings, record = Settings(**kept["settings"]), Record(**kept["record"], **times)
+        came_from, init_from = kept["sources"], kept["init_from"]
         then = {name: meta["corpus"][name] for name in ("characters", "digest", "names")}
         floor = None if meta["floor_nats"] is None else Floor(meta["floor_nats"], meta["floor_order"], ())
-        speed = meta["chars_per_second"]
     except (KeyError, TypeError, ValueError):
         raise _unfit(config.out) from None
     _check_options(config, settings)
@@ -64,18 +64,18 @@ def go_on(sources: Sequence[str | Path], config: TrainConfig, ranks: int = 1) ->
     return Prepared(
         corpus=corpus, sources=sources, init_from=init_from, settings=settings, training=training,
         validation=validation_batches(corpus, parts[1]), floor=floor, workers=min(settings.workers, training.batch_size), ranks=ranks,
-        arrays=arrays, best=best, record=record, notes=notes, speed=speed,
+        arrays=arrays, best=best, record=record, notes=notes,
     )  # fmt: skip
 
 
-def packed(prepared: Prepared, record: Record) -> Array:
+def packed(prepared: Prepared) -> Array:
     """Return as bytes of JSON what `go_on` reads of a run beside its arrays."""
     init_from = prepared.init_from
     kept = {
         "settings": prepared.settings.as_dict(),
         "sources": [str(Path(source).absolute()) if source != "-" else source for source in prepared.sources],
         "init_from": None if init_from is None else str(Path(init_from).absolute()),
-        "record": record.as_dict(),
+        "record": prepared.record.as_dict(),
     }
     return np.frombuffer(json.dumps(kept).encode(), np.uint8)
 

@@ -110,9 +110,8 @@ def contents(path: Path) -> dict[str, Any]:
     with np.load(path, allow_pickle=False) as archive:
         arrays: dict[str, Any] = {name: archive[name] for name in archive.files}
     meta, kept = json.loads(str(arrays.pop("meta"))), json.loads(arrays.pop("resume.record").tobytes())
-    for record, names in ((meta, ("seconds", "chars_per_second")), (kept["record"], ("seconds",))):
-        for name in names:
-            record.pop(name)
+    for name in ("seconds", "chars_per_second", "speeds"):
+        meta.pop(name)
     return {**arrays, **{f"meta.{name}": value for name, value in meta.items()}, **kept["record"], "settings": kept["settings"]}
 
 

@@ -44,7 +44,7 @@ WATCHING: tuple[tuple[str, ...], ...] = (
     ("--sample-every", "0"), ("--sample-every", "1"), ("--sample-every", "7"), ("--log", "run.jsonl"), ("--json",), ("--quiet",),
     ("--save-every", "0.001s"), ("--log", "run.jsonl", "--json", "--sample-every", "3", "--save-every", "0.001s"),
 )  # fmt: skip
-CLOCK = ("seconds", "chars_per_second", "command", "checkpoint", "seconds_per_check")
+CLOCK = ("seconds", "chars_per_second", "speeds", "command", "checkpoint", "seconds_per_check")
 
 
 def figures(ended: Ended) -> list[Any]:
