@@ -23,8 +23,9 @@ def check(name: str, value: float | None, *, least: float = -math.inf, most: flo
         return
     limits = {"more than": above, "at least": least, "at most": most}
     bounds = [f"{words} {limit:.10g}" for words, limit in limits.items() if math.isfinite(limit)]
-    shown = f"{value:.10g}" if isinstance(value, float) or abs(value) < HUGE else f"a number of {len(str(value))} digits"
-    raise UsageError(f"{name} is {shown}; it must be {' and '.join(bounds) or 'finite'}")
+    if isinstance(value, int) and abs(value) >= HUGE:
+        raise UsageError(f"{name} has {len(str(abs(value)))} digits; it must be {' and '.join([*bounds, 'shorter'])}")
+    raise UsageError(f"{name} is {value:.10g}; it must be {' and '.join(bounds) or 'finite'}")
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
