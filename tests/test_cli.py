@@ -225,3 +225,15 @@ def test_json_is_ascii_on_one_line_without_nan(capsys: pytest.CaptureFixture[str
     assert out.isascii()
     assert out.count("\n") == 1
     assert json.loads(out) == {"a": [None, None, 1.5], "b": "漢\n\x1b"}
+
+
+@pytest.mark.parametrize("name", commands.COMMANDS)
+def test_the_table_has_the_first_line_of_each_commands_help(name: str) -> None:
+    assert commands.loaded(name).help.strip().partition("\n\n")[0] == commands.COMMANDS[name][1]
+
+
+def test_a_command_loads_no_other() -> None:
+    report = "import sys; from charrnn.cli.app import main; main(['next', '--help']); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True).stdout.splitlines()[-1].split()
+    assert "charrnn.cli.next" in loaded
+    assert "charrnn.cli.train" not in loaded

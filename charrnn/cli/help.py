@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 
 from charrnn.cli.terminal import is_plain
 
@@ -36,20 +36,6 @@ class Command(TyperCommand):
         for panel, records in groups.items():
             with formatter.section(heading(panel)):
                 formatter.write_dl(records, col_max=28)
-
-
-class Group(TyperGroup):
-    """The program itself, with its commands in the order of the table."""
-
-    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
-        """Return the names of the commands, the main ones first."""
-        return list(self.commands)
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write each command with the whole first sentence of its help."""
-        with formatter.section(heading("Commands")):
-            commands = [(name, self.commands[name].help or "") for name in self.list_commands(ctx)]
-            formatter.write_dl([(name, " ".join(text.strip().partition("\n\n")[0].split())) for name, text in commands])
 
 
 def _place(argument: Any) -> str:

@@ -60,7 +60,8 @@ def ship(trained: Path, text: Path, out: Path) -> str:
     loss, before = validation_loss(half, text), model.meta["val_loss"]
     made = {"command": recipe, "seed": model.meta["training"]["seed"], "seconds": model.meta["seconds"], "val_loss": before}
     new = out.with_stem(f"{out.stem}-new")
-    save(new, replace(half, meta=model.meta | {"val_loss": loss, "recipe": made}), half=True)
+    meta = {name: value for name, value in model.meta.items() if name != "speeds"}
+    save(new, replace(half, meta=meta | {"val_loss": loss, "recipe": made}), half=True)
     size, cost = new.stat().st_size, loss - before
     if cost >= MOST_NATS or size > MOST_BYTES:
         new.unlink()
