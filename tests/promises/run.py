@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -53,6 +54,7 @@ def main() -> int:
     parser.add_argument("--full", action="store_true", help="the full counts")
     parser.add_argument("--only", type=int, nargs="+", choices=sorted(PROMISES), default=sorted(PROMISES), help="numbers of promises")
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it, and so would what it starts
     trials: list[Trial] = []
     for number in options.only:
         began = time.perf_counter()

@@ -34,10 +34,11 @@ def killing(count: int, seed: int = 0) -> list[Trial]:
         begun = [str(a_text(home / "text.txt")), *TINY, *OFTEN, "--overwrite"]
         for number in range(count if POSIX else 0):
             before = leftovers(home)
-            _kill_one([*(begun if not number else ["--resume", *OFTEN, "--quiet"]), "--out", str(out), "--log", str(log)], out, rng)
+            saved = _kill_one([*(begun if not number else ["--resume", *OFTEN, "--quiet"]), "--out", str(out), "--log", str(log)], out, rng)
             hit += any(name.endswith(".tmp") for name in leftovers(home))
             _look(loads, out, log, f"kill {number}")
-            tidy.check(not set(before) & set(leftovers(home)) - {".m.npz.lock"}, f"kill {number}: {before} are still there")
+            if saved:  # else it may have been killed before it could tidy up
+                tidy.check(not set(before) & set(leftovers(home)) - {".m.npz.lock"}, f"kill {number}: {before} are still there")
         if count and POSIX:
             step = _step(out)
             ended = charrnn("train", "--resume", "--steps", step + 1, "--out", out, "--quiet")
@@ -46,8 +47,8 @@ def killing(count: int, seed: int = 0) -> list[Trial]:
     return [loads, tidy]
 
 
-def _kill_one(options: list[str], out: Path, rng: random.Random) -> None:
-    """Start a run, wait until it saves (one in eight: not even that) and some time more, and kill it."""
+def _kill_one(options: list[str], out: Path, rng: random.Random) -> bool:
+    """Start a run, wait until it saves (one in eight: not even that) and some time more, and kill it; return whether it had saved."""
     process = begin(command("train", *options))
     before = out.stat().st_mtime_ns if out.exists() else None
     if before is None or rng.randrange(8):
@@ -58,6 +59,7 @@ def _kill_one(options: list[str], out: Path, rng: random.Random) -> None:
     assert process.poll() is None, f"the run ended by itself: {options}"
     process.kill()
     process.wait()
+    return out.exists() and out.stat().st_mtime_ns != before
 
 
 def _look(trial: Trial, out: Path, log: Path, what: str) -> None:
