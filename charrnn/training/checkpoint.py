@@ -38,7 +38,7 @@ MAX_META = 60_000_000  # bytes: each code point once, escaped (12 characters of 
 MAX_VALUES = 200_000  # commas in meta; a learning curve takes three a point
 MAX_NESTED = 100_000  # lists and objects in meta
 MAX_DEPTH = 32  # of lists and objects within each other
-MAX_NUMBER = 300  # characters of a number in meta: an integer that long still has a float
+MAX_NUMBER = 301  # characters of a number in meta: an integer that long still has a float
 FREE_BYTES, FREE_FACTOR = (
     32 << 20,
     4,

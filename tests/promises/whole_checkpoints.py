@@ -28,7 +28,7 @@ def killing(count: int, seed: int = 0) -> list[Trial]:
     how = "kill -9 at random moments while training saves after each step; then the checkpoint is loaded"
     loads = Trial("2. a checkpoint is always whole", how)
     tidy = Trial("2. nothing is left of a killed run", "temporary and lock files after the next run")
-    rng, hit = random.Random(seed), 0
+    rng, hit, step = random.Random(seed), 0, 0
     with folder() as home:
         out, log = home / "m.npz", home / "run.jsonl"
         begun = [str(a_text(home / "text.txt")), *TINY, *OFTEN, "--overwrite"]
@@ -36,7 +36,7 @@ def killing(count: int, seed: int = 0) -> list[Trial]:
             before = leftovers(home)
             saved = _kill_one([*(begun if not number else ["--resume", *OFTEN, "--quiet"]), "--out", str(out), "--log", str(log)], out, rng)
             hit += any(name.endswith(".tmp") for name in leftovers(home))
-            _look(loads, out, log, f"kill {number}")
+            step = _look(loads, out, log, f"kill {number}", step)
             if saved:  # else it may have been killed before it could tidy up
                 tidy.check(not set(before) & set(leftovers(home)) - {".m.npz.lock"}, f"kill {number}: {before} are still there")
         if count and POSIX:
@@ -62,19 +62,24 @@ def _kill_one(options: list[str], out: Path, rng: random.Random) -> bool:
     return out.exists() and out.stat().st_mtime_ns != before
 
 
-def _look(trial: Trial, out: Path, log: Path, what: str) -> None:
-    """Check that a checkpoint loads with all that going on needs, and is the last one that was told of, or a later one."""
+def _look(trial: Trial, out: Path, log: Path, what: str, before: int) -> int:
+    """Check that a checkpoint loads with all that going on needs, and return its step: the last that is known of, or the one after.
+
+    `before` is its step before the run that was killed: a kill between saving and telling leaves the log without that step.
+    """
     from charrnn.errors import CheckpointError
     from charrnn.training.checkpoint import load_resume
 
     told = max((event["step"] for event in events(log) if event["event"] == "saved"), default=0)
+    known = max(told, before)
     try:
         model, resume = load_resume(out)
     except CheckpointError as error:
         trial.check(False, f"{what}: {error}")
-        return
-    step = model.meta["step"]
-    trial.check("theta" in resume and told <= step <= told + 1, f"{what}: step {step}, but {told} was saved before")
+        return before
+    step: int = model.meta["step"]
+    trial.check("theta" in resume and known <= step <= known + 1, f"{what}: step {step}, but {known} was saved before")
+    return step
 
 
 def _step(out: Path) -> int:
