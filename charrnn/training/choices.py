@@ -77,7 +77,7 @@ def cores() -> int:
 
 def auto_workers(H: int, B: int, processors: int) -> int:
     """Return how many processes share a batch: one a processor, while each has columns, and work enough to pay for its messages."""
-    return max(1, min(processors, B // COLUMNS, H * B // 2048))
+    return max(1, min(processors, B // COLUMNS, H * B // 1024))
 
 
 def measured_flops() -> float:
