@@ -123,6 +123,25 @@ def stopper(after: int) -> Callable[[], bool]:
     return lambda: next(calls) >= after
 
 
+def ticking(
+    monkeypatch: pytest.MonkeyPatch, seconds: Callable[[int], float] = lambda number: 0.05, validation: float = 0.0
+) -> Callable[[], float]:
+    """Return a clock that only steps, by `seconds` of their numbers, and validations move on."""
+    now, step, validate = [0.0], Leader.step, Leader.validate
+
+    def timed_step(self: Leader, number: int, lr: float) -> tuple[float, float]:
+        now[0] += seconds(number)
+        return step(self, number, lr)
+
+    def timed_validation(self: Leader, averaged: bool) -> float:
+        now[0] += validation
+        return validate(self, averaged)
+
+    monkeypatch.setattr(Leader, "step", timed_step)
+    monkeypatch.setattr(Leader, "validate", timed_validation)
+    return lambda: now[0]
+
+
 def kept(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return a checkpoint's arrays and what it says of its run, but for times and rates."""
     with np.load(path, allow_pickle=False) as file:
@@ -255,15 +274,9 @@ def test_nothing_is_written_before_the_first_step(tmp_path: Path) -> None:
 
 
 def test_a_budget_becomes_a_total_that_repeats_the_run(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now, step = [0.0], Leader.step
-
-    def timed_step(self: Leader, number: int, lr: float) -> tuple[float, float]:
-        now[0] += 0.05
-        return step(self, number, lr)
-
-    monkeypatch.setattr(Leader, "step", timed_step)
+    clock = ticking(monkeypatch)
     config = TrainConfig(**{**SMALL, "steps": None, "budget": 12.0, "dropout": 0.1, "lr": 1e-3})
-    timed = list(charrnn.train([corpus], config, clock=lambda: now[0], started=0.0))
+    timed = list(charrnn.train([corpus], config, clock=clock, started=0.0))
     counted = run(corpus, steps=done(timed).steps, dropout=0.1, lr=1e-3)
     assert losses(timed) == losses(counted)
     assert done(timed).seconds == pytest.approx(12.0, rel=0.05)
@@ -321,17 +334,11 @@ def test_the_json_of_events_has_the_names_of_the_contract(corpus: Path) -> None:
 
 
 def test_a_longer_budget_after_decay_takes_no_longer_than_it_says(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now, step = [0.0], Leader.step
-
-    def timed_step(self: Leader, number: int, lr: float) -> tuple[float, float]:
-        now[0] += 0.05
-        return step(self, number, lr)
-
-    monkeypatch.setattr(Leader, "step", timed_step)
+    clock = ticking(monkeypatch)
     config = {**SMALL, "steps": None, "out": tmp_path / "m.npz"}
-    list(charrnn.train([corpus], TrainConfig(**{**config, "budget": 12.0}), clock=lambda: now[0], started=now[0]))
+    list(charrnn.train([corpus], TrainConfig(**{**config, "budget": 12.0}), clock=clock, started=clock()))
     more = TrainConfig(out=tmp_path / "m.npz", resume=True, budget=15.0)
-    events = list(charrnn.train([], more, clock=lambda: now[0], started=now[0]))
+    events = list(charrnn.train([], more, clock=clock, started=clock()))
     assert done(events).seconds == pytest.approx(15.0, rel=0.05)
     assert not done(events).repeatable
     assert any("rises again" in getattr(event, "text", "") for event in events)
@@ -340,22 +347,11 @@ def test_a_longer_budget_after_decay_takes_no_longer_than_it_says(corpus: Path, 
 def test_a_budget_interrupted_where_a_validation_is_due_goes_on_to_its_end(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now, step, validate = [0.0], Leader.step, Leader.validate
-
-    def timed_step(self: Leader, number: int, lr: float) -> tuple[float, float]:
-        now[0] += 0.05
-        return step(self, number, lr)
-
-    def timed_validation(self: Leader, averaged: bool) -> float:
-        now[0] += 1.0
-        return validate(self, averaged)
-
-    monkeypatch.setattr(Leader, "step", timed_step)
-    monkeypatch.setattr(Leader, "validate", timed_validation)
+    clock = ticking(monkeypatch, validation=1.0)
     config = {**SMALL, "steps": None, "budget": 30.0, "val_every": 40, "lr": 1e-3, "out": tmp_path / "m.npz"}
-    list(charrnn.train([corpus], TrainConfig(**config), clock=lambda: now[0], started=0.0, interrupted=stopper(40)))
-    began = now[0]
-    events = list(charrnn.train([], TrainConfig(out=tmp_path / "m.npz", resume=True), clock=lambda: now[0], started=began))
+    list(charrnn.train([corpus], TrainConfig(**config), clock=clock, started=0.0, interrupted=stopper(40)))
+    began = clock()
+    events = list(charrnn.train([], TrainConfig(out=tmp_path / "m.npz", resume=True), clock=clock, started=began))
     assert done(events).seconds == pytest.approx(30.0, rel=0.1)
 
 
@@ -377,14 +373,8 @@ def test_a_longer_run_from_the_last_step_before_the_decay_is_repeatable(corpus: 
 
 
 def test_time_lost_to_a_stall_shortens_the_run(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now, step = [0.0], Leader.step
-
-    def timed_step(self: Leader, number: int, lr: float) -> tuple[float, float]:
-        now[0] += 8.0 if number == 60 else 0.05
-        return step(self, number, lr)
-
-    monkeypatch.setattr(Leader, "step", timed_step)
-    events = list(charrnn.train([corpus], TrainConfig(**{**SMALL, "steps": None, "budget": 12.0}), clock=lambda: now[0], started=0.0))
+    clock = ticking(monkeypatch, lambda number: 8.0 if number == 60 else 0.05)
+    events = list(charrnn.train([corpus], TrainConfig(**{**SMALL, "steps": None, "budget": 12.0}), clock=clock, started=0.0))
     assert done(events).seconds < 12.6
     assert not done(events).repeatable
 

@@ -24,7 +24,7 @@ SAMPLE_LINES = 4
 PLAIN_COLUMNS = 87  # of the figures with room between them; without the floor and a bar they fit into 80
 
 
-def display(*, json: bool = False) -> Notices | Plain | Live:
+def display(*, json: bool = False) -> Notices:
     """Return who shows a run on this stderr; json: the events are on stdout, so what they have isn't told twice in plain lines."""
     if json and (sys.stdout.isatty() or is_plain(sys.stderr)):  # on a terminal events and a live line would write over each other
         return Notices()
@@ -108,7 +108,7 @@ class Plain(Notices):
         print_summary(event, picture=False)
 
 
-class Live:
+class Live(Notices):
     """One line that changes, samples and notices above it, and the summary with the learning curve."""
 
     def __init__(self) -> None:
@@ -122,11 +122,6 @@ class Live:
         self.progress = 0.0
         self.bar: Any = Bar(total=1000, file=sys.stderr, leave=False, ncols=columns(), bar_format="{desc}", disable=False)
         self.bar.set_description_str("reading the text")
-
-    def __call__(self, event: Event) -> None:
-        handler = getattr(self, event.name, None)
-        if handler is not None:
-            handler(event)
 
     def notice(self, event: Notice) -> None:
         """Show something worth saying above the line."""

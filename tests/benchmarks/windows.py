@@ -10,11 +10,10 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from ship import validation_loss
 
 from charrnn.text.corpus import read_corpus
 from charrnn.training.checkpoint import load
-from charrnn.training.evaluation import score_streams
+from charrnn.training.evaluation import VALIDATION_STREAMS, score_streams
 
 
 def main() -> None:
@@ -31,8 +30,8 @@ def main() -> None:
     corpus = read_corpus([asked.text], encoding=training["encoding"], base=model.vocabulary)
     part = corpus.split(training["val_fraction"])[1]
     validation = part.read(0, len(part))
-    cold = np.nanmean(score_streams(model, validation, max(1, validation.size // (asked.size + 1))))
-    carried = validation_loss(model, asked.text)
+    counts = VALIDATION_STREAMS, max(1, validation.size // (asked.size + 1))
+    carried, cold = (np.nanmean(score_streams(model, validation, streams)) for streams in counts)
     print(f"carried state {carried:.4f}, windows of {asked.size} from a zero state {cold:.4f} nats per character")
 
 
