@@ -3,7 +3,7 @@
 What a step costs for one stream is memory traffic and the number of NumPy calls (0.4 µs each), hence:
 - Everything that reads h_t, the layer's own W of the next step and the V above or U, is one matrix, so one product.
 - V is stored transposed with b_h added: reading a character is adding one row.
-- σ(a) = 1 / (1 + exp(−a)), and in the lstm tanh a = 2σ(2a) − 1 in the same call; −1 and −2 are in the weights' copy.
+- σ(a) = ½ (1 + tanh(a/2)), in the lstm in the same call as the gate that is a tanh; the ½ of a/2 is in the weights' copy.
 
 Sizes: S streams, H units, G gates, N symbols, R rows that go up: G·H of the layer above, or N. With one stream the
 arrays are vectors, (H,) for (H, S), and the products matrix-vector ones.
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charrnn.network.cells import CELL_CLASSES
 from charrnn.network.model import Model
 from charrnn.network.parameters import Parameters
 
@@ -38,15 +39,15 @@ def rnn(z: Array, h: Array) -> Advance:
 
 def gru(z: Array, h: Array) -> Advance:
     """Return the step r, z = σ(x + W h), n = tanh(x + r ⊙ W h), h ← n + z ⊙ (h − n); rows r, z, n of W h."""
-    H, one = len(h), h.dtype.type(1)
+    H, half = len(h), h.dtype.type(0.5)
     gates, r, keep, n = z[: 2 * H], z[:H], z[H : 2 * H], z[2 * H : 3 * H]
-    add, exp, divide, multiply, subtract, tanh = np.add, np.exp, np.divide, np.multiply, np.subtract, np.tanh
+    add, multiply, subtract, tanh = np.add, np.multiply, np.subtract, np.tanh
 
     def advance(x: Array) -> None:
         add(gates, x[: 2 * H], gates)
-        exp(gates, gates)
-        add(gates, one, gates)
-        divide(one, gates, gates)
+        tanh(gates, gates)
+        multiply(gates, half, gates)
+        add(gates, half, gates)
         multiply(r, n, n)
         add(n, x[2 * H :], n)
         tanh(n, n)
@@ -62,20 +63,17 @@ def lstm(z: Array, h: Array) -> Advance:
 
     i, f and g, c lie side by side, so that i ⊙ g and f ⊙ c are one call.
     """
-    H, one = len(h), h.dtype.type(1)
-    gates, i_f, o, g, g_c, c = z[: 4 * H], z[: 2 * H], z[2 * H : 3 * H], z[3 * H : 4 * H], z[3 * H :], z[4 * H :]
-    above = np.ones((4 * H,) + (1,) * (h.ndim - 1), h.dtype)
-    above[3 * H :] = 2  # 2 / (1 + exp(−2a)) = 1 + tanh a
+    H, half = len(h), h.dtype.type(0.5)
+    gates, i_f_o, i_f, o, g_c, c = z[: 4 * H], z[: 3 * H], z[: 2 * H], z[2 * H : 3 * H], z[3 * H :], z[4 * H :]
     terms = np.empty_like(i_f)
     new, kept = terms[:H], terms[H:]
-    add, exp, divide, multiply, subtract, tanh = np.add, np.exp, np.divide, np.multiply, np.subtract, np.tanh
+    add, multiply, tanh = np.add, np.multiply, np.tanh
 
     def advance(x: Array) -> None:
         add(gates, x, gates)
-        exp(gates, gates)
-        add(gates, one, gates)
-        divide(above, gates, gates)
-        subtract(g, one, g)
+        tanh(gates, gates)
+        multiply(i_f_o, half, i_f_o)
+        add(i_f_o, half, i_f_o)
         multiply(i_f, g_c, terms)
         add(new, kept, c)
         tanh(c, h)
@@ -85,7 +83,6 @@ def lstm(z: Array, h: Array) -> Advance:
 
 
 CELLS = {"rnn": rnn, "gru": gru, "lstm": lstm}
-SCALES = {"rnn": (1,), "gru": (-1, -1, 1), "lstm": (-1, -1, -1, -2)}  # of each gate's rows in V, W and b_h
 
 
 class Layer:
@@ -138,14 +135,14 @@ class Sampler:
 
     def __init__(self, model: Model, streams: int = 1) -> None:
         self.model, self.streams = model, streams
-        self.quietly = copy_context().run  # quietly(function, *arguments): exp may overflow to ∞, which gives σ = 0 exactly
+        self.quietly = copy_context().run  # quietly(function, *arguments): an infinite argument only saturates its tanh
         self.quietly(np.seterr, over="ignore", under="ignore", invalid="ignore")  # at temp > 0 logits of NaN are refused in the draw
         self.quietly(self._build)
 
     def _build(self) -> None:
         parameters, config, S = self.model.parameters, self.model.config, self.streams
         dtype, columns = parameters.flat.dtype, () if S == 1 else (S,)
-        scale = np.repeat(np.array(SCALES[config.cell], dtype), config.hidden)[:, None]
+        scale = np.repeat(np.array(CELL_CLASSES[config.cell].scale, dtype), config.hidden)[:, None]
         self.logits: Array = np.zeros((parameters.N, *columns), dtype)
         self._layers = [Layer(parameters, layer, scale, columns) for layer in range(config.layers)]
         V = (parameters["layers.0.V"] + parameters["layers.0.b_h"][:, None]) * scale

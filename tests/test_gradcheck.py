@@ -38,8 +38,11 @@ def test_every_parameter_passes(cell: str, layers: int, dropout: bool) -> None:
 
 
 CELL_BUGS = {
-    "missing transpose, rnn": ("rnn", "d, z = self.d, self.z\n        WT = transposed(W)", "d, z = self.d, self.z\n        WT = W.copy()"),
-    "dropped carry, rnn": ("rnn", "np.matmul(WT, z, out=d)", "d[:] = 0"),
+    "missing transpose, rnn": (
+        "rnn", "d, z = self.d, self.z\n        multiply_WT = step_product(transposed(W), d)",
+        "d, z = self.d, self.z\n        multiply_WT = step_product(W, d)",
+    ),
+    "dropped carry, rnn": ("rnn", "multiply_WT(z)", "d[:] = 0"),
     "tanh's slope forgotten, rnn": ("rnn", "np.multiply(d, z, out=z)  # dA_t", "z[:] = d  # dA_t"),
     "slope at h_{t-1}, rnn": ("rnn", "one_minus_square(self.past[t + 1], out=z)", "one_minus_square(self.past[t], out=z)"),
     "gate derivative of the wrong gate, lstm": ("lstm", "e_g *= i", "e_g *= f"),

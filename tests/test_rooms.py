@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "charrnn"
-ROOMS = ["errors", "config", "text", "network", "sampling", "training", "cli"]  # from the ground up
+ROOMS = ["errors", "config", "blas", "text", "network", "sampling", "training", "cli"]  # from the ground up
 SAME_ROOM = {"stepping": "sampling", "drawing": "sampling"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -87,7 +87,7 @@ def score_text(model: Model, name: str, text: str, *, streams: int, unknown: str
     """Return a text's scores. Raises CharRNNError for characters the model doesn't know, and if nothing is predicted."""
     import numpy as np
 
-    from charrnn.training.blas import blas_threads
+    from charrnn.blas import blas_threads
 
     if unknown == "error":
         _refuse_unknown(model, name, text)

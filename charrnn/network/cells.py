@@ -3,8 +3,8 @@
 A cell knows one thing, the loop over t. What is summed over time (∂L/∂W, ∂L/∂V, ∂L/∂b_h) is a few large matrix
 products over all positions, in `model`. Columns are streams, as in the lecture: h_t is (H, B), a gate a block of rows.
 
-With a gate's rows of V, W and b_h scaled by `scale` (−1 for σ, 1 for tanh), σ(a) is 1 / (1 + exp z). exp z may overflow
-to ∞, which gives σ = 0 exactly, as it should; `model` silences that one warning.
+σ(a) = ½ (1 + tanh(a/2)): with a gate's rows of V, W and b_h scaled by `scale` (½ for σ, 1 for tanh) all gates are one tanh,
+which is faster than exp and a division, and cannot overflow.
 
 Sizes: T time steps, B streams, H units, G gates, S arrays of state.
 """
@@ -18,6 +18,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from charrnn.network.products import step_product
+
 Array = NDArray[Any]
 Input = Callable[[int, Array], object]  # input_into(t, out): out ← scale · (V x_t + b_h), out (G·H, B)
 
@@ -28,11 +30,10 @@ def columns(rows: int, T: int, B: int, dtype: DTypeLike) -> Array:
     return np.zeros((rows, T + spare, B), dtype)[:, :T]
 
 
-def sigmoid_of_minus(z: Array) -> None:
-    """z ← σ(−z) = 1 / (1 + exp z), in place."""
-    np.exp(z, out=z)
-    np.add(z, 1.0, out=z)
-    np.divide(1.0, z, out=z)
+def half_of_one_plus(a: Array) -> None:
+    """a ← ½ (1 + a), in place: σ where a is the tanh of half its argument."""
+    np.multiply(a, 0.5, out=a)
+    np.add(a, 0.5, out=a)
 
 
 def one_minus_square(a: Array, out: Array) -> None:
@@ -52,7 +53,7 @@ def transposed(W: Array) -> Array:
 class Cell(ABC):
     """A recurrence over T steps of B streams. It owns the tape between forward and backward, reused from chunk to chunk."""
 
-    scale: ClassVar[tuple[int, ...]]  # −1: σ, 1: tanh; one for each gate
+    scale: ClassVar[tuple[float, ...]]  # ½: σ, 1: tanh; one for each gate
     h: Array  # (H, T+1, B): h_{-1} to h_{T-1}, filled by forward
     dA: Array  # (G·H, T, B): gradient at A_t, filled by backward
     dC: Array  # (G·H, T, B): gradient at W h_{t-1}; dA itself but for the gru
@@ -87,11 +88,12 @@ class RNN(Cell):
 
     def forward(self, input_into: Input, W: Array, state: Array, T: int) -> None:
         z = self.z
+        multiply_W = step_product(W, z)
         self.past[0] = state[0]
         self.h[:, 0] = state[0]
         for t in range(T):
             h = self.past[t + 1]
-            np.matmul(W, self.past[t], out=z)
+            multiply_W(self.past[t])  # z ← W h_{t-1}
             input_into(t, h)
             h += z
             np.tanh(h, out=h)
@@ -102,14 +104,14 @@ class RNN(Cell):
 
     def backward(self, dh: Array, W: Array) -> None:
         d, z = self.d, self.z
-        WT = transposed(W)
+        multiply_WT = step_product(transposed(W), d)
         d[:] = 0
         for t in reversed(range(dh.shape[1])):
             d += dh[:, t]
             one_minus_square(self.past[t + 1], out=z)
             np.multiply(d, z, out=z)  # dA_t = d ⊙ (1 − h_t²)
             self.dA[:, t] = z
-            np.matmul(WT, z, out=d)
+            multiply_WT(z)  # d ← Wᵀ dA_t, on to h_{t-1}
 
 
 class GRU(Cell):
@@ -118,7 +120,7 @@ class GRU(Cell):
     Rows r, z, n. The reset gate acts after the product, so that a step has one product (Cho et al. 2014, as cuDNN has it).
     """
 
-    scale = (-1, -1, 1)
+    scale = (0.5, 0.5, 1)
 
     def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None:
         self.h = columns(H, T + 1, B, dtype)
@@ -133,15 +135,17 @@ class GRU(Cell):
     def forward(self, input_into: Input, W: Array, state: Array, T: int) -> None:
         H = self.past.shape[1]
         e, u = self.e, self.u
+        multiply_W = step_product(W, e)
         self.past[0] = state[0]
         for t in range(T):
             h, after, gate = self.past[t], self.past[t + 1], self.gate[t]
             input_into(t, gate)
-            np.matmul(W, h, out=e)
+            multiply_W(h)  # e ← W h_{t-1}
             self.q[t] = e[2 * H :]
             rz, n = gate[: 2 * H], gate[2 * H :]
             rz += e[: 2 * H]
-            sigmoid_of_minus(rz)
+            np.tanh(rz, out=rz)
+            half_of_one_plus(rz)
             np.multiply(gate[:H], e[2 * H :], out=u)
             n += u
             np.tanh(n, out=n)
@@ -156,7 +160,7 @@ class GRU(Cell):
     def backward(self, dh: Array, W: Array) -> None:
         H = self.past.shape[1]
         d, e, u, slope = self.d, self.e, self.u, self.slope
-        WT = transposed(W)
+        multiply_WT = step_product(transposed(W), d)
         d[:] = 0
         for t in reversed(range(dh.shape[1])):
             gate = self.gate[t]
@@ -178,7 +182,7 @@ class GRU(Cell):
             self.dA[: 2 * H, t] = e[: 2 * H]
             self.dC[:, t] = e
             np.multiply(d, z, out=u)
-            np.matmul(WT, e, out=d)
+            multiply_WT(e)  # d ← Wᵀ dC_t
             d += u
 
 
@@ -188,7 +192,7 @@ class LSTM(Cell):
     Rows i, f, o, g: the three σ lie together (Hochreiter & Schmidhuber 1997; the forget gate: Gers et al. 2000).
     """
 
-    scale = (-1, -1, -1, 1)
+    scale = (0.5, 0.5, 0.5, 1)
 
     def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None:
         self.h = columns(H, T + 1, B, dtype)
@@ -203,16 +207,17 @@ class LSTM(Cell):
     def forward(self, input_into: Input, W: Array, state: Array, T: int) -> None:
         H = self.now.shape[0]
         h, u, z = self.now, self.u, self.e
+        multiply_W = step_product(W, z)
         h[:], self.c[0] = state
         self.h[:, 0] = h
         for t in range(T):
             gate, tanh_c = self.gate[t], self.tanh_c[t]
-            np.matmul(W, h, out=z)
+            multiply_W(h)  # z ← W h_{t-1}
             input_into(t, gate)
             gate += z
             i, f, o, g = gate[:H], gate[H : 2 * H], gate[2 * H : 3 * H], gate[3 * H :]
-            sigmoid_of_minus(gate[: 3 * H])
-            np.tanh(g, out=g)
+            np.tanh(gate, out=gate)
+            half_of_one_plus(gate[: 3 * H])
             c = self.c[t + 1]
             np.multiply(f, self.c[t], out=c)
             np.multiply(i, g, out=u)
@@ -228,7 +233,7 @@ class LSTM(Cell):
         H = self.now.shape[0]
         d, dc, e, u, slope = self.d, self.dc, self.e, self.u, self.slope
         e_i, e_f, e_o, e_g = e[:H], e[H : 2 * H], e[2 * H : 3 * H], e[3 * H :]
-        WT = transposed(W)
+        multiply_WT = step_product(transposed(W), d)
         d[:], dc[:] = 0, 0
         for t in reversed(range(dh.shape[1])):
             gate, tanh_c = self.gate[t], self.tanh_c[t]
@@ -249,7 +254,7 @@ class LSTM(Cell):
             e_g *= dc
             dc *= f
             self.dA[:, t] = e
-            np.matmul(WT, e, out=d)
+            multiply_WT(e)  # d ← Wᵀ dA_t, on to h_{t-1}
 
 
 CELL_CLASSES: dict[str, type[Cell]] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}

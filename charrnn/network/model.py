@@ -19,7 +19,8 @@ from charrnn.network.parameters import STATES, Parameters
 from charrnn.text.vocabulary import Vocabulary
 
 Array = NDArray[Any]
-FEW = 80  # symbols up to which ∂L/∂V is a product with one-hot columns; beyond, sums over sorted ones
+FEW = 32  # symbols up to which ∂L/∂V is a product with one-hot columns; beyond, sums over sorted ones
+MANY = 256  # symbols from which on looking for the columns of V that a chunk reads is cheaper than scaling them all
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,16 @@ def input_gradient(dA: Array, x: Array, dV: Array) -> None:
         onehot[x, np.arange(P)] = 1
         np.matmul(dA, onehot.T, out=dV)
         return
-    order = np.argsort(x, kind="stable")
-    symbols, starts = np.unique(x[order], return_index=True)
+    order = np.argsort(x.astype(np.min_scalar_type(N)), kind="stable")  # short integers are sorted by radix
+    counts = np.bincount(x)
+    symbols = np.flatnonzero(counts)
+    starts = np.cumsum(counts)[symbols] - counts[symbols]
+    sorted_dA = np.empty((32, P), dA.dtype)
     dV[:] = 0
     for row in range(0, len(dA), 32):  # a few rows at a time stay in the cache
-        some = slice(row, row + 32)
-        dV[some, symbols] = np.add.reduceat(dA[some].take(order, axis=1), starts, axis=1)
+        rows = dA[row : row + 32]
+        np.take(rows, order, axis=1, out=sorted_dA[: len(rows)], mode="wrap")  # wrap: straight into out
+        dV[row : row + 32, symbols] = np.add.reduceat(sorted_dA[: len(rows)], starts, axis=1)
 
 
 class Network:
@@ -135,7 +140,7 @@ class Network:
         """Fill the tapes and return what the output layer reads: h (H, T, B) of the last layer, dropped out."""
         T, B = x.shape
         h: Array | None = None
-        with np.errstate(over="ignore", under="ignore"):  # exp z = ∞ is meant: 1 / (1 + ∞) = 0
+        with np.errstate(over="ignore", under="ignore"):  # an infinite argument only saturates its tanh
             for layer, cell in enumerate(self._layers(T, B)):
                 V, W = (used[f"layers.{layer}.{name}"] for name in ("V", "W"))
                 bias = parameters[f"layers.{layer}.b_h"][:, None]
@@ -155,7 +160,7 @@ class Network:
     def _input(self, V: Array, bias: Array, x: Array, below: Array | None) -> Input:
         """Return the function that writes scale · (V x_t + b_h): columns of V for symbols, a product for the layer below."""
         if below is None:
-            if V.shape[1] > FEW:  # only the columns that are read, however many there are
+            if V.shape[1] >= MANY:
                 seen, x = np.unique(x, return_inverse=True)
                 V = V.take(seen, axis=1)
             by_symbol = (V + bias) * self._scale

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from charrnn.blas import blas_threads
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.network.parameters import GATES, parameter_count
-from charrnn.training.blas import blas_threads
 from charrnn.training.optimizers import OPTIMIZER_CLASSES
 
 DEFAULT_BUDGET = 180.0  # seconds

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from charrnn.blas import blas_threads
 from charrnn.errors import TrainingError
 from charrnn.text.batches import Streams
 from charrnn.text.corpus import Excerpt
 from charrnn.text.store import Store
-from charrnn.training.blas import blas_threads
 from charrnn.training.evaluation import Batches
 from charrnn.training.replica import Plan, Replica, share
 

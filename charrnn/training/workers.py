@@ -25,8 +25,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charrnn.blas import blas_threads, one_thread_environment
 from charrnn.errors import TrainingError
-from charrnn.training.blas import blas_threads, one_thread_environment
 from charrnn.training.evaluation import Batches
 from charrnn.training.replica import Alone, Plan, Replica, Transport
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from charrnn.blas import blas_threads
 from charrnn.config import TrainConfig
-from charrnn.training.blas import blas_threads
 from charrnn.training.choices import cores
 from charrnn.training.events import Start, Step
 from charrnn.training.loop import train

@@ -21,10 +21,10 @@ from unittest.mock import patch
 import numpy as np
 from measure import CELLS, SIZES, bare, machine, made_text, sgemm_peak, table, time_steps
 
-from charrnn.network import cells, model
+from charrnn.blas import blas_threads
+from charrnn.network import cells, model, products
 from charrnn.network.parameters import GATES
 from charrnn.training import replica, workers
-from charrnn.training.blas import blas_threads
 from charrnn.training.optimizers import Adam
 
 SYMBOLS, BATCH, LENGTH = 65, 64, 64
@@ -70,8 +70,11 @@ class Clocks:
 
     def numpy(self, part: str) -> SimpleNamespace:
         """Return NumPy with clocks on its matrix products."""
-        products = {name: self.timed(part, getattr(np, name)) for name in ("matmul", "dot")}
-        return SimpleNamespace(**{**vars(np), **products})
+        return SimpleNamespace(**{**vars(np), "matmul": self.timed(part, np.matmul)})
+
+    def step_product(self, M: Any, out: Any) -> Function:
+        """Return the cells' product with a clock."""
+        return self.timed(RECURRENT, products.step_product(M, out))
 
     @contextmanager
     def attached(self, cell: str) -> Iterator[None]:
@@ -87,7 +90,7 @@ class Clocks:
             for owner, name, part in timed:
                 stack.enter_context(patch.object(owner, name, self.timed(part, getattr(owner, name))))
             stack.enter_context(patch.object(replica.Replica, "step", self.whole(replica.Replica.step)))
-            stack.enter_context(patch.object(cells, "np", self.numpy(RECURRENT)))
+            stack.enter_context(patch.object(cells, "step_product", self.step_product))
             stack.enter_context(patch.object(model, "np", self.numpy(POSITIONS)))
             yield
 
