@@ -53,13 +53,16 @@ def _called(library: ctypes.CDLL, name: str | None) -> str:
     return (function() or b"").decode()
 
 
-def multiplies_small_ones_best() -> bool:
-    """Return whether products of up to a million multiplications run faster, on this thread, than parts of a larger one.
-
-    It is so with OpenBLAS's kernels for AVX-512, which are the only ones to come with others for small matrices.
-    """
+def has_small_kernels() -> bool:
+    """Return whether products of up to a million multiplications have kernels of their own: with OpenBLAS's for AVX-512."""
     controls = _controls()
-    return controls is not None and controls[2] in AVX512 and controls[0]() == 1
+    return controls is not None and controls[2] in AVX512
+
+
+def multiplies_small_ones_best() -> bool:
+    """Return whether a large product is done sooner in small parts: these use one thread, whatever their number."""
+    controls = _controls()
+    return controls is not None and has_small_kernels() and controls[0]() == 1
 
 
 @contextmanager

@@ -75,6 +75,14 @@ def test_workers_are_no_more_than_processors_and_streams(H: int, B: int, process
     assert 1 <= auto_workers(H, B, processors) <= min(processors, B)
 
 
+@pytest.mark.parametrize(("small", "workers"), [(False, [1, 1, 1, 2]), (True, [1, 2, 2, 2])])
+def test_fewer_columns_make_two_workers_where_the_blas_has_kernels_for_them(
+    small: bool, workers: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choices, "has_small_kernels", lambda: small)
+    assert [auto_workers(512, B, 2) for B in (7, 8, 15, 16)] == workers
+
+
 @pytest.mark.parametrize(("name", "most"), [("hidden", 1_000_000), ("layers", 300)])
 def test_a_model_larger_than_a_checkpoint_may_claim_is_refused_at_once(name: str, most: int) -> None:
     assert getattr(ModelConfig(**{name: most}), name) == most

@@ -65,7 +65,7 @@ def test_a_bug_planted_in_a_cell_is_found(bug: str, monkeypatch: pytest.MonkeyPa
 
 MODEL_BUGS = {
     "repeats lost in dV": ("np.matmul(dA, onehot.T, out=dV)", "dV[:] = 0; dV[:, x] = dA"),
-    "dW paired with h_t": ('np.matmul(dC, flat_columns(cell.h[:, :T]).T', 'np.matmul(dC, flat_columns(cell.h[:, 1 : T + 1]).T'),
+    "dW paired with h_t": ("flat_columns(cell.h[:, :T]).T, out=dW", "flat_columns(cell.h[:, 1 : T + 1]).T, out=dW"),
     "mask forgotten on the way back": ("dh *= masks.h[layer]", "pass"),
     "mask of the weights forgotten": ("out[name][:] *= mask\n", "pass\n"),
     "layer below without its mask": ("below = below if masks is None else below * masks.h[layer - 1]", "pass"),
@@ -81,7 +81,8 @@ def test_a_bug_planted_in_the_network_is_found(bug: str, monkeypatch: pytest.Mon
 
 
 def test_the_gru_bias_taken_behind_the_reset_gate_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = planted(model, 'np.matmul(dA, np.ones(T * B, self.dtype), out=out[name + "b_h"])', 'out[name + "b_h"][:] = dC.sum(axis=1)')
+    wrong = 'out[name + "b_h"][:] = np.concatenate([dC[:, :T].sum(axis=(1, 2)) for dC in cell.dC])'
+    broken = planted(model, 'np.matmul(dA, np.ones(T * B, self.dtype), out=out[name + "b_h"])', wrong)
     monkeypatch.setattr(gradcheck, "Network", broken.Network)
     assert gradcheck.check_network("gru", 1, dropout=False).error > BROKEN
 

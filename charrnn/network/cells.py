@@ -56,7 +56,7 @@ class Cell(ABC):
     scale: ClassVar[tuple[float, ...]]  # ½: σ, 1: tanh; one for each gate
     h: Array  # (H, T+1, B): h_{-1} to h_{T-1}, filled by forward
     dA: Array  # (G·H, T, B): gradient at A_t, filled by backward
-    dC: Array  # (G·H, T, B): gradient at W h_{t-1}; dA itself but for the gru
+    dC: tuple[Array, ...]  # gradient at W h_{t-1}, in blocks of rows from the top; dA itself but for the gru
 
     @abstractmethod
     def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None:
@@ -82,7 +82,8 @@ class RNN(Cell):
 
     def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None:
         self.h = columns(H, T + 1, B, dtype)
-        self.dA = self.dC = columns(H, T, B, dtype)
+        self.dA = columns(H, T, B, dtype)
+        self.dC = (self.dA,)
         self.past = np.zeros((T + 1, H, B), dtype)  # h again, each step contiguous
         self.z, self.d = (np.zeros((H, B), dtype) for _ in range(2))
 
@@ -124,7 +125,8 @@ class GRU(Cell):
 
     def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None:
         self.h = columns(H, T + 1, B, dtype)
-        self.dA, self.dC = columns(3 * H, T, B, dtype), columns(3 * H, T, B, dtype)
+        self.dA, self.dC_n = columns(3 * H, T, B, dtype), columns(H, T, B, dtype)
+        self.dC = (self.dA[: 2 * H], self.dC_n)
         self.past = np.zeros((T + 1, H, B), dtype)  # h again, each step contiguous
         self.gate = np.zeros((T, 3 * H, B), dtype)
         self.q = np.zeros((T, H, B), dtype)  # W_n h_{t-1}
@@ -180,7 +182,7 @@ class GRU(Cell):
             e[: 2 * H] *= slope
             e_n *= r  # what reaches W_n h_{t-1}
             self.dA[: 2 * H, t] = e[: 2 * H]
-            self.dC[:, t] = e
+            self.dC_n[:, t] = e_n
             np.multiply(d, z, out=u)
             multiply_WT(e)  # d ← Wᵀ dC_t
             d += u
@@ -196,7 +198,8 @@ class LSTM(Cell):
 
     def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None:
         self.h = columns(H, T + 1, B, dtype)
-        self.dA = self.dC = columns(4 * H, T, B, dtype)
+        self.dA = columns(4 * H, T, B, dtype)
+        self.dC = (self.dA,)
         self.c = np.zeros((T + 1, H, B), dtype)
         self.gate = np.zeros((T, 4 * H, B), dtype)
         self.tanh_c = np.zeros((T, H, B), dtype)

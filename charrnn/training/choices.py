@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from charrnn.blas import blas_threads
+from charrnn.blas import blas_threads, has_small_kernels
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.network.parameters import GATES, parameter_count
 from charrnn.training.optimizers import OPTIMIZER_CLASSES
@@ -26,7 +26,7 @@ NO_PRESSURE = 800.0  # epochs · parameters / √characters up to which nothing 
 AVERAGING = 0.98  # share of the old average of the weights kept in a step
 SAMPLED_CHARACTERS = 400_000  # read between two samples
 VALIDATION_SHARE = 0.03  # of the time of training
-COLUMNS = 8  # of a batch that a process should have: with fewer the work that doesn't depend on them is most of it
+COLUMNS = 8  # of a batch that a process should have: with fewer its products are slow; half as many with kernels for small ones
 BASE_BYTES = 45 << 20  # of a process that has loaded Python and NumPy
 RATE_OF_CELL = {"lstm": 1.0, "gru": 0.8, "rnn": 0.3}  # times the optimizer's rate
 
@@ -77,7 +77,8 @@ def cores() -> int:
 
 def auto_workers(H: int, B: int, processors: int) -> int:
     """Return how many processes share a batch: one a processor, while each has columns, and work enough to pay for its messages."""
-    return max(1, min(processors, B // COLUMNS, H * B // 1024))
+    columns = COLUMNS // 2 if has_small_kernels() else COLUMNS
+    return max(1, min(processors, B // columns, H * B // 1024))
 
 
 def measured_flops() -> float:
@@ -115,7 +116,7 @@ def memory_bytes(settings: Settings, N: int, workers: int) -> int:
 
     H, L, P = settings.hidden, settings.layers, settings.batch_size * settings.seq_len
     forward = {"rnn": 2, "gru": 7, "lstm": 8}[settings.cell]
-    tape = {"rnn": 2, "gru": 12, "lstm": 11}[settings.cell] + (4 if settings.dropout else 2)
+    tape = {"rnn": 2, "gru": 10, "lstm": 11}[settings.cell] + (4 if settings.dropout else 2)
     moments = 2 if settings.optimizer == "adam" else 1
     twins = (7 + moments) * workers + 3
     output = min(2 * N * P, 2 * workers * BLOCK)
