@@ -80,7 +80,7 @@ def test_fewer_columns_make_two_workers_where_the_blas_has_kernels_for_them(
     small: bool, workers: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(choices, "has_small_kernels", lambda: small)
-    assert [auto_workers(512, B, 2) for B in (7, 8, 15, 16)] == workers
+    assert [auto_workers(512, B, 2) for B in (3, 4, 15, 16)] == workers
 
 
 @pytest.mark.parametrize(("name", "most"), [("hidden", 1_000_000), ("layers", 300)])

@@ -26,7 +26,9 @@ NO_PRESSURE = 800.0  # epochs · parameters / √characters up to which nothing 
 AVERAGING = 0.98  # share of the old average of the weights kept in a step
 SAMPLED_CHARACTERS = 400_000  # read between two samples
 VALIDATION_SHARE = 0.03  # of the time of training
-COLUMNS = 8  # of a batch that a process should have: with fewer its products are slow; half as many with kernels for small ones
+COLUMNS = 8  # of a batch that a process should have: with fewer its products are slow
+WORK = 1024  # H·B for each process, with less its messages take too long
+SMALL_COLUMNS, SMALL_WORK = 2, 512  # the same where BLAS has kernels for small products
 BASE_BYTES = 45 << 20  # of a process that has loaded Python and NumPy
 RATE_OF_CELL = {"lstm": 1.0, "gru": 0.8, "rnn": 0.3}  # times the optimizer's rate
 
@@ -77,8 +79,8 @@ def cores() -> int:
 
 def auto_workers(H: int, B: int, processors: int) -> int:
     """Return how many processes share a batch: one a processor, while each has columns, and work enough to pay for its messages."""
-    columns = COLUMNS // 2 if has_small_kernels() else COLUMNS
-    return max(1, min(processors, B // columns, H * B // 1024))
+    columns, work = (SMALL_COLUMNS, SMALL_WORK) if has_small_kernels() else (COLUMNS, WORK)
+    return max(1, min(processors, B // columns, H * B // work))
 
 
 def measured_flops() -> float:
