@@ -79,32 +79,31 @@ def draw(probabilities: Array, uniform: float) -> int:
 def drawer(logits: Array, config: SampleConfig) -> Callable[[float], int]:
     """Return the function from a uniform number to an index under the present `logits` (N,).
 
-    The plain softmax, the common case, is written out with scratch of its own: the arithmetic of weights and
-    draw_rows, number for number, in half their time.
+    The plain softmax, the common case, is written out with scratch of its own, in a third of the time: the maximum is
+    subtracted only where exp of the logits themselves comes near the ends of what float64 holds.
     """
     if config.temp == 0:
         return lambda uniform: int(logits.argmax())
-    if config.top_k or config.top_p or config.min_p:
-        return lambda uniform: draw(weights(logits.astype(np.float64), config), uniform)
-    y, sums, peak, temp = np.empty(len(logits)), np.empty(len(logits)), np.empty(()), np.array(config.temp, np.float64)
-    subtract, divide, exp, accumulate, search = np.subtract, np.divide, np.exp, np.add.accumulate, sums.searchsorted
 
     def index(uniform: float) -> int:
-        y[:] = logits
-        peak[()] = y[y.argmax()]
-        subtract(y, peak, y)
-        divide(y, temp, y)
-        exp(y, y)
-        accumulate(y, 0, None, sums)
-        total = sums.item(-1)
-        point = uniform * total
-        if not point < total:  # rounded up, or not a number
-            if total != total:
-                raise overflowed()
-            point = nextafter(total, 0)
-        return int(search(point, "right"))
+        return draw(weights(logits.astype(np.float64), config), uniform)
 
-    return index
+    if config.top_k or config.top_p or config.min_p:
+        return index
+    p, sums, inverse = np.empty(len(logits)), np.empty(len(logits)), np.array(1 / config.temp)
+    multiply, exp, accumulate, search = np.multiply, np.exp, np.add.accumulate, sums.searchsorted
+
+    def plain_index(uniform: float) -> int:
+        multiply(logits, inverse, p)
+        exp(p, p)
+        accumulate(p, 0, None, sums)
+        total = sums.item(-1)
+        if not 1e-280 < total < 1e280:
+            return index(uniform)
+        point = uniform * total
+        return int(search(point if point < total else nextafter(total, 0), "right"))  # u · total may round to total
+
+    return plain_index
 
 
 def overflowed() -> CharRNNError:

@@ -107,20 +107,27 @@ def sample(
 def _drawn(model: Model, opening: list[int], config: SampleConfig, rng: np.random.Generator) -> Iterator[str]:
     """Yield what is drawn after `opening`: a character is fed when the next one is asked for."""
     sampler = _after(model, opening)
-    feed, quietly, index = sampler.feed, sampler.quietly, drawer(sampler.logits, config)
+    read, index = sampler.read, drawer(sampler.logits, config)
     characters, end = model.vocabulary.characters, "\n" if model.of_lines else None
-    left = config.length
-    while True:
-        for uniform in rng.random(min(BLOCK, left)).tolist():
-            drawn = quietly(index, uniform)
-            char = characters[drawn]
-            if char == end:
-                return
-            yield char
-            left -= 1
-            if not left:
-                return
-            feed(drawn)
+
+    def following(drawn: int, uniform: float) -> int:
+        read(drawn)
+        return index(uniform)
+
+    uniforms = _uniforms(rng, config.length)
+    drawn = sampler.quietly(index, next(uniforms))
+    while (char := characters[drawn]) != end:
+        yield char
+        uniform = next(uniforms, None)
+        if uniform is None:
+            return
+        drawn = sampler.quietly(following, drawn, uniform)
+
+
+def _uniforms(rng: np.random.Generator, count: int) -> Iterator[float]:
+    """Yield so many uniform numbers."""
+    for drawn in range(0, count, BLOCK):
+        yield from rng.random(min(BLOCK, count - drawn)).tolist()
 
 
 def _until(stop: str, characters: Iterator[str]) -> Iterator[str]:

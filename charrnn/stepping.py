@@ -130,7 +130,8 @@ def _chain(read: Callable[[Any], Array], layers: list[Layer], logits: Array) -> 
 class Sampler:
     """S copies of a network, each with a state of its own (zero at first), that read characters and predict the next.
 
-    `logits`, (N,) with one stream, else (N, S), are U h_t + b_y after the last `feed`; each feed overwrites them.
+    `logits`, (N,) with one stream, else (N, S), are U h_t + b_y after the last `feed`; each feed overwrites them. `read` is
+    `feed` for whoever is `quietly` already.
     """
 
     def __init__(self, model: Model, streams: int = 1) -> None:
@@ -147,11 +148,11 @@ class Sampler:
         self._layers = [Layer(parameters, layer, scale, columns) for layer in range(config.layers)]
         V = (parameters["layers.0.V"] + parameters["layers.0.b_h"][:, None]) * scale
         read = _columns(V, S) if columns else list(V.T.copy()).__getitem__  # a list gives a row faster than an array
-        self._feed = _chain(read, self._layers, self.logits)
+        self.read = _chain(read, self._layers, self.logits)
 
     def feed(self, indices: int | Array) -> None:
         """Every stream reads one character: `indices` is (S,), or one for all."""
-        self.quietly(self._feed, indices)
+        self.quietly(self.read, indices)
 
     def spread(self, streams: int) -> Sampler:
         """Return a sampler of as many streams that all go on from the state of this one, which has one stream."""

@@ -14,6 +14,7 @@ import numpy as np
 from charrnn.blas import blas_threads, has_small_kernels
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.network.parameters import GATES, parameter_count
+from charrnn.network.products import step_product
 from charrnn.training.optimizers import OPTIMIZER_CLASSES
 
 DEFAULT_BUDGET = 180.0  # seconds
@@ -86,14 +87,14 @@ def auto_workers(H: int, B: int, processors: int) -> int:
 def measured_flops() -> float:
     """Return how many multiplications and additions a second one processor does in a step's typical product, in 0.1 s."""
     W, h = np.ones((1024, 256), np.float32), np.ones((256, 32), np.float32)
-    z = np.empty((1024, 32), np.float32)
     seconds: list[float] = []
     with blas_threads(1):
+        multiply_W = step_product(W, np.empty((1024, 32), np.float32))
         end = time.perf_counter() + 0.1
         while not seconds or time.perf_counter() < end:
             before = time.perf_counter()
             for _ in range(8):
-                np.matmul(W, h, out=z)
+                multiply_W(h)
             seconds.append((time.perf_counter() - before) / 8)
     return 2 * W.size * h.shape[1] / median(seconds)
 
