@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import charrnn.sampling as sampling
+from charrnn import stepping
 from charrnn.config import CELLS, ModelConfig, SampleConfig
 from charrnn.drawing import draw_rows, drawer
 from charrnn.errors import CharRNNError, UsageError, VocabularyError
@@ -361,13 +362,13 @@ def test_seeds_repeat_and_differ_and_0_is_a_seed() -> None:
 def feeds(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Return a list that records every index fed."""
     fed: list[Any] = []
-    real: Callable[[Sampler, Any], None] = Sampler.feed
+    chain = stepping._chain
 
-    def spy(self: Sampler, indices: Any) -> None:
-        fed.append(indices)
-        real(self, indices)
+    def spied(*parts: Any) -> Callable[[Any], None]:
+        read = chain(*parts)
+        return lambda indices: (fed.append(indices), read(indices))[1]
 
-    monkeypatch.setattr(Sampler, "feed", spy)
+    monkeypatch.setattr(stepping, "_chain", spied)
     return fed
 
 
