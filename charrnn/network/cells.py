@@ -25,9 +25,10 @@ Input = Callable[[int, Array], object]  # input_into(t, out): out ← scale · (
 
 
 def columns(rows: int, T: int, B: int, dtype: DTypeLike) -> Array:
-    """Return a (rows, T, B) array whose rows lie apart by a distance that is no power of two, which would alias the cache."""
-    spare = 1 if (T * B) & (T * B - 1) == 0 else 0
-    return np.zeros((rows, T + spare, B), dtype)[:, :T]
+    """Return a (rows, T, B) array whose rows lie apart by no multiple of 4 KiB, which would all meet in the same cache lines."""
+    size = T * B
+    spare = 16 if size * np.dtype(dtype).itemsize % 4096 == 0 else 0
+    return np.zeros((rows, size + spare), dtype)[:, :size].reshape(rows, T, B)
 
 
 def half_of_one_plus(a: Array) -> None:
@@ -91,17 +92,16 @@ class RNN(Cell):
         z = self.z
         multiply_W = step_product(W, z)
         self.past[0] = state[0]
-        self.h[:, 0] = state[0]
         for t in range(T):
             h = self.past[t + 1]
             multiply_W(self.past[t])  # z ← W h_{t-1}
             input_into(t, h)
             h += z
             np.tanh(h, out=h)
-            self.h[:, t + 1] = h
+        self.h[:, : T + 1] = self.past[: T + 1].transpose(1, 0, 2)
 
     def state(self, t: int) -> Array:
-        return self.h[None, :, t].copy()
+        return self.past[None, t].copy()
 
     def backward(self, dh: Array, W: Array) -> None:
         d, z = self.d, self.z
@@ -171,14 +171,13 @@ class GRU(Cell):
             d += dh[:, t]
             np.subtract(self.past[t], n, out=e_z)
             e_z *= d  # dz before its slope: d ⊙ (h_{t-1} − n)
+            np.subtract(1.0, gate[: 2 * H], out=slope)
             one_minus_square(n, out=e_n)
-            np.subtract(1.0, z, out=u)
-            e_n *= u
+            e_n *= slope[H:]
             e_n *= d  # dn = d ⊙ (1 − z) ⊙ (1 − n²)
             self.dA[2 * H :, t] = e_n
             np.multiply(e_n, self.q[t], out=e_r)
-            np.subtract(1.0, gate[: 2 * H], out=slope)
-            slope *= gate[: 2 * H]  # σ' = σ (1 − σ)
+            slope *= gate[: 2 * H]  # σ' = (1 − σ) σ
             e[: 2 * H] *= slope
             e_n *= r  # what reaches W_n h_{t-1}
             self.dA[: 2 * H, t] = e[: 2 * H]
