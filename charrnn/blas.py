@@ -19,7 +19,7 @@ SYMBOLS = (
     ("openblas_get_num_threads", "openblas_set_num_threads", "openblas_get_corename"),
     ("MKL_Get_Max_Threads", "MKL_Set_Num_Threads", None),
 )
-AVX512 = ("SkylakeX", "Cooperlake", "SapphireRapids")  # kernels of OpenBLAS's, for Zen 4 and later too
+AVX512 = ("skylakex", "cooperlake", "sapphirerapids")  # kernels of OpenBLAS's, for Zen 4 and later too
 
 
 def _libraries() -> Iterator[Path]:
@@ -56,7 +56,7 @@ def _called(library: ctypes.CDLL, name: str | None) -> str:
 def has_small_kernels() -> bool:
     """Return whether products of up to a million multiplications have kernels of their own: with OpenBLAS's for AVX-512."""
     controls = _controls()
-    return controls is not None and controls[2] in AVX512
+    return controls is not None and controls[2].lower() in AVX512
 
 
 def multiplies_small_ones_best() -> bool:

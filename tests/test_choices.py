@@ -81,6 +81,7 @@ def test_fewer_columns_make_two_workers_where_the_blas_has_kernels_for_them(
 ) -> None:
     monkeypatch.setattr(choices, "has_small_kernels", lambda: small)
     assert [auto_workers(512, B, 2) for B in (3, 4, 15, 16)] == workers
+    assert [auto_workers(32, B, 2) for B in (16, 32, 48, 64)] == ([1, 2, 2, 2] if small else [1, 1, 1, 2])
 
 
 @pytest.mark.parametrize(("name", "most"), [("hidden", 1_000_000), ("layers", 300)])

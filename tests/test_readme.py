@@ -63,13 +63,14 @@ def test_the_commands_shown_have_these_options(line: tuple[str, str], capsys: py
 
 def test_the_number_of_planted_bugs_is_the_one_told() -> None:
     import test_gradcheck as planted
+    import test_products
 
-    bugs = len(planted.CELL_BUGS) + len(planted.MODEL_BUGS) + len(planted.LOSS_BUGS) + 1
+    bugs = len(planted.CELL_BUGS) + len(planted.MODEL_BUGS) + len(planted.LOSS_BUGS) + 1 + len(test_products.BUGS)
     assert f"The tests plant {bugs} bugs" in README
 
 
 def test_the_backward_pass_shown_is_the_one_that_runs() -> None:
     code = (ROOT / "charrnn" / "network" / "cells.py").read_text(encoding="utf-8")
-    shown = README[README.index("d += dh[:, t]") : README.index("and everything that is summed over time")]
+    shown = README[README.index("d += dh[:, t]") : README.index("where `multiply_WT`")]
     for line in shown.splitlines():
         assert re.split(r"\s+#", line.strip("` "))[0] in code

@@ -180,9 +180,12 @@ def test_float32_vectors_that_sum_to_a_little_more_than_one_are_drawn_from(N: in
 @example(np.array([-1e4, 0, 0, -1e4]), SampleConfig(), 0.0)
 @example(np.array([0, -1e4, 0, -1e4]), SampleConfig(temp=1e-6), 0.5)
 @example(np.array([1e4, 9999.0]), SampleConfig(), 0.9)
+@example(np.array([-110.0, 640.0]), SampleConfig(), 0.0)
 def test_a_stream_of_its_own_draws_what_draw_draws(logits: Array, config: SampleConfig, uniform: float) -> None:
     p = distribution(logits, config)
     with np.errstate(over="ignore"):
+        if config.temp and not (config.top_k or config.top_p or config.min_p):
+            p = np.maximum(p, 5e-324 * (np.exp(logits / config.temp) > 0))  # what is 0 once the maximum is subtracted, but not before
         index = drawer(logits, config)(uniform)
     assert p[index] > 0
     at_least, at_most = (draw(p, min(max(uniform + slack, 0), 1)) for slack in (-1e-12, 1e-12))

@@ -4,7 +4,7 @@ A cell knows one thing, the loop over t. What is summed over time (∂L/∂W, �
 products over all positions, in `model`. Columns are streams, as in the lecture: h_t is (H, B), a gate a block of rows.
 
 σ(a) = ½ (1 + tanh(a/2)): with a gate's rows of V, W and b_h scaled by `scale` (½ for σ, 1 for tanh) all gates are one tanh,
-which is faster than exp and a division, and cannot overflow.
+which is faster than exp and a division, and cannot overflow; a σ of less than 3·10⁻⁸ is 0 in float32.
 
 Sizes: T time steps, B streams, H units, G gates, S arrays of state.
 """

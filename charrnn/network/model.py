@@ -192,9 +192,10 @@ class Network:
                 if masks is not None:
                     dh *= masks.h[layer]
                 cell.backward(dh, used[name + "W"])
-                dA, borders = flat_columns(cell.dA[:, :T]), np.cumsum([len(dC) for dC in cell.dC[:-1]], dtype=int)
-                for dC, dW in zip(cell.dC, np.split(out[name + "W"], borders), strict=True):
-                    np.matmul(flat_columns(dC[:, :T]), flat_columns(cell.h[:, :T]).T, out=dW)
+                dA, before, row = flat_columns(cell.dA[:, :T]), flat_columns(cell.h[:, :T]), 0
+                for dC in cell.dC:
+                    np.matmul(flat_columns(dC[:, :T]), before.T, out=out[name + "W"][row : row + len(dC)])
+                    row += len(dC)
                 np.matmul(dA, np.ones(T * B, self.dtype), out=out[name + "b_h"])
                 if layer == 0:
                     input_gradient(dA, x.ravel(), out[name + "V"])

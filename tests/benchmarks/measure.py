@@ -119,7 +119,7 @@ def made_text(N: int, length: int) -> Iterator[Path]:
     drawn[:N] = np.arange(N)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "made.txt"
-        path.write_text("".join(alphabet[drawn]), encoding="utf-8")
+        path.write_text(alphabet[drawn].view(f"<U{length}").item(), encoding="utf-8")
         yield path
 
 

@@ -100,7 +100,7 @@ def main() -> None:
             slow.extend([line[0]] if line[-1] else [])
             yield line
 
-    with made_text(65, 16_000_000) as text:  # no stream ends, where a step is shorter
+    with made_text(65, 1_000_000 if a.quick else 16_000_000) as text:  # no stream ends, where a step is shorter
         if a.only != "workers":
             table(["start", "ms", "beside, ms", "ratio"], starts(text, a.rounds))
         if a.only != "start":
