@@ -17,7 +17,7 @@ from charrnn.config import SampleConfig
 from charrnn.errors import CharRNNError
 
 Array = NDArray[Any]
-FAR = 600.0  # |logits| / temp up to which neither exp nor a sum of it can over- or underflow in float64
+FAR = 600.0  # |maximum| / temp up to which exp neither overflows nor loses anything that counts in float64
 
 
 def weights(y: Array, config: SampleConfig) -> Array:
@@ -25,8 +25,10 @@ def weights(y: Array, config: SampleConfig) -> Array:
     if config.temp == 0:
         return np.asarray(np.arange(y.shape[-1]) == y.argmax(axis=-1)[..., None], np.float64)
     order = np.argsort(-y, axis=-1, kind="stable") if config.top_k or config.top_p else None  # equal ones: by index
-    if not max(y.max(), -y.min()) <= FAR * config.temp:  # NaN too
-        y -= y.max(axis=-1, keepdims=True)
+    peak = y.max(axis=-1, keepdims=True)
+    near = np.abs(peak) <= FAR * config.temp
+    if not near.all():
+        y -= np.where(near, 0, peak)
     y /= config.temp  # a tiny temp gives −∞, probability 0
     p = np.exp(y, out=y)
     if order is not None:
@@ -50,7 +52,7 @@ def _cut(ranked: Array, top_k: int | None, top_p: float | None) -> None:
 def distribution(logits: Array, config: SampleConfig) -> Array:
     """Return the probabilities that characters are drawn with, float64, (N,) or (N, S) like the logits.
 
-    softmax(logits / temp), the maximum subtracted where exp could overflow; at temp 0 all is on the first of the greatest. Of these
+    softmax(logits / temp), the maximum subtracted where it is large; at temp 0 all is on the first of the greatest. Of these
     the top_k most probable stay (of equal ones those of lower index), of these the fewest that hold a share top_p,
     of these the ones with at least min_p times the greatest probability. Each column sums to 1.
     """
@@ -83,7 +85,7 @@ def drawer(logits: Array, config: SampleConfig) -> Callable[[float], int]:
 
     The plain softmax, the common case, is written out with scratch of its own: the arithmetic of weights and draw_rows,
     in half their time. Where its sum comes near the ends of what float64 holds, as it does for temperatures below some
-    0.02, these do it.
+    0.02, and a maximum may have to be subtracted, these do it.
     """
     if config.temp == 0:
         return lambda uniform: int(logits.argmax())
@@ -101,7 +103,7 @@ def drawer(logits: Array, config: SampleConfig) -> Callable[[float], int]:
         exp(p, p)
         accumulate(p, 0, None, sums)
         total = sums.item(-1)
-        if not 1e-260 < total < 1e260:
+        if not 1e-250 < total < 1e250:
             return index(uniform)
         point = uniform * total
         return int(search(point if point < total else nextafter(total, 0), "right"))  # u · total may round to total

@@ -37,6 +37,11 @@ def test_every_parameter_passes(cell: str, layers: int, dropout: bool) -> None:
     assert {array.name: array.checked for array in check.arrays} == sizes
 
 
+def test_the_gradient_of_V_passes_for_many_symbols(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "FEW", 0)
+    assert gradcheck.check_network("lstm", 2, dropout=True).error < SOUND
+
+
 CELL_BUGS = {
     "missing transpose, rnn": (
         "rnn", "d, z = self.d, self.z\n        multiply_WT = step_product(transposed(W), d)",
@@ -65,6 +70,7 @@ def test_a_bug_planted_in_a_cell_is_found(bug: str, monkeypatch: pytest.MonkeyPa
 
 MODEL_BUGS = {
     "repeats lost in dV": ("np.matmul(dA, onehot.T, out=dV)", "dV[:] = 0; dV[:, x] = dA"),
+    "repeats lost in dV of many symbols": ("np.add.reduceat(sorted_dA[: len(rows)], starts, axis=1)", "sorted_dA[: len(rows), starts]"),
     "dW paired with h_t": ("flat_columns(cell.h[:, :T]), 0", "flat_columns(cell.h[:, 1 : T + 1]), 0"),
     "mask forgotten on the way back": ("dh *= masks.h[layer]", "pass"),
     "mask of the weights forgotten": ("out[name][:] *= mask\n", "pass\n"),
@@ -76,7 +82,9 @@ MODEL_BUGS = {
 
 @pytest.mark.parametrize("bug", MODEL_BUGS)
 def test_a_bug_planted_in_the_network_is_found(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gradcheck, "Network", planted(model, *MODEL_BUGS[bug]).Network)
+    broken = planted(model, *MODEL_BUGS[bug])
+    monkeypatch.setitem(broken.__dict__, "FEW", 0 if "many symbols" in bug else model.FEW)
+    monkeypatch.setattr(gradcheck, "Network", broken.Network)
     assert gradcheck.check_network("lstm", 2, dropout=True).error > BROKEN
 
 

@@ -44,6 +44,7 @@ def test_blocks_are_small_and_even(R: int, K: int, B: int) -> None:
     assert rows == R or rows % products.ROWS == 0
     assert rows <= most
     assert -(-R // rows) == -(-R // most)  # no more of them than needed
+    assert rows < R / -(-R // rows) + products.ROWS  # and as even as whole kernels' rows allow
 
 
 def test_products_are_cut_only_where_small_ones_are_best(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,20 +84,34 @@ def test_the_blas_that_is_here_is_known() -> None:
         pytest.skip("this BLAS has no known way to set its threads")
     threads, put, _ = controls
     before = threads()
-    put(2)
     try:
-        assert threads() in (1, 2)  # 1: built without threads
+        for count in (1, 2, 1):
+            put(count)
+            assert threads() in (1, count)  # a build without threads has one
+        put(before)
+        assert threads() == before
     finally:
         put(before)
+
+
+def test_blas_uses_one_thread_inside_the_block() -> None:
+    controls = blas._controls()
+    if controls is None:
+        pytest.skip("this BLAS has no known way to set its threads")
+    with blas.blas_threads(2), blas.blas_threads(1):
+        assert controls[0]() == 1
 
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("small", [64, 256])  # cuts the rnn's products, and those of the wider cells, back as well as forth
 def test_gradients_through_cut_products_pass(cell: str, small: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, cuts = products._cuts, []
     monkeypatch.setattr(products, "multiplies_small_ones_best", lambda: True)
     monkeypatch.setattr(products, "SMALL", small)
     monkeypatch.setattr(products, "COLUMNS", 4)
+    monkeypatch.setattr(products, "_cuts", lambda *sizes: cuts.append(list(real(*sizes))) or cuts[-1])
     assert gradcheck.check_network(cell, 2, dropout=False).error < SOUND  # type: ignore[arg-type]
+    assert any(len(parts) == 2 for parts in cuts)
 
 
 BUGS = {
