@@ -103,7 +103,7 @@ def drawer(logits: Array, config: SampleConfig) -> Callable[[float], int]:
         exp(p, p)
         accumulate(p, 0, None, sums)
         total = sums.item(-1)
-        if not 1e-250 < total < 1e250:
+        if not 1e-250 < total < 1e250:  # within e^±FAR for any N, so that weights would subtract nothing either
             return index(uniform)
         point = uniform * total
         return int(search(point if point < total else nextafter(total, 0), "right"))  # u · total may round to total

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.network.cells import CELL_CLASSES
+from charrnn.network.cells import row_scale
 from charrnn.network.model import Model
 from charrnn.network.parameters import Parameters
 
@@ -143,7 +143,7 @@ class Sampler:
     def _build(self) -> None:
         parameters, config, S = self.model.parameters, self.model.config, self.streams
         dtype, columns = parameters.flat.dtype, () if S == 1 else (S,)
-        scale = np.repeat(np.array(CELL_CLASSES[config.cell].scale, dtype), config.hidden)[:, None]
+        scale = row_scale(config.cell, config.hidden, dtype)
         self.logits: Array = np.zeros((parameters.N, *columns), dtype)
         self._layers = [Layer(parameters, layer, scale, columns) for layer in range(config.layers)]
         V = (parameters["layers.0.V"] + parameters["layers.0.b_h"][:, None]) * scale

@@ -260,3 +260,8 @@ class LSTM(Cell):
 
 
 CELL_CLASSES: dict[str, type[Cell]] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
+
+
+def row_scale(cell: str, H: int, dtype: DTypeLike) -> Array:
+    """Return the cell's `scale` for each row of V, W and b_h, as a column (G·H, 1)."""
+    return np.repeat(np.array(CELL_CLASSES[cell].scale, dtype), H)[:, None]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from charrnn.config import ModelConfig
-from charrnn.network.cells import CELL_CLASSES, Cell, Input
+from charrnn.network.cells import CELL_CLASSES, Cell, Input, row_scale
 from charrnn.network.dropout import Masks
 from charrnn.network.loss import losses, losses_backward
 from charrnn.network.parameters import STATES, Parameters
@@ -86,7 +86,7 @@ class Network:
     def __init__(self, config: ModelConfig, N: int, dtype: DTypeLike = np.float32) -> None:
         self.config, self.N, self.dtype = config, N, np.dtype(dtype)
         self._cells: dict[int, tuple[int, list[Cell]]] = {}  # B: (longest T, a cell for each layer)
-        self._scale = np.repeat(np.array(CELL_CLASSES[config.cell].scale, dtype), config.hidden)[:, None]
+        self._scale = row_scale(config.cell, config.hidden, dtype)
 
     def losses(self, parameters: Parameters, x: Array, y: Array, state: Array, lengths: Array | None = None) -> tuple[Array, Array]:
         """Return −ln ŷ_t[y_t] in nats (T, B) and the state after the chunk; x and y (T, B), state (L, S, H, B).

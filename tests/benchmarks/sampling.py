@@ -17,7 +17,7 @@ from measure import CELLS, best, machine, table
 
 from charrnn.config import ModelConfig
 from charrnn.network.model import Model
-from charrnn.network.parameters import initialize
+from charrnn.network.parameters import GATES, initialize
 from charrnn.sampling import Sampler, sample, sample_many
 from charrnn.text.vocabulary import Vocabulary
 
@@ -42,9 +42,9 @@ def median_of(steps: Iterator[object], count: int) -> float:
     return statistics.median(times)
 
 
-def products(model: Model, streams: int, count: int) -> float:
-    """Return the median seconds of a step's products alone."""
-    layer = Sampler(model, streams)._layers[0]
+def product(model: Model, count: int) -> float:
+    """Return the median seconds of one stream's product in a step alone."""
+    layer = Sampler(model)._layers[0]
     return median_of((np.dot(layer.M, layer.h, layer.product) for _ in itertools.count()), count)
 
 
@@ -52,10 +52,9 @@ def row(cell: str, peak: float, count: int) -> list[str]:
     """Return one line of the table."""
     model, wide = untrained(cell), max(3, count // 100)
     one = median_of(sample(model, length=ROUNDS * count, seed=1, temp=0.8), count)
-    alone = products(model, 1, count)
+    alone = product(model, count)
     many = median_of(sample_many(model, STREAMS, length=ROUNDS * wide, seed=1, temp=0.8, nats=False), wide)
-    G = len(model.parameters["layers.0.b_h"]) // HIDDEN
-    speed = 2 * (G * HIDDEN**2 + SYMBOLS * HIDDEN) * STREAMS / many
+    speed = 2 * (GATES[cell] * HIDDEN**2 + SYMBOLS * HIDDEN) * STREAMS / many
     characters = [f"{1 / one:,.0f}", f"{100 * alone / one:.0f} %", f"{STREAMS / many:,.0f}", f"{100 * speed / peak:.0f} %"]
     return [f"{cell} {HIDDEN}", *characters]
 
