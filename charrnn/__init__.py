@@ -10,21 +10,29 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 _PUBLIC = {
-    "CharRNNError": "errors", "ModelConfig": "config", "SampleConfig": "config", "TrainConfig": "config",
-    "Model": "network.model", "Vocabulary": "text.vocabulary", "gradcheck": "network.gradcheck", "sample": "sampling",
-    "train": "training.loop", "load": "training.checkpoint", "save": "training.checkpoint", "score": "training.evaluation",
-}  # fmt: skip
+    "CharRNNError": "errors",
+    "ModelConfig": "config",
+    "SampleConfig": "config",
+    "TrainConfig": "config",
+    "Model": "checkpoint.model",
+    "Vocabulary": "text.vocabulary",
+    "gradcheck": "network.gradcheck",
+    "sample": "sampling.sampling",
+    "train": "training.loop",
+    "load": "checkpoint.model",
+    "save": "checkpoint.model",
+    "score": "sampling.scoring",
+}
 __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
+    from charrnn.checkpoint.model import Model, load, save
     from charrnn.config import ModelConfig, SampleConfig, TrainConfig
     from charrnn.errors import CharRNNError
     from charrnn.network.gradcheck import gradcheck
-    from charrnn.network.model import Model
-    from charrnn.sampling import sample
+    from charrnn.sampling.sampling import sample
+    from charrnn.sampling.scoring import score
     from charrnn.text.vocabulary import Vocabulary
-    from charrnn.training.checkpoint import load, save
-    from charrnn.training.evaluation import score
     from charrnn.training.loop import train
 
 

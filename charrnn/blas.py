@@ -11,15 +11,29 @@ from pathlib import Path
 
 import numpy as np
 
-ENVIRONMENT = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "BLIS_NUM_THREADS")
+ENVIRONMENT = (
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "BLIS_NUM_THREADS",
+)
 # OpenBLAS under the names that NumPy's wheels, Linux distributions and conda give it, then MKL.
 SYMBOLS = (
-    ("scipy_openblas_get_num_threads64_", "scipy_openblas_set_num_threads64_", "scipy_openblas_get_corename64_"),
+    (
+        "scipy_openblas_get_num_threads64_",
+        "scipy_openblas_set_num_threads64_",
+        "scipy_openblas_get_corename64_",
+    ),
     ("openblas_get_num_threads64_", "openblas_set_num_threads64_", "openblas_get_corename64_"),
     ("openblas_get_num_threads", "openblas_set_num_threads", "openblas_get_corename"),
     ("MKL_Get_Max_Threads", "MKL_Set_Num_Threads", None),
 )
-AVX512 = ("skylakex", "cooperlake", "sapphirerapids")  # kernels of OpenBLAS's, for Zen 4 and later too
+AVX512 = (
+    "skylakex",
+    "cooperlake",
+    "sapphirerapids",
+)  # kernels of OpenBLAS's, for Zen 4 and later too
 
 
 def _libraries() -> Iterator[Path]:

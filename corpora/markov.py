@@ -28,7 +28,11 @@ TABLE = {
     " ": "22225900 22125200 10119900 51210000 51200000 29201100 19119200 42121100",
     "\n": "00015900 10155100 00015500 12501000 92900000 12900000 90104100 01020100",
 }
-WEIGHTS = {x + y: [int(d) for d in row] for x in ALPHABET for y, row in zip(ALPHABET, TABLE[x].split(), strict=True)}
+WEIGHTS = {
+    x + y: [int(d) for d in row]
+    for x in ALPHABET
+    for y, row in zip(ALPHABET, TABLE[x].split(), strict=True)
+}
 
 
 def generate(length: int = LENGTH, seed: int = SEED) -> str:
@@ -62,7 +66,9 @@ def entropy(weights: list[float]) -> float:
 
 def entropy_rate() -> float:
     """Nats per character: each pair's entropy of the next character, averaged over the stationary distribution."""
-    return sum(share * entropy([float(w) for w in WEIGHTS[pair]]) for pair, share in stationary().items())
+    return sum(
+        share * entropy([float(w) for w in WEIGHTS[pair]]) for pair, share in stationary().items()
+    )
 
 
 def order_one_rate() -> float:
@@ -73,7 +79,11 @@ def order_one_rate() -> float:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Draw a text from a known second-order Markov source.")
-    parser.add_argument("--entropy", action="store_true", help="print the entropy rate (nats per character) instead")
+    parser = argparse.ArgumentParser(
+        description="Draw a text from a known second-order Markov source."
+    )
+    parser.add_argument(
+        "--entropy", action="store_true", help="print the entropy rate (nats per character) instead"
+    )
     output = f"{entropy_rate():.6f}\n" if parser.parse_args().entropy else generate()
     sys.stdout.buffer.write(output.encode("ascii"))

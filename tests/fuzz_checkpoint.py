@@ -27,16 +27,41 @@ if sys.platform != "win32":
 
 import numpy as np
 
+from charrnn.checkpoint.model import Model, load, load_resume, save
 from charrnn.config import CELLS, ModelConfig
 from charrnn.errors import CheckpointError
-from charrnn.network.model import Model
 from charrnn.network.parameters import initialize, shapes
 from charrnn.text.vocabulary import Vocabulary
-from charrnn.training.checkpoint import load, load_resume, save
 
-MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # Linux: files in memory, three times as many a second
+MEMORY = (
+    "/dev/shm" if Path("/dev/shm").is_dir() else None
+)  # Linux: files in memory, three times as many a second
 Parts = list[tuple[str, bytes, int]]  # name, bytes of the .npy, compression
-NUMBERS = (0, 1, 2, 3, 4, 5, 8, 20, 63, 64, 65, 127, 128, 255, 256, 1_000, 1_001, 32_767, 32_768, 65_535, 65_536, 10**6, 10**9)
+NUMBERS = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    8,
+    20,
+    63,
+    64,
+    65,
+    127,
+    128,
+    255,
+    256,
+    1_000,
+    1_001,
+    32_767,
+    32_768,
+    65_535,
+    65_536,
+    10**6,
+    10**9,
+)
 WIDE = (*NUMBERS, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1)
 # fmt: off
 HEADER_TOKENS = (
@@ -63,11 +88,18 @@ def seeds() -> list[bytes]:
     files = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "seed.npz"
-        for number, (cell, layers) in enumerate((cell, layers) for cell in CELLS for layers in (1, 2)):
+        for number, (cell, layers) in enumerate(
+            (cell, layers) for cell in CELLS for layers in (1, 2)
+        ):
             config = ModelConfig(cell, hidden=3, layers=layers)  # type: ignore[arg-type]
             vocabulary = Vocabulary('\n"aé\U0001f600')
             parameters = initialize(config, len(vocabulary), np.random.default_rng(number))
-            model = Model(config, vocabulary, parameters, {"training": {"lr": 4e-3}, "step": 7, "curve": [[1, 2.5, None]]})
+            model = Model(
+                config,
+                vocabulary,
+                parameters,
+                {"training": {"lr": 4e-3}, "step": 7, "curve": [[1, 2.5, None]]},
+            )
             resume = {
                 "m": parameters.flat,
                 "step": np.int64(7),
@@ -77,14 +109,20 @@ def seeds() -> list[bytes]:
             save(path, model, resume if layers == 1 else None, half=number == 3)  # type: ignore[arg-type]
             files.append(path.read_bytes())
             if number in (0, 4):
-                files.append(packed([(name, data, zipfile.ZIP_DEFLATED) for name, data, _ in parts(files[-1])]))
+                files.append(
+                    packed(
+                        [(name, data, zipfile.ZIP_DEFLATED) for name, data, _ in parts(files[-1])]
+                    )
+                )
     return files
 
 
 def parts(data: bytes) -> Parts:
     """The members of an archive."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return [(info.filename, archive.read(info), info.compress_type) for info in archive.infolist()]
+        return [
+            (info.filename, archive.read(info), info.compress_type) for info in archive.infolist()
+        ]
 
 
 def packed(members: Parts) -> bytes:
@@ -108,7 +146,15 @@ def splice(data: bytes, rng: random.Random) -> bytes:
     """Cut out, double, or overwrite a stretch, or put random bytes between."""
     at, size = rng.randrange(len(data)), rng.choice((1, 2, 4, 16, 100, 1_000))
     stretch = data[at : at + size]
-    new = rng.choice((b"", stretch * 2, rng.randbytes(size), stretch + rng.randbytes(rng.randrange(1, 5)), bytes(len(stretch))))
+    new = rng.choice(
+        (
+            b"",
+            stretch * 2,
+            rng.randbytes(size),
+            stretch + rng.randbytes(rng.randrange(1, 5)),
+            bytes(len(stretch)),
+        )
+    )
     return data[:at] + new + data[at + size :]
 
 
@@ -121,7 +167,9 @@ def edit_field(data: bytes, rng: random.Random) -> bytes:
     signature, length = rng.choice(((b"PK\1\2", 46), (b"PK\3\4", 30), (b"PK\5\6", 22)))
     starts = [found.start() for found in re.finditer(re.escape(signature), data)]
     width, at = rng.choice((1, 2, 4)), rng.choice(starts or [0]) + rng.randrange(4, length)
-    return data[:at] + (rng.choice(WIDE) % 256**width).to_bytes(width, "little") + data[at + width :]
+    return (
+        data[:at] + (rng.choice(WIDE) % 256**width).to_bytes(width, "little") + data[at + width :]
+    )
 
 
 def edit_header(data: bytes, rng: random.Random) -> bytes:
@@ -134,7 +182,10 @@ def edit_header(data: bytes, rng: random.Random) -> bytes:
     length = rng.choice((len(header), len(header), 118, rng.choice(NUMBERS))) % 65_536
     members[at] = (
         name,
-        array[: rng.choice((6, 8, 8, 8))].ljust(8, b"\2") + struct.pack("<H", length) + header + array[128:],
+        array[: rng.choice((6, 8, 8, 8))].ljust(8, b"\2")
+        + struct.pack("<H", length)
+        + header
+        + array[128:],
         method,
     )
     return packed(members)
@@ -145,11 +196,15 @@ def edit_dtype_or_shape(data: bytes, rng: random.Random) -> bytes:
     members = parts(data)
     at = rng.randrange(len(members))
     name, array, method = members[at]
-    descr = rng.choice(("<f4", "<f2", "<f8", ">f4", "|O", "|b1", "|u1", "<i8", "<U3", "<c8", "<M8[s]", "|V3"))
+    descr = rng.choice(
+        ("<f4", "<f2", "<f8", ">f4", "|O", "|b1", "|u1", "<i8", "<U3", "<c8", "<M8[s]", "|V3")
+    )
     shape = tuple(rng.choice((0, 1, 3, 5, 9, 12, 10**6, 10**12)) for _ in range(rng.randrange(4)))
     header = {"descr": descr, "fortran_order": rng.random() < 0.3, "shape": shape}
     file = io.BytesIO()
-    rng.choice((np.lib.format.write_array_header_1_0, np.lib.format.write_array_header_2_0))(file, header)
+    rng.choice((np.lib.format.write_array_header_1_0, np.lib.format.write_array_header_2_0))(
+        file, header
+    )
     members[at] = (name, file.getvalue() + array[128:], method)
     return packed(members)
 
@@ -160,8 +215,23 @@ def edit_numbers(data: bytes, rng: random.Random) -> bytes:
     at = rng.randrange(1, len(members))
     name, array, method = members[at]
     start = rng.randrange(128, max(129, len(array)))
-    number = rng.choice((b"\0\0\xc0\x7f", b"\1\0\x80\x7f", b"\0\0\x80\xff", b"\1\0\0\0", b"\1\x7c", b"", rng.randbytes(4), b"\2"))
-    members[at] = (name, array[:start] + number + array[start + rng.choice((len(number), 4)) :], method)
+    number = rng.choice(
+        (
+            b"\0\0\xc0\x7f",
+            b"\1\0\x80\x7f",
+            b"\0\0\x80\xff",
+            b"\1\0\0\0",
+            b"\1\x7c",
+            b"",
+            rng.randbytes(4),
+            b"\2",
+        )
+    )
+    members[at] = (
+        name,
+        array[:start] + number + array[start + rng.choice((len(number), 4)) :],
+        method,
+    )
     return packed(members)
 
 
@@ -177,7 +247,9 @@ def edit_meta(data: bytes, rng: random.Random) -> bytes:
     text = str(np.load(io.BytesIO(members[0][1])))
     stops = [at for at, char in enumerate(text) if char in ' ,:{}[]"'] + [0, len(text)]
     start = rng.choice(stops)
-    stop = rng.choice([start, min([at for at in stops if at > start], default=start), rng.choice(stops)])
+    stop = rng.choice(
+        [start, min([at for at in stops if at > start], default=start), rng.choice(stops)]
+    )
     return packed(with_meta(members, text[:start] + rng.choice(JSON_TOKENS) + text[stop:]))
 
 
@@ -185,7 +257,28 @@ def edit_config(data: bytes, rng: random.Random) -> bytes:
     """Another model in meta than the arrays are of."""
     members = parts(data)
     meta = json.loads(str(np.load(io.BytesIO(members[0][1]))))
-    value = rng.choice((0, 1, -1, 2, 3, 6, True, None, "3", 3.0, [], {}, 10**6, 10**6 + 1, 10**30, "rnn", "gru", "lstm"))
+    value = rng.choice(
+        (
+            0,
+            1,
+            -1,
+            2,
+            3,
+            6,
+            True,
+            None,
+            "3",
+            3.0,
+            [],
+            {},
+            10**6,
+            10**6 + 1,
+            10**30,
+            "rnn",
+            "gru",
+            "lstm",
+        )
+    )
     if rng.random() < 0.7:
         meta["model"][rng.choice(("cell", "hidden", "layers", "more"))] = value
     else:
@@ -198,11 +291,18 @@ def edit_members(data: bytes, rng: random.Random) -> bytes:
     members = parts(data)
     at = rng.randrange(len(members))
     name, array, method = members[at]
-    members[at : at + 1] = rng.choice((
-        [], [members[at]] * 2, [(rng.choice(MEMBER_NAMES), array, method)], [(name, rng.choice(members)[1], method)],
-        [(name, array, rng.choice((0, 8, 12, 14)))], [members[at], (name.upper(), array, method)],
-        [(name, array + b"\0", method)], [(name, b"", method)],
-    ))  # fmt: skip
+    members[at : at + 1] = rng.choice(
+        (
+            [],
+            [members[at]] * 2,
+            [(rng.choice(MEMBER_NAMES), array, method)],
+            [(name, rng.choice(members)[1], method)],
+            [(name, array, rng.choice((0, 8, 12, 14)))],
+            [members[at], (name.upper(), array, method)],
+            [(name, array + b"\0", method)],
+            [(name, b"", method)],
+        )
+    )
     return packed(members)
 
 
@@ -214,14 +314,27 @@ def repair_crcs(data: bytes, rng: random.Random) -> bytes:
         for info, at in zip(archive.infolist(), listed, strict=False):
             start = info.header_offset + 30 + len(info.filename)
             crc = struct.pack("<L", zlib.crc32(changed[start : start + info.compress_size]))
-            changed[info.header_offset + 14 : info.header_offset + 18] = changed[at + 16 : at + 20] = crc
+            changed[info.header_offset + 14 : info.header_offset + 18] = changed[
+                at + 16 : at + 20
+            ] = crc
     return bytes(changed)
 
 
 MUTATIONS: tuple[Callable[[bytes, random.Random], bytes], ...] = (
-    flip_bits, splice, truncate, edit_field, edit_field, edit_header, edit_dtype_or_shape, edit_numbers, edit_meta, edit_meta,
-    edit_config, edit_members, repair_crcs,
-)  # fmt: skip
+    flip_bits,
+    splice,
+    truncate,
+    edit_field,
+    edit_field,
+    edit_header,
+    edit_dtype_or_shape,
+    edit_numbers,
+    edit_meta,
+    edit_meta,
+    edit_config,
+    edit_members,
+    repair_crcs,
+)
 
 
 def mutated(data: bytes, rng: random.Random) -> tuple[bytes, str]:
@@ -268,8 +381,17 @@ def main() -> int:
     parser.add_argument("--start", type=int, default=0, help="number of the first")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    originals, tally, slowest, failures, began = seeds(), Counter[str](), 0.0, 0, time.perf_counter()
-    with tempfile.TemporaryDirectory(dir=MEMORY) as folder, (Path(folder) / "m.npz").open("wb", buffering=0) as file:
+    originals, tally, slowest, failures, began = (
+        seeds(),
+        Counter[str](),
+        0.0,
+        0,
+        time.perf_counter(),
+    )
+    with (
+        tempfile.TemporaryDirectory(dir=MEMORY) as folder,
+        (Path(folder) / "m.npz").open("wb", buffering=0) as file,
+    ):
         for case in range(options.start, options.start + options.count):
             rng = random.Random(f"{options.seed}:{case}")
             data, done = mutated(rng.choice(originals), rng)
@@ -285,8 +407,10 @@ def main() -> int:
                 failures += 1
                 print(f"case {case} ({done}): {type(error).__name__}: {error}", file=sys.stderr)
     seconds = time.perf_counter() - began
-    print(f"{options.count:,} files: {tally['refused']:,} refused, {tally['read']:,} read rightly, {failures:,} failures; "
-          f"{options.count / seconds:,.0f} files/s, the slowest {slowest:.3f} s")  # fmt: skip
+    print(
+        f"{options.count:,} files: {tally['refused']:,} refused, {tally['read']:,} read rightly, {failures:,} failures; "
+        f"{options.count / seconds:,.0f} files/s, the slowest {slowest:.3f} s"
+    )
     return 1 if failures else 0
 
 
@@ -294,7 +418,9 @@ def limit_memory(megabytes: int) -> None:
     """Let this process take so much more than it has now; Linux alone."""
     if sys.platform == "linux":
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + megabytes * 10**6,) * 2)
+        resource.setrlimit(
+            resource.RLIMIT_AS, (pages * resource.getpagesize() + megabytes * 10**6,) * 2
+        )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,10 @@ TRAIN = ("train", "tales.txt", "--hidden", "128", "--steps", "1200")
 LECTURE = ("gradcheck", "--lecture")
 SUMMARY = 28  # lines at the end of the run: the learning curve and what is said below it
 MIDDLE = 52  # per cent of the training run at which its live line is shown
-PASSAGE = (900, "\n\n")  # characters of the heat map at most, from the first paragraph that begins in the last tenth on
+PASSAGE = (
+    900,
+    "\n\n",
+)  # characters of the heat map at most, from the first paragraph that begins in the last tenth on
 FORMAT = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">
 <style>
 .{unique_id}-matrix {{font: {char_height}px ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace;line-height:{line_height}px}}
@@ -55,9 +58,26 @@ def on_terminal(arguments: tuple[str, ...], folder: Path) -> str:
     """Return all that a command has sent to its terminal, in colours."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-    kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "COLORFGBG")}
-    environment = {**kept, "TERM": "xterm-256color", "COLORTERM": "truecolor", "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
-    with subprocess.Popen([*CHARRNN, *arguments], cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "COLORFGBG")
+    }
+    environment = {
+        **kept,
+        "TERM": "xterm-256color",
+        "COLORTERM": "truecolor",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONIOENCODING": "utf-8",
+    }
+    with subprocess.Popen(
+        [*CHARRNN, *arguments],
+        cwd=folder,
+        env=environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    ) as process:
         os.close(theirs)
         sent = bytearray()
         while chunk := read(ours):
@@ -101,20 +121,33 @@ def between(lines: list[str], first: str, last: str) -> list[str]:
 
 def draw(name: str, arguments: tuple[str, ...], lines: list[str]) -> None:
     """Write a picture of a terminal on which a command was typed and these lines appeared."""
-    console = Console(record=True, file=io.StringIO(), width=COLUMNS, force_terminal=True, color_system="truecolor", legacy_windows=False)
+    console = Console(
+        record=True,
+        file=io.StringIO(),
+        width=COLUMNS,
+        force_terminal=True,
+        color_system="truecolor",
+        legacy_windows=False,
+    )
     console.print(Text(f"$ charrnn {' '.join(arguments)}", style="bold"))
     while lines and not lines[-1].strip():
         lines = lines[:-1]
     for line in map(Text.from_ansi, lines):
-        for row in line.divide(range(COLUMNS, len(line), COLUMNS)):  # as a terminal breaks it, not between words
+        for row in line.divide(
+            range(COLUMNS, len(line), COLUMNS)
+        ):  # as a terminal breaks it, not between words
             console.print(row)
-    save(name, console.export_svg(title="charrnn", theme=MONOKAI, code_format=FORMAT, unique_id=name))
+    save(
+        name, console.export_svg(title="charrnn", theme=MONOKAI, code_format=FORMAT, unique_id=name)
+    )
 
 
 def save(name: str, picture: str) -> None:
     """Write a picture beside the others."""
     path = PICTURES / f"{name}.svg"
-    path.write_text("\n".join(line.rstrip() for line in picture.splitlines()) + "\n", encoding="utf-8")
+    path.write_text(
+        "\n".join(line.rstrip() for line in picture.splitlines()) + "\n", encoding="utf-8"
+    )
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size:,} bytes")
 
 
@@ -140,7 +173,18 @@ def main() -> None:
         save("heat", (folder / "heat.svg").read_text(encoding="utf-8"))
         lecture = screen(on_terminal(LECTURE, folder))
         quiz = between(lecture, "Which formula is ∂L/∂b_h?", "Read otherwise")
-        draw("lecture", LECTURE, ["…", *quiz, "…", *between(lecture, "Each gate's block of W has all its singular values 1.4", "Share")])
+        draw(
+            "lecture",
+            LECTURE,
+            [
+                "…",
+                *quiz,
+                "…",
+                *between(
+                    lecture, "Each gate's block of W has all its singular values 1.4", "Share"
+                ),
+            ],
+        )
 
 
 if __name__ == "__main__":

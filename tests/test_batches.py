@@ -50,11 +50,15 @@ def predictions(batch: Batch, column: int) -> list[tuple[int, int]]:
     length = len(batch.x) if batch.lengths is None else int(batch.lengths[column])
     assert not batch.x[length:, column].any()
     assert not batch.y[length:, column].any()
-    return list(zip(batch.x[:length, column].tolist(), batch.y[:length, column].tolist(), strict=True))
+    return list(
+        zip(batch.x[:length, column].tolist(), batch.y[:length, column].tolist(), strict=True)
+    )
 
 
 @given(**SIZES, pieces=st.integers(1, 4), ahead=st.sampled_from([1, 50, 1 << 16]))
-def test_every_character_but_a_streams_first_is_predicted_once(n: int, B: int, T: int, pieces: int, ahead: int) -> None:
+def test_every_character_but_a_streams_first_is_predicted_once(
+    n: int, B: int, T: int, pieces: int, ahead: int
+) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches_module, "_AHEAD", ahead)
         streams = Streams(counting(n, pieces), B, T)
@@ -63,13 +67,17 @@ def test_every_character_but_a_streams_first_is_predicted_once(n: int, B: int, T
         start, stop = b * n // streams.batch_size, (b + 1) * n // streams.batch_size
         read = [pair for batch in epoch for pair in predictions(batch, b)]
         assert read == [(p, p + 1) for p in range(start, stop - 1)]
-    assert streams.predictions == n - streams.batch_size == sum(batch.predictions for batch in epoch)
+    assert (
+        streams.predictions == n - streams.batch_size == sum(batch.predictions for batch in epoch)
+    )
 
 
 @given(**SIZES, cut=st.integers(0, 20), step=st.integers(0, 1000))
 def test_slices_of_columns_make_up_the_batch(n: int, B: int, T: int, cut: int, step: int) -> None:
     streams = Streams(counting(n), B, T)
-    whole, left, right = (streams.batch(step, columns) for columns in (slice(None), slice(0, cut), slice(cut, None)))
+    whole, left, right = (
+        streams.batch(step, columns) for columns in (slice(None), slice(0, cut), slice(cut, None))
+    )
     np.testing.assert_array_equal(np.concatenate([left.x, right.x], axis=1), whole.x)
     np.testing.assert_array_equal(np.concatenate([left.y, right.y], axis=1), whole.y)
     assert left.predictions == right.predictions == whole.predictions
@@ -83,7 +91,9 @@ def test_slices_of_columns_make_up_the_batch(n: int, B: int, T: int, cut: int, s
 
 
 @given(**SIZES)
-def test_a_short_text_gets_fewer_streams_and_a_very_short_one_shorter_steps(n: int, B: int, T: int) -> None:
+def test_a_short_text_gets_fewer_streams_and_a_very_short_one_shorter_steps(
+    n: int, B: int, T: int
+) -> None:
     streams = Streams(counting(n), B, T)
     assert streams.batch_size == min(B, max(1, n // (T + 1)))
     assert streams.seq_len == min(T, n - 1)
@@ -91,7 +101,9 @@ def test_a_short_text_gets_fewer_streams_and_a_very_short_one_shorter_steps(n: i
 
 
 @given(**SIZES)
-def test_a_column_is_short_only_in_the_last_batch_and_by_at_most_one(n: int, B: int, T: int) -> None:
+def test_a_column_is_short_only_in_the_last_batch_and_by_at_most_one(
+    n: int, B: int, T: int
+) -> None:
     streams = Streams(counting(n), B, T)
     epoch = [streams.batch(step) for step in range(streams.steps_per_epoch)]
     assert all(batch.lengths is None and len(batch.x) == streams.seq_len for batch in epoch[:-1])
@@ -103,7 +115,9 @@ def test_steps_count_on_over_epochs_in_any_order() -> None:
     streams = Streams(counting(100), 3, 7)
     assert streams.steps_per_epoch == 5
     once = [streams.batch(step).x.tolist() for step in range(5)]
-    assert [streams.batch(step).x.tolist() for step in (14, 3, 5, 0, 9)] == [once[i] for i in (4, 3, 0, 0, 4)]
+    assert [streams.batch(step).x.tolist() for step in (14, 3, 5, 0, 9)] == [
+        once[i] for i in (4, 3, 0, 0, 4)
+    ]
     assert not streams.fresh
 
 
@@ -142,13 +156,17 @@ def test_an_item_beyond_the_last_is_refused() -> None:
 
 
 @given(st.lists(st.text("ab\n", max_size=4), min_size=1, max_size=30), st.integers(1, 9))
-def test_items_are_the_distinct_lines_in_the_order_of_their_digests(lines: list[str], read: int) -> None:
+def test_items_are_the_distinct_lines_in_the_order_of_their_digests(
+    lines: list[str], read: int
+) -> None:
     text = "\n".join(lines) + "\nx"
     corpus = corpus_of(text)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches_module, "_READ", read)
         items = read_items(corpus)
-    expected = sorted({*text.split("\n")} - {""}, key=lambda line: blake2b(line.encode(), digest_size=16).digest())
+    expected = sorted(
+        {*text.split("\n")} - {""}, key=lambda line: blake2b(line.encode(), digest_size=16).digest()
+    )
     assert [corpus.vocabulary.decode(item) for item in items] == expected
     assert items.transitions == sum(len(line) + 1 for line in expected)
 
@@ -157,7 +175,11 @@ def test_the_end_of_a_text_ends_a_line(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("one\ntwo")
     (tmp_path / "b").write_text("three\none")
     corpus = read_corpus([tmp_path / "a", tmp_path / "b"])
-    assert sorted(corpus.vocabulary.decode(item) for item in read_items(corpus)) == ["one", "three", "two"]
+    assert sorted(corpus.vocabulary.decode(item) for item in read_items(corpus)) == [
+        "one",
+        "three",
+        "two",
+    ]
 
 
 def test_items_need_a_newline_and_something_in_a_line() -> None:
@@ -171,7 +193,12 @@ def test_the_first_share_of_the_items_trains_and_the_others_validate() -> None:
     items, _ = items_from(*"abcdefghij")
     training, validation = items.split(0.1)
     assert [item.tolist() for item in [*training, *validation]] == [item.tolist() for item in items]
-    assert (len(training), len(validation), training.transitions, validation.transitions) == (9, 1, 18, 2)
+    assert (len(training), len(validation), training.transitions, validation.transitions) == (
+        9,
+        1,
+        18,
+        2,
+    )
     assert [len(part) for part in items.split(0)] == [10, 0]
 
 
@@ -186,8 +213,12 @@ def test_joined_items_are_each_followed_by_a_newline_in_every_part() -> None:
 ITEMS = st.lists(st.text("abc", min_size=1, max_size=6), min_size=1, max_size=70)
 
 
-@given(lines=ITEMS, B=st.integers(1, 9), seed=st.none() | st.integers(0, 3), epoch=st.integers(0, 2))
-def test_an_epoch_predicts_each_item_once_between_newlines(lines: list[str], B: int, seed: int | None, epoch: int) -> None:
+@given(
+    lines=ITEMS, B=st.integers(1, 9), seed=st.none() | st.integers(0, 3), epoch=st.integers(0, 2)
+)
+def test_an_epoch_predicts_each_item_once_between_newlines(
+    lines: list[str], B: int, seed: int | None, epoch: int
+) -> None:
     items, newline = items_from(*lines)
     batches = ItemBatches(items, B, newline, seed)
     steps = range(epoch * batches.steps_per_epoch, (epoch + 1) * batches.steps_per_epoch)
@@ -203,9 +234,13 @@ def test_an_epoch_predicts_each_item_once_between_newlines(lines: list[str], B: 
 
 
 @given(lines=ITEMS, B=st.integers(1, 9), cut=st.integers(0, 9), step=st.integers(0, 50))
-def test_slices_of_columns_make_up_the_batch_of_items(lines: list[str], B: int, cut: int, step: int) -> None:
+def test_slices_of_columns_make_up_the_batch_of_items(
+    lines: list[str], B: int, cut: int, step: int
+) -> None:
     batches = ItemBatches(*_with_size(lines, B), seed=1)
-    whole, left, right = (batches.batch(step, columns) for columns in (slice(None), slice(0, cut), slice(cut, None)))
+    whole, left, right = (
+        batches.batch(step, columns) for columns in (slice(None), slice(0, cut), slice(cut, None))
+    )
     np.testing.assert_array_equal(np.concatenate([left.x, right.x], axis=1), whole.x)
     np.testing.assert_array_equal(np.concatenate([left.y, right.y], axis=1), whole.y)
     assert left.lengths is not None
@@ -245,7 +280,9 @@ def test_without_a_seed_items_are_ordered_by_length_in_every_epoch() -> None:
     items, newline = numbered(100)
     batches = ItemBatches(items, 8, newline, None)
     assert epochs_of(batches, 0) == epochs_of(batches, 3)
-    lengths = np.concatenate([batches.batch(step).lengths for step in range(batches.steps_per_epoch)])
+    lengths = np.concatenate(
+        [batches.batch(step).lengths for step in range(batches.steps_per_epoch)]
+    )
     assert lengths[:100].tolist() == sorted(lengths[:100].tolist())
     assert not lengths[100:].any()
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charrnn.config import CELLS, ModelConfig
-from charrnn.network.model import Network, zero_state
+from charrnn.network.network import Network, zero_state
 from charrnn.network.parameters import Parameters, initialize
 
 
@@ -16,7 +16,9 @@ def sigmoid(a: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(a / 2))
 
 
-def oracle_step(cell: str, V: np.ndarray, W: np.ndarray, b_h: np.ndarray, x: np.ndarray, state: np.ndarray) -> np.ndarray:
+def oracle_step(
+    cell: str, V: np.ndarray, W: np.ndarray, b_h: np.ndarray, x: np.ndarray, state: np.ndarray
+) -> np.ndarray:
     """Return the state after one step of one stream: V x is given as x (G·H,)."""
     H = W.shape[1]
     gate = [slice(k * H, (k + 1) * H) for k in range(4)]
@@ -34,13 +36,18 @@ def oracle_step(cell: str, V: np.ndarray, W: np.ndarray, b_h: np.ndarray, x: np.
     return np.array([o * np.tanh(c), c])
 
 
-def oracle(parameters: Parameters, x: np.ndarray, y: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def oracle(
+    parameters: Parameters, x: np.ndarray, y: np.ndarray, state: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the losses (T, B) and the last state (L, S, H, B)."""
     config, after, nats = parameters.config, state.astype(np.float64), np.zeros(x.shape)
     U, b_y = parameters["U"].astype(np.float64), parameters["b_y"].astype(np.float64)
     for t, b in np.ndindex(x.shape):
         for layer in range(config.layers):
-            V, W, b_h = (parameters[f"layers.{layer}.{name}"].astype(np.float64) for name in ("V", "W", "b_h"))
+            V, W, b_h = (
+                parameters[f"layers.{layer}.{name}"].astype(np.float64)
+                for name in ("V", "W", "b_h")
+            )
             below = V[:, x[t, b]] if layer == 0 else V @ after[layer - 1, 0, :, b]
             after[layer, ..., b] = oracle_step(config.cell, V, W, b_h, below, after[layer, ..., b])
         logits = U @ after[-1, 0, :, b] + b_y
@@ -49,7 +56,16 @@ def oracle(parameters: Parameters, x: np.ndarray, y: np.ndarray, state: np.ndarr
     return nats, after
 
 
-def case(cell: str, layers: int, dtype: str = "float64", T: int = 7, B: int = 3, H: int = 5, N: int = 6, seed: int = 0):  # type: ignore[no-untyped-def]
+def case(
+    cell: str,
+    layers: int,
+    dtype: str = "float64",
+    T: int = 7,
+    B: int = 3,
+    H: int = 5,
+    N: int = 6,
+    seed: int = 0,
+):  # type: ignore[no-untyped-def]
     rng = np.random.default_rng(seed)
     config = ModelConfig(cell, H, layers)  # type: ignore[arg-type]
     parameters = initialize(config, N, rng, dtype=np.float64)
@@ -78,8 +94,16 @@ def test_single_precision_is_as_near_as_its_rounding(cell: str) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(cell=st.sampled_from(CELLS), layers=st.integers(1, 2), T=st.integers(2, 9), cut=st.integers(1, 8), seed=st.integers(0, 99))
-def test_a_chunk_equals_its_two_parts_with_the_state_carried(cell: str, layers: int, T: int, cut: int, seed: int) -> None:
+@given(
+    cell=st.sampled_from(CELLS),
+    layers=st.integers(1, 2),
+    T=st.integers(2, 9),
+    cut=st.integers(1, 8),
+    seed=st.integers(0, 99),
+)
+def test_a_chunk_equals_its_two_parts_with_the_state_carried(
+    cell: str, layers: int, T: int, cut: int, seed: int
+) -> None:
     cut = min(cut, T - 1)
     network, parameters, x, y, state = case(cell, layers, T=T, seed=seed)
     whole, last = network.losses(parameters, x, y, state)
@@ -120,7 +144,9 @@ def test_a_stream_that_ends_early_counts_only_to_its_end(cell: str) -> None:
     _, after = network.gradient(parameters, x, y, state, out=ragged, weight=1.0, lengths=lengths)
     for b, length in enumerate(lengths[:2]):
         one = slice(b, b + 1)
-        _, alone = network.gradient(parameters, x[:length, one], y[:length, one], state[..., one], out=part, weight=1.0)
+        _, alone = network.gradient(
+            parameters, x[:length, one], y[:length, one], state[..., one], out=part, weight=1.0
+        )
         expected.flat += part.flat
         np.testing.assert_allclose(after[..., one], alone, rtol=0, atol=1e-12)
     np.testing.assert_allclose(ragged.flat, expected.flat, rtol=0, atol=1e-12)
@@ -130,7 +156,9 @@ def test_a_stream_that_ends_early_counts_only_to_its_end(cell: str) -> None:
 @pytest.mark.parametrize("cell", CELLS)
 def test_scratch_kept_from_other_sizes_changes_nothing(cell: str) -> None:
     network, parameters, x, y, state = case(cell, 2, T=9, B=4)
-    expected = Network(network.config, network.N, "float64").losses(parameters, x[:3], y[:3], state)[0]
+    expected = Network(network.config, network.N, "float64").losses(
+        parameters, x[:3], y[:3], state
+    )[0]
     for T, B in ((9, 4), (2, 4), (5, 1), (9, 2), (7, 3), (9, 4)):
         network.gradient(parameters, x[:T, :B], y[:T, :B], state[..., :B], out=parameters.like())
     np.testing.assert_array_equal(network.losses(parameters, x[:3], y[:3], state)[0], expected)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.errors import UsageError
-from charrnn.training import choices
-from charrnn.training.choices import Settings, auto_workers, choose, chosen_dropout, chosen_hidden
+from charrnn.training import defaults as choices
+from charrnn.training.defaults import Settings, auto_workers, choose, chosen_dropout, chosen_hidden
 
 
 @pytest.fixture(autouse=True)
@@ -21,12 +21,19 @@ def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def chosen(characters: int = 1_000_000, item: float | None = None, **options: Any) -> Settings:
     config = TrainConfig(workers="auto", **options)
-    return choose(config, characters=characters, validation=characters // 9, N=65, processors=2, item=item)
+    return choose(
+        config, characters=characters, validation=characters // 9, N=65, processors=2, item=item
+    )
 
 
 def test_at_a_given_number_of_steps_sizes_are_the_documented_ones() -> None:
     settings = chosen(steps=1000)
-    assert (settings.hidden, settings.layers, settings.batch_size, settings.seq_len) == (256, 1, 64, 64)
+    assert (settings.hidden, settings.layers, settings.batch_size, settings.seq_len) == (
+        256,
+        1,
+        64,
+        64,
+    )
     assert settings.steps == 1000
     assert settings.budget is None
 
@@ -41,13 +48,23 @@ def test_a_longer_budget_gives_a_wider_network_with_more_dropout() -> None:
     assert [run.dropout for run in runs] == sorted(run.dropout for run in runs)
 
 
-@given(st.sampled_from(["hidden", "batch_size", "seq_len"]), st.integers(1, 700), st.floats(1, 10_000))
+@given(
+    st.sampled_from(["hidden", "batch_size", "seq_len"]), st.integers(1, 700), st.floats(1, 10_000)
+)
 def test_what_was_asked_for_is_never_overridden(name: str, value: int, budget: float) -> None:
     assert getattr(chosen(budget=budget, **{name: value}), name) == value
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("dropout", 0.0), ("lr", 1e-5), ("clip", 0.0), ("seed", 7), ("val_every", 3), ("sample_every", 0)]
+    ("name", "value"),
+    [
+        ("dropout", 0.0),
+        ("lr", 1e-5),
+        ("clip", 0.0),
+        ("seed", 7),
+        ("val_every", 3),
+        ("sample_every", 0),
+    ],
 )
 def test_other_options_are_never_overridden_either(name: str, value: float) -> None:
     assert getattr(chosen(budget=60, **{name: value}), name) == value
@@ -67,7 +84,12 @@ def test_reading_more_often_with_more_parameters_or_in_a_shorter_text_never_give
 ) -> None:
     few, many = sorted((few, many))
     short, long = sorted((short, long))
-    assert 0 <= chosen_dropout(min(one, other), few, long) <= chosen_dropout(max(one, other), many, short) <= 0.7
+    assert (
+        0
+        <= chosen_dropout(min(one, other), few, long)
+        <= chosen_dropout(max(one, other), many, short)
+        <= 0.7
+    )
 
 
 @given(st.integers(1, 1024), st.integers(1, 1024), st.integers(1, 128))
@@ -81,11 +103,15 @@ def test_fewer_columns_make_two_workers_where_the_blas_has_kernels_for_them(
 ) -> None:
     monkeypatch.setattr(choices, "has_small_kernels", lambda: small)
     assert [auto_workers(512, B, 2) for B in (3, 4, 15, 16)] == workers
-    assert [auto_workers(32, B, 2) for B in (16, 32, 48, 64)] == ([1, 2, 2, 2] if small else [1, 1, 1, 2])
+    assert [auto_workers(32, B, 2) for B in (16, 32, 48, 64)] == (
+        [1, 2, 2, 2] if small else [1, 1, 1, 2]
+    )
 
 
 @pytest.mark.parametrize(("name", "most"), [("hidden", 1_000_000), ("layers", 300)])
-def test_a_model_larger_than_a_checkpoint_may_claim_is_refused_at_once(name: str, most: int) -> None:
+def test_a_model_larger_than_a_checkpoint_may_claim_is_refused_at_once(
+    name: str, most: int
+) -> None:
     assert getattr(ModelConfig(**{name: most}), name) == most
     for config in (ModelConfig, TrainConfig):
         with pytest.raises(UsageError, match=f"--{name} is .*at most {most}"):

@@ -48,7 +48,9 @@ def test_without_a_command_the_help_names_all_commands(capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_commands_help_has_groups_an_example_json_and_debug(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_commands_help_has_groups_an_example_json_and_debug(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert app.main([name, "--help"]) == 0
     out = capsys.readouterr().out
     assert f"charrnn {name}" in out.split("Example", 1)[1]
@@ -57,8 +59,13 @@ def test_every_commands_help_has_groups_an_example_json_and_debug(name: str, cap
     assert "--debug" in out
 
 
-@pytest.mark.parametrize("args", [["--nope"], ["trian"], ["train", "--nope"], ["train", "--steps", "x"], ["train", "--steps"]])
-def test_wrong_usage_is_one_line_and_exit_2(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "args",
+    [["--nope"], ["trian"], ["train", "--nope"], ["train", "--steps", "x"], ["train", "--steps"]],
+)
+def test_wrong_usage_is_one_line_and_exit_2(
+    args: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert app.main(args) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -71,25 +78,48 @@ def test_wrong_usage_is_one_line_and_exit_2(args: list[str], capsys: pytest.Capt
     [
         (["train", "--lr", "abc"], "--lr must be a number; see charrnn train --help"),
         (["train", "--steps", "1.5"], "--steps must be a whole number; see charrnn train --help"),
-        (["sample", "--temp", "hot"], "--temp / --temperature must be a number; see charrnn sample --help"),
+        (
+            ["sample", "--temp", "hot"],
+            "--temp / --temperature must be a number; see charrnn sample --help",
+        ),
         (["sample", "--num", "0"], "--num is 0; it must be at least 1"),
     ],
 )
-def test_what_is_no_number_is_said_plainly(args: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_number_is_said_plainly(
+    args: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert app.main(args) == 2
     assert capsys.readouterr().err == f"charrnn: {said}\n"
 
 
-@pytest.mark.parametrize("usage", ["train [OPTIONS] [CORPUS]...", "sample [OPTIONS] [MODEL]", "eval [OPTIONS] MODEL TEXT...",
-                                   "info [OPTIONS] [MODEL]...", "next [OPTIONS] [MODEL] TEXT", "gradcheck [OPTIONS]"])  # fmt: skip
-def test_the_usage_line_tells_what_may_be_left_out(usage: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "usage",
+    [
+        "train [OPTIONS] [CORPUS]...",
+        "sample [OPTIONS] [MODEL]",
+        "eval [OPTIONS] MODEL TEXT...",
+        "info [OPTIONS] [MODEL]...",
+        "next [OPTIONS] [MODEL] TEXT",
+        "gradcheck [OPTIONS]",
+    ],
+)
+def test_the_usage_line_tells_what_may_be_left_out(
+    usage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert app.main([usage.split()[0], "--help"]) == 0
     assert capsys.readouterr().out.splitlines()[0] == f"Usage: charrnn {usage}"
 
 
 @pytest.mark.parametrize(
     ("number", "said"),
-    [(0, "0 steps"), (1, "1 step"), (1.0, "1 step"), (0.143, "0.143 steps"), (1200, "1,200 steps"), (44.42, "44.4 steps")],
+    [
+        (0, "0 steps"),
+        (1, "1 step"),
+        (1.0, "1 step"),
+        (0.143, "0.143 steps"),
+        (1200, "1,200 steps"),
+        (44.42, "44.4 steps"),
+    ],
 )
 def test_a_number_has_its_noun_in_the_singular_or_plural(number: float, said: str) -> None:
     assert counted(number, "step") == said
@@ -101,25 +131,41 @@ def test_a_number_has_its_noun_in_the_singular_or_plural(number: float, said: st
         (CorpusError("x: no such file"), 1, "charrnn: x: no such file\n"),
         (UsageError("--x is 0"), 2, "charrnn: --x is 0\n"),
         (CorpusError("two\nlines \x1b[31m"), 1, "charrnn: two\\nlines \\x1b[31m\n"),
-        (FileNotFoundError(2, "No such file or directory", "x"), 1, "charrnn: x: No such file or directory\n"),
-        (ZeroDivisionError("oh"), 1, "charrnn: internal error: ZeroDivisionError: oh; run again with --debug to see where\n"),
+        (
+            FileNotFoundError(2, "No such file or directory", "x"),
+            1,
+            "charrnn: x: No such file or directory\n",
+        ),
+        (
+            ZeroDivisionError("oh"),
+            1,
+            "charrnn: internal error: ZeroDivisionError: oh; run again with --debug to see where\n",
+        ),
         (KeyboardInterrupt(), 130, ""),
         (app.Terminated(), 143, ""),
     ],
 )
 def test_an_error_is_one_line_and_its_exit_code(
-    error: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: BaseException,
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert failing(monkeypatch, error) == code
     assert capsys.readouterr() == ("", said)
 
 
-def test_memory_that_runs_out_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_memory_that_runs_out_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert failing(monkeypatch, MemoryError()) == 1
     assert capsys.readouterr().err.startswith("charrnn: not enough memory; try")
 
 
-def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_debug_shows_the_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert failing(monkeypatch, ZeroDivisionError("oh"), "--debug") == 1
     err = capsys.readouterr().err
     assert "Traceback" in err
@@ -127,7 +173,9 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_sigterm_ends_with_143_and_the_former_handler_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sigterm_ends_with_143_and_the_former_handler_comes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(app, "_run", lambda args: os.kill(os.getpid(), signal.SIGTERM))
     assert app.main([]) == 143
@@ -145,7 +193,9 @@ def test_a_closed_pipe_ends_it_quietly() -> None:
 
 def test_a_name_that_the_encoding_lacks_is_written_in_escapes() -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
-    ended = subprocess.run([*RUN, "train", "тайна.txt"], capture_output=True, env=environment, check=False)
+    ended = subprocess.run(
+        [*RUN, "train", "тайна.txt"], capture_output=True, env=environment, check=False
+    )
     assert ended.returncode == 1
     assert ended.stderr.startswith(rb"charrnn: \u0442\u0430\u0439\u043d\u0430.txt: no such file")
 
@@ -153,15 +203,28 @@ def test_a_name_that_the_encoding_lacks_is_written_in_escapes() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="bash")
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [("charrnn tr", ["train"]), ("charrnn train --cell ", ["rnn", "gru", "lstm"]), ("charrnn sample ro", ["romeo.npz"])],
+    [
+        ("charrnn tr", ["train"]),
+        ("charrnn train --cell ", ["rnn", "gru", "lstm"]),
+        ("charrnn sample ro", ["romeo.npz"]),
+    ],
 )
-def test_the_shell_completes_commands_cells_and_checkpoints(words: str, expected: list[str], tmp_path: Path) -> None:
+def test_the_shell_completes_commands_cells_and_checkpoints(
+    words: str, expected: list[str], tmp_path: Path
+) -> None:
     (tmp_path / "romeo.npz").touch()
     (tmp_path / "romeo.txt").touch()
     package = str(Path(charrnn.__file__).parents[1])
-    environment = {**os.environ, "_CHARRNN_COMPLETE": "complete_bash", "COMP_WORDS": words, "PYTHONPATH": package}
+    environment = {
+        **os.environ,
+        "_CHARRNN_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "PYTHONPATH": package,
+    }
     environment["COMP_CWORD"] = str(len(words.split(" ")) - 1)
-    ended = subprocess.run(RUN, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    ended = subprocess.run(
+        RUN, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
+    )
     assert ended.stdout.split() == expected
 
 
@@ -173,7 +236,10 @@ def test_checkpoints_are_completed_in_folders_too(tmp_path: Path) -> None:
 
 
 def test_control_characters_and_overrides_are_shown_as_escapes() -> None:
-    assert terminal.visible("a\x1b[2J\x07\x9b\x7f\u202e\u2028é漢") == "a\\x1b[2J\\x07\\x9b\\x7f\\u202e\\u2028é漢"
+    assert (
+        terminal.visible("a\x1b[2J\x07\x9b\x7f\u202e\u2028é漢")
+        == "a\\x1b[2J\\x07\\x9b\\x7f\\u202e\\u2028é漢"
+    )
     assert terminal.visible("a\n\tb") == "a\\n\\tb"
     assert terminal.visible("a\n\tb\r", lines=True) == "a\n\tb\\r"
 
@@ -194,12 +260,18 @@ def test_a_console_takes_markup_and_emoji_codes_as_text(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("variables", "stream", "coloured"),
     [
-        ({}, Terminal, True), ({}, io.StringIO, False), ({"NO_COLOR": "1"}, Terminal, False),
-        ({"FORCE_COLOR": "1"}, io.StringIO, True), ({"TERM": "dumb"}, Terminal, False),
+        ({}, Terminal, True),
+        ({}, io.StringIO, False),
+        ({"NO_COLOR": "1"}, Terminal, False),
+        ({"FORCE_COLOR": "1"}, io.StringIO, True),
+        ({"TERM": "dumb"}, Terminal, False),
     ],
-)  # fmt: skip
+)
 def test_no_color_force_color_and_dumb_terminals_are_honoured(
-    variables: dict[str, str], stream: type[io.StringIO], coloured: bool, monkeypatch: pytest.MonkeyPatch
+    variables: dict[str, str],
+    stream: type[io.StringIO],
+    coloured: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM"):
         monkeypatch.delenv(name, raising=False)
@@ -234,6 +306,10 @@ def test_the_table_has_the_first_line_of_each_commands_help(name: str) -> None:
 
 def test_a_command_loads_no_other() -> None:
     report = "import sys; from charrnn.cli.app import main; main(['next', '--help']); print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True).stdout.splitlines()[-1].split()
+    loaded = (
+        subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
+        .stdout.splitlines()[-1]
+        .split()
+    )
     assert "charrnn.cli.next" in loaded
     assert "charrnn.cli.train" not in loaded

@@ -12,8 +12,8 @@ import pytest
 from tiny_models import saved, tiny
 
 import charrnn
+from charrnn.checkpoint.model import Model
 from charrnn.cli.app import main
-from charrnn.network.model import Model
 
 ALPHABET = "the cat sat on a mat.\nÉ中e\u0301"
 TEXT = "the cat sat\non a mat.\n\nthe mat\n"
@@ -52,7 +52,9 @@ def numbers(result: dict[str, Any]) -> Any:
     return np.array(result["texts"][0]["values"], float)
 
 
-def test_figures_are_those_of_the_api(model: Model, path: str, tmp_path: Path, capsys: Capture) -> None:
+def test_figures_are_those_of_the_api(
+    model: Model, path: str, tmp_path: Path, capsys: Capture
+) -> None:
     nats = charrnn.score(model, TEXT).nats
     result = evaluated(capsys, path, written(tmp_path, TEXT), "--values")
     assert result["nats"] == pytest.approx(nats.mean(), rel=1e-6)
@@ -62,16 +64,24 @@ def test_figures_are_those_of_the_api(model: Model, path: str, tmp_path: Path, c
     np.testing.assert_allclose(numbers(result), [np.nan, *nats], rtol=1e-6)
 
 
-def test_several_texts_are_weighed_by_their_characters(model: Model, path: str, tmp_path: Path, capsys: Capture) -> None:
+def test_several_texts_are_weighed_by_their_characters(
+    model: Model, path: str, tmp_path: Path, capsys: Capture
+) -> None:
     texts = [TEXT, "at"]
-    result = evaluated(capsys, path, *(written(tmp_path, text, f"{i}.txt") for i, text in enumerate(texts)))
+    result = evaluated(
+        capsys, path, *(written(tmp_path, text, f"{i}.txt") for i, text in enumerate(texts))
+    )
     nats = [charrnn.score(model, text).nats for text in texts]
-    assert [text["nats"] for text in result["texts"]] == pytest.approx([part.mean() for part in nats], rel=1e-6)
+    assert [text["nats"] for text in result["texts"]] == pytest.approx(
+        [part.mean() for part in nats], rel=1e-6
+    )
     assert result["nats"] == pytest.approx(np.concatenate(nats).mean(), rel=1e-6)
 
 
 @pytest.mark.parametrize("streams", [2, 3, 7, 1000])
-def test_streams_are_pieces_of_their_own(streams: int, model: Model, path: str, tmp_path: Path, capsys: Capture) -> None:
+def test_streams_are_pieces_of_their_own(
+    streams: int, model: Model, path: str, tmp_path: Path, capsys: Capture
+) -> None:
     text = TEXT * 20 + "on"
     result = evaluated(capsys, path, written(tmp_path, text), "--streams", str(streams))
     S = min(streams, len(text) // 2)
@@ -92,14 +102,26 @@ def test_a_model_of_lines_reads_each_item_from_its_newline_to_the_next(
     assert result["nats"] == pytest.approx(np.concatenate(expected).mean(), rel=1e-5)
     values = [value for value in result["texts"][0]["values"] if value is not None]
     ended = text.endswith("\n")
-    assert values == pytest.approx(np.concatenate(expected)[: None if ended else -1].tolist(), rel=1e-4)
+    assert values == pytest.approx(
+        np.concatenate(expected)[: None if ended else -1].tolist(), rel=1e-4
+    )
 
 
 @pytest.mark.parametrize(
-    ("place", "said"), [(".", "this is a folder"), ("no/a.svg", "does not exist"), ("file/a.svg", "choose another place")]
+    ("place", "said"),
+    [
+        (".", "this is a folder"),
+        ("no/a.svg", "does not exist"),
+        ("file/a.svg", "choose another place"),
+    ],
 )
 def test_a_picture_without_a_place_is_refused_before_anything_is_read(
-    place: str, said: str, path: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    place: str,
+    said: str,
+    path: str,
+    tmp_path: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     written(tmp_path, "x", "file")
@@ -111,7 +133,9 @@ def test_a_picture_without_a_place_is_refused_before_anything_is_read(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_unknown_characters_are_named_with_file_line_and_column(path: str, tmp_path: Path, capsys: Capture) -> None:
+def test_unknown_characters_are_named_with_file_line_and_column(
+    path: str, tmp_path: Path, capsys: Capture
+) -> None:
     text = written(tmp_path, "the cat\nsaQt")
     assert main(["eval", path, text]) == 1
     captured = capsys.readouterr()
@@ -119,8 +143,12 @@ def test_unknown_characters_are_named_with_file_line_and_column(path: str, tmp_p
     assert f"{text}: line 2, column 3: 'Q'" in captured.err
 
 
-def test_unknown_characters_are_skipped_and_counted(model: Model, path: str, tmp_path: Path, capsys: Capture) -> None:
-    result = evaluated(capsys, path, written(tmp_path, "Q\0the QcatQ"), "--unknown", "skip", "--values")
+def test_unknown_characters_are_skipped_and_counted(
+    model: Model, path: str, tmp_path: Path, capsys: Capture
+) -> None:
+    result = evaluated(
+        capsys, path, written(tmp_path, "Q\0the QcatQ"), "--unknown", "skip", "--values"
+    )
     nats = charrnn.score(model, "the cat").nats.tolist()
     assert (result["unknown"], result["characters"]) == (4, 6)
     assert result["nats"] == pytest.approx(np.mean(nats), rel=1e-6)
@@ -128,13 +156,20 @@ def test_unknown_characters_are_skipped_and_counted(model: Model, path: str, tmp
     np.testing.assert_allclose(numbers(result), expected, rtol=1e-5)
 
 
-def test_the_floor_is_labelled_as_the_training_runs(path: str, tmp_path: Path, capsys: Capture) -> None:
+def test_the_floor_is_labelled_as_the_training_runs(
+    path: str, tmp_path: Path, capsys: Capture
+) -> None:
     main(["eval", path, written(tmp_path, TEXT)])
     floor = " ".join(capsys.readouterr().out.split())
-    assert "1.5000 nats, 2.1640 bits, perplexity 4.482: the training run's n-gram floor (order 5), on its own validation text" in floor
+    assert (
+        "1.5000 nats, 2.1640 bits, perplexity 4.482: the training run's n-gram floor (order 5), on its own validation text"
+        in floor
+    )
 
 
-def test_heat_without_colour_has_each_characters_whole_bits_under_it(model: Model, path: str, tmp_path: Path, capsys: Capture) -> None:
+def test_heat_without_colour_has_each_characters_whole_bits_under_it(
+    model: Model, path: str, tmp_path: Path, capsys: Capture
+) -> None:
     text = "a 中e\u0301t\nmat"
     main(["eval", path, written(tmp_path, text), "--heat"])
     bits = (charrnn.score(model, text).nats / math.log(2)).tolist()
@@ -144,7 +179,9 @@ def test_heat_without_colour_has_each_characters_whole_bits_under_it(model: Mode
     assert capsys.readouterr().out.splitlines()[2:6] == expected
 
 
-def test_the_most_surprising_lines_come_first(model: Model, path: str, tmp_path: Path, capsys: Capture) -> None:
+def test_the_most_surprising_lines_come_first(
+    model: Model, path: str, tmp_path: Path, capsys: Capture
+) -> None:
     text = written(tmp_path, TEXT)
     worst = evaluated(capsys, path, text, "--worst", "2")["worst"]
     bits = np.append(np.nan, charrnn.score(model, TEXT).nats) / math.log(2)
@@ -156,7 +193,9 @@ def test_the_most_surprising_lines_come_first(model: Model, path: str, tmp_path:
         start = stop
     order = sorted(means, key=lambda number: -means[number])[:2]
     assert [line["line"] for line in worst] == order
-    assert [line["bpc"] for line in worst] == pytest.approx([means[number] for number in order], rel=1e-5)
+    assert [line["bpc"] for line in worst] == pytest.approx(
+        [means[number] for number in order], rel=1e-5
+    )
     assert [line["content"] for line in worst] == [TEXT.split("\n")[number - 1] for number in order]
     main(["eval", path, text, "--worst", "2"])
     shown = capsys.readouterr().out
@@ -175,7 +214,12 @@ def last_layers_h(model: Model, text: str) -> Any:
         for layer in range(L):
             V, W, b_h = (p[f"layers.{layer}.{name}"] for name in ("V", "W", "b_h"))
             a = (V[:, index] if layer == 0 else V @ h[layer - 1]) + W @ h[layer] + b_h
-            i, f, o, g = sigma(a[:H]), sigma(a[H : 2 * H]), sigma(a[2 * H : 3 * H]), np.tanh(a[3 * H :])
+            i, f, o, g = (
+                sigma(a[:H]),
+                sigma(a[H : 2 * H]),
+                sigma(a[2 * H : 3 * H]),
+                np.tanh(a[3 * H :]),
+            )
             c[layer] = f * c[layer] + i * g
             h[layer] = o * np.tanh(c[layer])
         result.append(h[-1].copy())
@@ -187,22 +231,30 @@ def test_unit_gives_the_activation_of_the_last_layers_unit_after_each_character(
 ) -> None:
     text = TEXT * 12  # longer than a chunk
     result = evaluated(capsys, path, written(tmp_path, text), "--unit", "4", "--values")
-    np.testing.assert_allclose(result["texts"][0]["values"], last_layers_h(model, text)[:, 4], atol=1e-5)
+    np.testing.assert_allclose(
+        result["texts"][0]["values"], last_layers_h(model, text)[:, 4], atol=1e-5
+    )
 
 
-def test_unit_of_a_model_of_lines_starts_each_line_afresh(items: tuple[Model, str], tmp_path: Path, capsys: Capture) -> None:
+def test_unit_of_a_model_of_lines_starts_each_line_afresh(
+    items: tuple[Model, str], tmp_path: Path, capsys: Capture
+) -> None:
     model, path = items
     result = evaluated(capsys, path, written(tmp_path, "cat\n\nmat"), "--unit", "0", "--values")
     expected = [last_layers_h(model, f"\n{line}")[1:, 0] for line in ("cat", "mat")]
     values = result["texts"][0]["values"]
     assert [i for i, value in enumerate(values) if value is None] == [3, 4]
-    np.testing.assert_allclose([value for value in values if value is not None], np.concatenate(expected), atol=1e-5)
+    np.testing.assert_allclose(
+        [value for value in values if value is not None], np.concatenate(expected), atol=1e-5
+    )
 
 
 def test_pictures_that_cannot_be_written_are_refused_before_anything_is_computed(
     path: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("charrnn.cli.eval.score_text", lambda *_, **__: pytest.fail("it was computed"))
+    monkeypatch.setattr(
+        "charrnn.cli.eval.score_text", lambda *_, **__: pytest.fail("it was computed")
+    )
     for target in (tmp_path / "none" / "a.svg", tmp_path):
         for option in ("--svg", "--html"):
             assert main(["eval", path, written(tmp_path, TEXT), option, str(target)]) == 1
@@ -212,15 +264,35 @@ def test_pictures_that_cannot_be_written_are_refused_before_anything_is_computed
 def test_pictures_are_saved_beside_the_json(path: str, tmp_path: Path, capsys: Capture) -> None:
     svg, html = tmp_path / "a.svg", tmp_path / "a.html"
     svg.write_text("an older one")
-    evaluated(capsys, path, written(tmp_path, TEXT), "--svg", str(svg), "--html", str(html), "--worst", "1")
+    evaluated(
+        capsys,
+        path,
+        written(tmp_path, TEXT),
+        "--svg",
+        str(svg),
+        "--html",
+        str(html),
+        "--worst",
+        "1",
+    )
     assert svg.read_text(encoding="utf-8").startswith("<svg ")
     assert html.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 @pytest.mark.parametrize(
-    "options", [["--unit", "6"], ["--unit", "-1"], ["--streams", "0"], ["--worst", "0"], ["--values"], ["--unknown", "no"]]
+    "options",
+    [
+        ["--unit", "6"],
+        ["--unit", "-1"],
+        ["--streams", "0"],
+        ["--worst", "0"],
+        ["--values"],
+        ["--unknown", "no"],
+    ],
 )
-def test_wrong_usage_is_one_line_and_exit_code_2(options: list[str], path: str, tmp_path: Path, capsys: Capture) -> None:
+def test_wrong_usage_is_one_line_and_exit_code_2(
+    options: list[str], path: str, tmp_path: Path, capsys: Capture
+) -> None:
     assert main(["eval", path, written(tmp_path, TEXT), *options]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -234,7 +306,12 @@ def test_a_text_in_which_nothing_is_predicted_is_one_clear_line(
 ) -> None:
     if text == "\n\n":
         path = items[1]
-    assert main(["eval", path, written(tmp_path, text if len(text) != 1 else "a"), "--streams", streams]) == 1
+    assert (
+        main(
+            ["eval", path, written(tmp_path, text if len(text) != 1 else "a"), "--streams", streams]
+        )
+        == 1
+    )
     error = capsys.readouterr().err
     assert "text.txt: " in error
     assert error.count("\n") == 1
@@ -242,7 +319,9 @@ def test_a_text_in_which_nothing_is_predicted_is_one_clear_line(
 
 @pytest.mark.parametrize("option", ["--svg", "--html"])
 @pytest.mark.parametrize("target", ["tiny.npz", "text.txt"])
-def test_a_picture_is_never_written_over_what_is_read(option: str, target: str, model: Model, tmp_path: Path, capsys: Capture) -> None:
+def test_a_picture_is_never_written_over_what_is_read(
+    option: str, target: str, model: Model, tmp_path: Path, capsys: Capture
+) -> None:
     path, text = saved(model, tmp_path), tmp_path / "text.txt"
     text.write_text(TEXT, encoding="utf-8")
     before = (tmp_path / target).read_bytes()

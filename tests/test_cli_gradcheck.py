@@ -14,8 +14,8 @@ from tiny_models import saved, tiny
 from charrnn.cli.app import main
 from charrnn.cli.bars import bar
 from charrnn.cli.lecture import some
+from charrnn.lecture.fading import fading
 from charrnn.network import gradcheck as checks
-from charrnn.network.fading import fading
 
 SMALL = ["gradcheck", "--cell", "rnn", "--hidden", "2", "--seq-len", "3"]
 Capture = pytest.CaptureFixture[str]
@@ -35,8 +35,12 @@ def test_the_json_has_every_array_of_every_network(capsys: Capture) -> None:
     ]
     expected = list(checks.gradcheck(("rnn",), hidden=2, seq_len=3))
     for check, other in zip(result["checks"], expected, strict=True):
-        assert [array["name"] for array in check["arrays"]] == [array.name for array in other.arrays]
-        assert [array["numeric"] for array in check["arrays"]] == [array.numeric for array in other.arrays]
+        assert [array["name"] for array in check["arrays"]] == [
+            array.name for array in other.arrays
+        ]
+        assert [array["numeric"] for array in check["arrays"]] == [
+            array.numeric for array in other.arrays
+        ]
 
 
 def test_a_table_shows_the_worst_element_of_each_array_and_a_verdict(capsys: Capture) -> None:
@@ -74,7 +78,9 @@ def test_a_wrong_gradient_fails(capsys: Capture, monkeypatch: pytest.MonkeyPatch
     assert "gradcheck failed" in captured.err
 
 
-def test_at_trained_weights_it_checks_the_models_own_arrays(tmp_path: Path, capsys: Capture) -> None:
+def test_at_trained_weights_it_checks_the_models_own_arrays(
+    tmp_path: Path, capsys: Capture
+) -> None:
     model = tiny("abcdef", cell="gru", hidden=7, layers=2, spread=0.3)
     result = printed(capsys, "gradcheck", "--model", saved(model, tmp_path))
     (check,) = result["checks"]
@@ -91,13 +97,19 @@ def no_checks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_the_lectures_json_has_the_candidates_as_the_quiz_numbers_them_one_right(capsys: Capture) -> None:
+def test_the_lectures_json_has_the_candidates_as_the_quiz_numbers_them_one_right(
+    capsys: Capture,
+) -> None:
     result = printed(capsys, "gradcheck", "--lecture", "--seed", "3")
     assert [candidate["candidate"] for candidate in result["b_y"]] == [1, 2, 3, 4, 5]
     assert [candidate["candidate"] for candidate in result["b_h"]] == [1, 2, 3, 4]
     for name, right in (("b_y", 2), ("b_h", 4)):
-        assert [candidate["candidate"] for candidate in result[name] if candidate["right"]] == [right]
-        assert all((candidate["distance"] < 1e-6) == candidate["right"] for candidate in result[name])
+        assert [candidate["candidate"] for candidate in result[name] if candidate["right"]] == [
+            right
+        ]
+        assert all(
+            (candidate["distance"] < 1e-6) == candidate["right"] for candidate in result[name]
+        )
     assert {(network["cell"], network["gain"]) for network in result["lags"]} == {
         (cell, gain) for cell in ("rnn", "gru", "lstm") for gain in (0.7, 1.0, 1.4)
     }
@@ -118,13 +130,29 @@ def test_the_display_fits_marks_the_right_ones_and_shows_each_network_beside_the
     assert output.count("wrong: ") == 7
     marked = [line.split()[1] for line in output.splitlines() if line.startswith(">>")]
     assert marked == ["(2)", "(4)"]
-    assert sum(line.split() == ["lag", "rnn", "gru", "lstm"] for line in output.splitlines()) == 6  # norms and shares, three gains
+    assert (
+        sum(line.split() == ["lag", "rnn", "gru", "lstm"] for line in output.splitlines()) == 6
+    )  # norms and shares, three gains
     assert "all in [0, 1]" in output
 
 
 @pytest.mark.usefixtures("no_checks")
 def test_gains_and_sizes_are_those_asked_for_and_the_figures_the_apis(capsys: Capture) -> None:
-    options = ["--lecture", "--cell", "gru", "--gain", "0.5", "--gain", "2", "--seq-len", "9", "--hidden", "4", "--seed", "2"]
+    options = [
+        "--lecture",
+        "--cell",
+        "gru",
+        "--gain",
+        "0.5",
+        "--gain",
+        "2",
+        "--seq-len",
+        "9",
+        "--hidden",
+        "4",
+        "--seed",
+        "2",
+    ]
     main(["gradcheck", *options])
     output = capsys.readouterr().out
     for gain in (0.5, 2):
@@ -134,21 +162,34 @@ def test_gains_and_sizes_are_those_asked_for_and_the_figures_the_apis(capsys: Ca
         assert " ".join(found.sentence.split()) in " ".join(output.split())
 
 
-def test_with_a_model_the_lecture_shows_its_trained_weights(tmp_path: Path, capsys: Capture) -> None:
+def test_with_a_model_the_lecture_shows_its_trained_weights(
+    tmp_path: Path, capsys: Capture
+) -> None:
     model = tiny("abcdef\n", cell="lstm", hidden=5, spread=0.3)
-    (network,) = printed(capsys, "gradcheck", "--lecture", "--model", saved(model, tmp_path))["lags"]
+    (network,) = printed(capsys, "gradcheck", "--lecture", "--model", saved(model, tmp_path))[
+        "lags"
+    ]
     W = np.split(model.parameters["layers.0.W"].astype(np.float64), 4)
     assert network["gain"] is None
-    assert list(network["singular"].values()) == pytest.approx([float(np.linalg.norm(block, 2)) for block in W])
+    assert list(network["singular"].values()) == pytest.approx(
+        [float(np.linalg.norm(block, 2)) for block in W]
+    )
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        ["--cell", "elman"], ["--hidden", "0"], ["--seq-len", "2"], ["--seed", "-1"], ["--tolerance", "0"], ["--tolerance", "nan"],
-        ["--lecture", "--gain", "0"], ["--model", "m.npz", "--cell", "rnn"], ["--model", "m.npz", "--hidden", "4"],
+        ["--cell", "elman"],
+        ["--hidden", "0"],
+        ["--seq-len", "2"],
+        ["--seed", "-1"],
+        ["--tolerance", "0"],
+        ["--tolerance", "nan"],
+        ["--lecture", "--gain", "0"],
+        ["--model", "m.npz", "--cell", "rnn"],
+        ["--model", "m.npz", "--hidden", "4"],
     ],
-)  # fmt: skip
+)
 def test_wrong_usage_is_one_line_and_exit_code_2(options: list[str], capsys: Capture) -> None:
     assert main(["gradcheck", *options]) == 2
     captured = capsys.readouterr()

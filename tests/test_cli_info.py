@@ -17,11 +17,27 @@ from charrnn.cli.info import WINDOWS, Known, feed_forward_sentence
 
 TEXT = "hello world\n"
 META: dict[str, Any] = {
-    "training": {"batch_size": 32, "seq_len": 64, "optimizer": "adam", "lr": 0.004, "dropout": 0.1, "seed": 5, "lines": False},
+    "training": {
+        "batch_size": 32,
+        "seq_len": 64,
+        "optimizer": "adam",
+        "lr": 0.004,
+        "dropout": 0.1,
+        "seed": 5,
+        "lines": False,
+    },
     "corpus": {"characters": 123456, "digest": "", "names": ["book.txt"]},
-    "step": 200, "steps": 200, "epochs": 1.5, "seconds": 83.2, "chars_per_second": 50000.0, "train_loss": 1.75, "val_loss": 1.9,
-    "floor_nats": 2.1, "floor_order": 5, "curve": [[100, 2.3, 2.5], [150, 1.9, 2.0], [200, 1.75, 1.9]],
-}  # fmt: skip
+    "step": 200,
+    "steps": 200,
+    "epochs": 1.5,
+    "seconds": 83.2,
+    "chars_per_second": 50000.0,
+    "train_loss": 1.75,
+    "val_loss": 1.9,
+    "floor_nats": 2.1,
+    "floor_order": 5,
+    "curve": [[100, 2.3, 2.5], [150, 1.9, 2.0], [200, 1.75, 1.9]],
+}
 Capture = pytest.CaptureFixture[str]
 
 
@@ -30,7 +46,9 @@ def shown(capsys: Capture, *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-def test_one_screen_says_what_it_is_how_it_was_trained_and_how_well(tmp_path: Path, capsys: Capture) -> None:
+def test_one_screen_says_what_it_is_how_it_was_trained_and_how_well(
+    tmp_path: Path, capsys: Capture
+) -> None:
     path = saved(tiny(TEXT, cell="gru", hidden=4, layers=2, **META), tmp_path)
     output = shown(capsys, path)
     assert len(output.splitlines()) <= 34
@@ -46,24 +64,39 @@ def test_one_screen_says_what_it_is_how_it_was_trained_and_how_well(tmp_path: Pa
     assert "2.50 ┤" in output or "2.50 |" in output  # the curve's scale
 
 
-def test_the_feed_forward_network_is_counted_weight_by_weight(tmp_path: Path, capsys: Capture) -> None:
+def test_the_feed_forward_network_is_counted_weight_by_weight(
+    tmp_path: Path, capsys: Capture
+) -> None:
     model = tiny(TEXT, cell="rnn", hidden=3)
     H, N = 3, len(model.vocabulary)
     result = json.loads(shown(capsys, saved(model, tmp_path), "--json"))
-    expected = {str(T): sum(rows * columns for rows, columns in ((H, T * N), (H, 1), (N, H), (N, 1))) for T in WINDOWS}
+    expected = {
+        str(T): sum(rows * columns for rows, columns in ((H, T * N), (H, 1), (N, H), (N, 1)))
+        for T in WINDOWS
+    }
     assert result["feed_forward_params"] == expected
     assert result["params"] == H * N + H * H + H + N * H + N
 
 
 @pytest.mark.parametrize("hidden", [1, 5, 40])
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_it_says_up_to_which_window_the_feed_forward_network_is_the_smaller(cell: Any, hidden: int) -> None:
+def test_it_says_up_to_which_window_the_feed_forward_network_is_the_smaller(
+    cell: Any, hidden: int
+) -> None:
     model = tiny(TEXT, cell=cell, hidden=hidden)
     known, N = Known("m", model), len(model.vocabulary)
-    smaller = [T for T in range(1, 500) if hidden * N * T + hidden + N * hidden + N < model.parameters.flat.size]
+    smaller = [
+        T
+        for T in range(1, 500)
+        if hidden * N * T + hidden + N * hidden + N < model.parameters.flat.size
+    ]
     assert known.longest_smaller == (smaller[-1] if smaller else 0)
     sentence = feed_forward_sentence(known)
-    assert (f"up to {smaller[-1]} characters" in sentence) if len(smaller) > 1 else ("of 1 " in sentence or not smaller)
+    assert (
+        (f"up to {smaller[-1]} characters" in sentence)
+        if len(smaller) > 1
+        else ("of 1 " in sentence or not smaller)
+    )
 
 
 def test_a_model_without_training_still_shows(tmp_path: Path, capsys: Capture) -> None:
@@ -75,17 +108,32 @@ def test_a_model_without_training_still_shows(tmp_path: Path, capsys: Capture) -
     assert (result["val_loss"], result["curve"], result["training"]) == (None, [], {})
 
 
-def test_json_has_the_losses_the_curve_and_the_configuration(tmp_path: Path, capsys: Capture) -> None:
+def test_json_has_the_losses_the_curve_and_the_configuration(
+    tmp_path: Path, capsys: Capture
+) -> None:
     result = json.loads(shown(capsys, saved(tiny(TEXT, **META), tmp_path), "--json"))
-    for key in ("training", "corpus", "step", "epochs", "seconds", "train_loss", "val_loss", "floor_nats", "floor_order", "curve"):
+    for key in (
+        "training",
+        "corpus",
+        "step",
+        "epochs",
+        "seconds",
+        "train_loss",
+        "val_loss",
+        "floor_nats",
+        "floor_order",
+        "curve",
+    ):
         assert result[key] == META[key]
     assert result["val_bpc"] == pytest.approx(1.9 / math.log(2))
     assert result["vocabulary"] == "".join(sorted(set(TEXT)))
 
 
-def test_the_default_model_is_the_one_here_and_is_named(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_model_is_the_one_here_and_is_named(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("charrnn.training.checkpoint.shipped_model", lambda: None)
+    monkeypatch.setattr("charrnn.checkpoint.model.shipped_model", lambda: None)
     assert main(["info"]) == 1
     assert "charrnn train" in capsys.readouterr().err
     saved(tiny(TEXT), tmp_path, "model.npz")
@@ -96,23 +144,33 @@ def test_the_default_model_is_the_one_here_and_is_named(tmp_path: Path, capsys: 
 
 
 def test_several_models_stand_side_by_side(tmp_path: Path, capsys: Capture) -> None:
-    paths = [saved(tiny(TEXT, cell=cell, **META), tmp_path, f"{cell}.npz") for cell in ("rnn", "lstm")]
+    paths = [
+        saved(tiny(TEXT, cell=cell, **META), tmp_path, f"{cell}.npz") for cell in ("rnn", "lstm")
+    ]
     output = shown(capsys, *paths)
     assert any("rnn, 1 layer" in line and "lstm, 1 layer" in line for line in output.splitlines())
     assert max(map(len, output.splitlines()[1:])) <= 80  # the first line is the path, however long
-    assert [json.loads(line)["cell"] for line in shown(capsys, *paths, "--json").splitlines()] == ["rnn", "lstm"]
+    assert [json.loads(line)["cell"] for line in shown(capsys, *paths, "--json").splitlines()] == [
+        "rnn",
+        "lstm",
+    ]
 
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-1e9, 1e9) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["names", "lines", "lr", "characters"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["names", "lines", "lr", "characters"]), inner)
+    ),
     max_leaves=6,
 )
 
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(meta=st.dictionaries(st.sampled_from(sorted(META)), ANYTHING))
-def test_whatever_a_strangers_meta_says_it_shows(meta: dict[str, Any], tmp_path: Path, capsys: Capture) -> None:
+def test_whatever_a_strangers_meta_says_it_shows(
+    meta: dict[str, Any], tmp_path: Path, capsys: Capture
+) -> None:
     meta["training"] = meta.get("training") if isinstance(meta.get("training"), dict) else {}
     path = saved(tiny("ab", hidden=1, **meta), tmp_path)
     assert "2: ab" in shown(capsys, path)
@@ -120,7 +178,9 @@ def test_whatever_a_strangers_meta_says_it_shows(meta: dict[str, Any], tmp_path:
     assert json.loads(shown(capsys, path, "--json"))["params"] > 0
 
 
-def test_control_characters_of_the_vocabulary_and_the_corpus_are_escaped(tmp_path: Path, capsys: Capture) -> None:
+def test_control_characters_of_the_vocabulary_and_the_corpus_are_escaped(
+    tmp_path: Path, capsys: Capture
+) -> None:
     path = saved(tiny("\x1b\x9b\u202eab", corpus={"names": ["\x1b[2J"], "characters": 3}), tmp_path)
     output = shown(capsys, path) + shown(capsys, path, path)
     assert "\x1b" not in output

@@ -15,9 +15,9 @@ import pytest
 from tiny_models import always, saved, tiny
 
 import charrnn
+from charrnn.checkpoint.model import Model
 from charrnn.cli.app import main
 from charrnn.cli.flow import Flow
-from charrnn.network.model import Model
 
 TEXT = "the cat sat on the mat, ÉTÉ\n"
 Capture = pytest.CaptureFixture[str]
@@ -50,27 +50,40 @@ def typed(text: bytes) -> io.TextIOWrapper:
     return io.TextIOWrapper(io.BytesIO(text), encoding="utf-8")
 
 
-def test_the_text_is_the_prime_and_what_the_api_draws(model: Model, path: str, capsys: Capture) -> None:
-    assert main(["sample", path, "--prime", "the ", "--length", "30", "--temp", "0.7", "--seed", "3"]) == 0
+def test_the_text_is_the_prime_and_what_the_api_draws(
+    model: Model, path: str, capsys: Capture
+) -> None:
+    assert (
+        main(["sample", path, "--prime", "the ", "--length", "30", "--temp", "0.7", "--seed", "3"])
+        == 0
+    )
     drawn = "".join(charrnn.sample(model, prime="the ", length=30, temp=0.7, seed=3))
     assert capsys.readouterr().out.rstrip("\n") == ("the " + drawn).rstrip("\n")
 
 
-def test_no_prime_leaves_the_prime_out_and_changes_nothing_else(model: Model, path: str, capsys: Capture) -> None:
+def test_no_prime_leaves_the_prime_out_and_changes_nothing_else(
+    model: Model, path: str, capsys: Capture
+) -> None:
     for flags, start in ((["--no-prime"], ""), ([], "the ")):
         main(["sample", path, "--prime", "the ", "--length", "9", "--seed", "3", "--json", *flags])
         (only,) = objects(capsys.readouterr().out)
-        assert only["text"] == start + "".join(charrnn.sample(model, prime="the ", length=9, seed=3))
+        assert only["text"] == start + "".join(
+            charrnn.sample(model, prime="the ", length=9, seed=3)
+        )
         assert only["prime"] == "the "
 
 
 @pytest.mark.parametrize(("char", "expected"), [("\n", "\n\n"), ("a", "aa\n")])
-def test_a_newline_ends_the_output_only_if_the_text_had_none(char: str, expected: str, tmp_path: Path, capsys: Capture) -> None:
+def test_a_newline_ends_the_output_only_if_the_text_had_none(
+    char: str, expected: str, tmp_path: Path, capsys: Capture
+) -> None:
     main(["sample", saved(always(char), tmp_path), "--length", "2", "--seed", "0"])
     assert capsys.readouterr().out == expected
 
 
-def test_a_seed_that_nobody_gave_is_said_and_gives_the_text_again(path: str, capsys: Capture) -> None:
+def test_a_seed_that_nobody_gave_is_said_and_gives_the_text_again(
+    path: str, capsys: Capture
+) -> None:
     main(["sample", path, "--length", "40"])
     first = capsys.readouterr()
     match = re.fullmatch(r"seed: (\d+)\n", first.err)
@@ -87,11 +100,31 @@ def test_the_prime_comes_from_a_file_or_from_standard_input(
     for source in (str(tmp_path / "prime.txt"), "-"):
         main(["sample", path, "--prime-file", source, "--length", "20", "--seed", "5", "--json"])
         (only,) = objects(capsys.readouterr().out)
-        assert only["text"] == "the cat" + "".join(charrnn.sample(model, prime="the cat", length=20, seed=5))
+        assert only["text"] == "the cat" + "".join(
+            charrnn.sample(model, prime="the cat", length=20, seed=5)
+        )
 
 
-def test_nats_are_those_of_the_drawn_characters_at_temp_1(model: Model, path: str, capsys: Capture) -> None:
-    main(["sample", path, "--prime", "cat", "--length", "25", "--temp", "0.5", "--num", "3", "--seed", "1", "--json"])
+def test_nats_are_those_of_the_drawn_characters_at_temp_1(
+    model: Model, path: str, capsys: Capture
+) -> None:
+    main(
+        [
+            "sample",
+            path,
+            "--prime",
+            "cat",
+            "--length",
+            "25",
+            "--temp",
+            "0.5",
+            "--num",
+            "3",
+            "--seed",
+            "1",
+            "--json",
+        ]
+    )
     samples = objects(capsys.readouterr().out)
     assert [(sample["seed"], sample["temp"]) for sample in samples] == [(1, 0.5)] * 3
     assert len({str(sample["text"]) for sample in samples}) == 3
@@ -105,11 +138,15 @@ def test_several_texts_stand_one_after_the_other_under_headings(path: str, capsy
     main([*options, "--json"])
     texts = [str(sample["text"]) for sample in objects(capsys.readouterr().out)]
     main(options)
-    expected = "".join(f"---- {i} of 3 ----\n{text}" + "\n" * (text[-1] != "\n") for i, text in enumerate(texts, 1))
+    expected = "".join(
+        f"---- {i} of 3 ----\n{text}" + "\n" * (text[-1] != "\n") for i, text in enumerate(texts, 1)
+    )
     assert capsys.readouterr().out == expected
 
 
-def test_items_are_a_line_each_in_the_order_of_their_numbers(tmp_path: Path, capsys: Capture) -> None:
+def test_items_are_a_line_each_in_the_order_of_their_numbers(
+    tmp_path: Path, capsys: Capture
+) -> None:
     options = ["sample", of_lines(tmp_path), "--num", "7", "--seed", "4", "--prime", "a"]
     main([*options, "--json"])
     items = [str(sample["text"]) for sample in objects(capsys.readouterr().out)]
@@ -142,42 +179,79 @@ def test_novel_is_refused_for_running_text(path: str, capsys: Capture) -> None:
     assert "models of lines" in capsys.readouterr().err
 
 
-def test_an_unknown_character_of_the_prime_is_pointed_at_or_skipped(model: Model, path: str, capsys: Capture) -> None:
+def test_an_unknown_character_of_the_prime_is_pointed_at_or_skipped(
+    model: Model, path: str, capsys: Capture
+) -> None:
     assert main(["sample", path, "--prime", "caZt"]) == 1
     told, shown, caret = capsys.readouterr().err.splitlines()
     assert told.startswith("charrnn: character 3 ")  # and no seed before it: nothing was drawn
     assert shown[caret.index("^")] == "Z"
-    assert main(["sample", path, "--prime", "caZt", "--seed", "1", "--unknown", "skip", "--json"]) == 0
+    assert (
+        main(["sample", path, "--prime", "caZt", "--seed", "1", "--unknown", "skip", "--json"]) == 0
+    )
     captured = capsys.readouterr()
     assert objects(captured.out)[0]["prime"] == "cat"
     assert "1 unknown character left out" in captured.err
 
 
-def test_show_probs_gives_the_probability_of_each_drawn_character(model: Model, path: str, capsys: Capture) -> None:
-    main(["sample", path, "--prime", "cat", "--length", "12", "--seed", "1", "--show-probs", "--json"])
+def test_show_probs_gives_the_probability_of_each_drawn_character(
+    model: Model, path: str, capsys: Capture
+) -> None:
+    main(
+        [
+            "sample",
+            path,
+            "--prime",
+            "cat",
+            "--length",
+            "12",
+            "--seed",
+            "1",
+            "--show-probs",
+            "--json",
+        ]
+    )
     (only,) = objects(capsys.readouterr().out)
     expected = np.exp(-charrnn.score(model, str(only["text"])).nats[2:])
     np.testing.assert_allclose(np.array(only["probabilities"]), expected, rtol=1e-3)
 
 
-def test_show_probs_says_what_y_hat_is_and_notes_tenths_without_colour(model: Model, path: str, capsys: Capture) -> None:
+def test_show_probs_says_what_y_hat_is_and_notes_tenths_without_colour(
+    model: Model, path: str, capsys: Capture
+) -> None:
     main(["sample", path, "--prime", "cat", "--length", "12", "--seed", "1", "--show-probs"])
     captured = capsys.readouterr()
     text = "cat" + "".join(charrnn.sample(model, prime="cat", length=12, seed=1))
     probabilities = [None, None, None, *np.exp(-charrnn.score(model, text).nats[2:])]
     shown = captured.out.splitlines()[1:]
     assert "".join(shown[::2]).replace("↵", "\n") == text
-    digits = "".join(row.ljust(len(above)) for above, row in zip(shown[::2], shown[1::2], strict=True))
+    digits = "".join(
+        row.ljust(len(above)) for above, row in zip(shown[::2], shown[1::2], strict=True)
+    )
     assert digits == "".join(" " if p is None else str(int(10 * p)) for p in probabilities)
-    facts = re.search(r"12 vectors: length N = (\d+); .* all in \[0, 1\]; each sums to 1 \(within (\S+)\)", captured.err)
+    facts = re.search(
+        r"12 vectors: length N = (\d+); .* all in \[0, 1\]; each sums to 1 \(within (\S+)\)",
+        captured.err,
+    )
     assert facts is not None
     assert int(facts[1]) == len(model.vocabulary)
     assert float(facts[2]) < 1e-12
 
 
-def test_a_prime_in_another_encoding_is_read_with_encoding(path: str, tmp_path: Path, capsys: Capture) -> None:
+def test_a_prime_in_another_encoding_is_read_with_encoding(
+    path: str, tmp_path: Path, capsys: Capture
+) -> None:
     (tmp_path / "prime").write_bytes("ÉTÉ".encode("latin-1"))
-    asked = ["sample", path, "--prime-file", str(tmp_path / "prime"), "--length", "1", "--seed", "1"]
+    asked = [
+        "sample",
+        path,
+        "--prime-file",
+        str(tmp_path / "prime"),
+        "--length",
+        "1",
+        "--seed",
+        "1",
+    ]
     assert main(asked) == 1
     assert "--encoding latin-1" in capsys.readouterr().err
     assert main([*asked, "--encoding", "latin-1"]) == 0
@@ -189,13 +263,21 @@ def test_a_prime_in_another_encoding_is_read_with_encoding(path: str, tmp_path: 
 def test_an_output_without_room_is_one_line_and_exit_1(options: list[str], path: str) -> None:
     with open("/dev/full", "wb") as full:
         ended = subprocess.run(
-            [sys.executable, "-m", "charrnn", "sample", path, "--seed", "1", *options], stdout=full, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "charrnn", "sample", path, "--seed", "1", *options],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
         )
     assert ended.returncode == 1
-    assert ended.stderr == "charrnn: the output: no space left where it goes; make room, or send it elsewhere\n"
+    assert (
+        ended.stderr
+        == "charrnn: the output: no space left where it goes; make room, or send it elsewhere\n"
+    )
 
 
-def test_a_line_that_is_no_text_ends_the_conversation_with_one_line(path: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_a_line_that_is_no_text_ends_the_conversation_with_one_line(
+    path: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
     monkeypatch.setattr("sys.stdin", typed(b"the\n\xff\n"))
     assert main(["sample", path, "--interactive", "--seed", "1", "--length", "8"]) == 1
     assert capsys.readouterr().err.startswith("charrnn: standard input: isn't utf-8 (")
@@ -207,7 +289,10 @@ def test_interactive_goes_on_from_each_line_and_survives_a_mistake(
     monkeypatch.setattr("sys.stdin", typed(b"cat\ncaZt\nmat\n"))
     assert main(["sample", path, "--interactive", "--seed", "1", "--length", "8"]) == 0
     captured = capsys.readouterr()
-    texts = [start + "".join(charrnn.sample(model, prime=start, length=8, seed=1)) for start in ("cat", "mat")]
+    texts = [
+        start + "".join(charrnn.sample(model, prime=start, length=8, seed=1))
+        for start in ("cat", "mat")
+    ]
     assert captured.out == "".join(text + "\n" * (text[-1] != "\n") for text in texts)
     assert "'Z' (U+005A)" in captured.err
 
@@ -215,12 +300,24 @@ def test_interactive_goes_on_from_each_line_and_survives_a_mistake(
 @pytest.mark.parametrize(
     "options",
     [
-        ["--prime", "a", "--prime-file", "b"], ["--interactive", "--json"], ["--interactive", "--num", "2"], ["--num", "0"],
-        ["--temp", "-1"], ["--temp", "nan"], ["--length", "0"], ["--seed", "-1"], ["--unknown", "perhaps"], ["--stop", ""],
-        ["--top-p", "0"], ["--prime-file", "-", "--novel", "-"], ["--interactive", "--unknown", "foo"],
+        ["--prime", "a", "--prime-file", "b"],
+        ["--interactive", "--json"],
+        ["--interactive", "--num", "2"],
+        ["--num", "0"],
+        ["--temp", "-1"],
+        ["--temp", "nan"],
+        ["--length", "0"],
+        ["--seed", "-1"],
+        ["--unknown", "perhaps"],
+        ["--stop", ""],
+        ["--top-p", "0"],
+        ["--prime-file", "-", "--novel", "-"],
+        ["--interactive", "--unknown", "foo"],
     ],
-)  # fmt: skip
-def test_wrong_usage_is_one_line_and_exit_code_2(options: list[str], path: str, capsys: Capture) -> None:
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(
+    options: list[str], path: str, capsys: Capture
+) -> None:
     assert main(["sample", path, *options]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -232,7 +329,7 @@ def test_the_default_model_is_the_one_here_and_is_named(
     model: Model, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("charrnn.training.checkpoint.shipped_model", lambda: None)
+    monkeypatch.setattr("charrnn.checkpoint.model.shipped_model", lambda: None)
     assert main(["sample", "--seed", "1"]) == 1
     assert "charrnn train" in capsys.readouterr().err
     saved(model, tmp_path, "model.npz")
@@ -242,10 +339,15 @@ def test_the_default_model_is_the_one_here_and_is_named(
 
 def test_a_beginning_in_place_of_the_model_is_told_about_prime(capsys: Capture) -> None:
     assert main(["sample", "ROMEO:"]) == 1
-    assert capsys.readouterr().err == "charrnn: ROMEO:: there is no such checkpoint; a text to go on from is given with --prime\n"
+    assert (
+        capsys.readouterr().err
+        == "charrnn: ROMEO:: there is no such checkpoint; a text to go on from is given with --prime\n"
+    )
 
 
-def test_next_shows_the_likeliest_characters_of_y_hat(model: Model, path: str, capsys: Capture) -> None:
+def test_next_shows_the_likeliest_characters_of_y_hat(
+    model: Model, path: str, capsys: Capture
+) -> None:
     def probability(char: str) -> float:
         return float(np.exp(-charrnn.score(model, "the ca" + char).nats[-1]))
 
@@ -264,7 +366,9 @@ def test_next_draws_bars_in_the_order_of_the_probabilities(path: str, capsys: Ca
     assert len(lines) == len(set(TEXT))
     lengths = [len(line.split("%")[-1].strip()) for line in lines]
     assert lengths == sorted(lengths, reverse=True)
-    assert sum(float(line.split("%")[0].split()[-1]) for line in lines if "%" in line) == pytest.approx(100, abs=0.1)
+    assert sum(
+        float(line.split("%")[0].split()[-1]) for line in lines if "%" in line
+    ) == pytest.approx(100, abs=0.1)
 
 
 class Recorder(io.StringIO):
@@ -304,7 +408,9 @@ def test_what_a_slow_model_draws_is_written_at_once() -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
 @pytest.mark.parametrize("options", [[], ["--show-probs"], ["--num", "2"]])
-def test_control_characters_reach_a_terminal_only_as_visible_escapes(options: list[str], tmp_path: Path) -> None:
+def test_control_characters_reach_a_terminal_only_as_visible_escapes(
+    options: list[str], tmp_path: Path
+) -> None:
     path = saved(tiny("\x1b]0;\x07\x9b\u202e\x7fab"), tmp_path)
     output = on_a_terminal(["sample", path, "--length", "300", "--seed", "1", *options])
     text = re.sub(rb"\x1b\[[0-9;]*m", b"", output).decode()  # our own colours
@@ -317,10 +423,18 @@ def on_a_terminal(arguments: list[str]) -> bytes:
     import pty
 
     ours, theirs = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(Path(charrnn.__file__).parents[1])}
+    environment = {
+        **os.environ,
+        "TERM": "xterm-256color",
+        "PYTHONPATH": str(Path(charrnn.__file__).parents[1]),
+    }
     environment.pop("NO_COLOR", None)
     with subprocess.Popen(
-        [sys.executable, "-m", "charrnn", *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+        [sys.executable, "-m", "charrnn", *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment,
     ) as process:
         os.close(theirs)
         output = b""

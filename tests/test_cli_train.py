@@ -27,7 +27,7 @@ from charrnn.cli.wording import clock_time
 from charrnn.errors import UsageError
 from charrnn.network.cells import CELL_CLASSES
 from charrnn.network.parameters import Parameters
-from charrnn.training.choices import BASE_BYTES, choose, memory_bytes
+from charrnn.training.defaults import BASE_BYTES, choose, memory_bytes
 from charrnn.training.events import Done, Event, Notice, Sampled, Saved, Start, Step, Validated
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 40
@@ -70,16 +70,43 @@ def events(printed: str) -> list[dict[str, Any]]:
 
 
 BAD = {
-    "nowhere.txt": 1, "empty.txt": 1, "one.txt": 1, "binary": 1, "latin1.txt": 1, "- -": 2,
-    "text.txt --hidden 0": 2, "text.txt --hidden x": 2, "text.txt --val-fraction 1.5": 2, "text.txt --cell tree": 2,
-    "text.txt --budget 3x": 2, "text.txt --budget 0": 2, "text.txt --budget -1s": 2, "text.txt --steps 5 --budget 3m": 2,
-    "text.txt --workers many": 2, "text.txt --workers 0": 2, "text.txt --lr nan": 2, "text.txt --lr inf": 2, "text.txt --clip -1": 2,
-    "text.txt --seed -1": 2, "text.txt --encoding nonsense": 2, "text.txt --dropout 1": 2, "text.txt --save-every 0": 2,
-    "text.txt --resume --overwrite": 2, "text.txt --resume --init-from m.npz": 2,
-    "text.txt --out old.npz": 1, "text.txt --out .": 1, "text.txt --out nowhere/m.npz": 1,
-    "--resume --out nowhere.npz": 1, "--resume --out text.txt": 1, "--resume --out old.npz": 1, "text.txt --init-from text.txt": 1,
-    "text.txt --log .": 1, "text.txt --log nowhere/log": 1, "text.txt --log text.txt": 1, "text.txt --log text.txt --overwrite": 1,
-}  # fmt: skip
+    "nowhere.txt": 1,
+    "empty.txt": 1,
+    "one.txt": 1,
+    "binary": 1,
+    "latin1.txt": 1,
+    "- -": 2,
+    "text.txt --hidden 0": 2,
+    "text.txt --hidden x": 2,
+    "text.txt --val-fraction 1.5": 2,
+    "text.txt --cell tree": 2,
+    "text.txt --budget 3x": 2,
+    "text.txt --budget 0": 2,
+    "text.txt --budget -1s": 2,
+    "text.txt --steps 5 --budget 3m": 2,
+    "text.txt --workers many": 2,
+    "text.txt --workers 0": 2,
+    "text.txt --lr nan": 2,
+    "text.txt --lr inf": 2,
+    "text.txt --clip -1": 2,
+    "text.txt --seed -1": 2,
+    "text.txt --encoding nonsense": 2,
+    "text.txt --dropout 1": 2,
+    "text.txt --save-every 0": 2,
+    "text.txt --resume --overwrite": 2,
+    "text.txt --resume --init-from m.npz": 2,
+    "text.txt --out old.npz": 1,
+    "text.txt --out .": 1,
+    "text.txt --out nowhere/m.npz": 1,
+    "--resume --out nowhere.npz": 1,
+    "--resume --out text.txt": 1,
+    "--resume --out old.npz": 1,
+    "text.txt --init-from text.txt": 1,
+    "text.txt --log .": 1,
+    "text.txt --log nowhere/log": 1,
+    "text.txt --log text.txt": 1,
+    "text.txt --log text.txt --overwrite": 1,
+}
 
 
 @pytest.mark.parametrize("options", BAD)
@@ -89,7 +116,13 @@ def test_bad_input_is_one_line_with_the_right_code_and_touches_no_file(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
     Path("old.npz").write_bytes(b"PK not really")
     before = contents(folder)
-    code = app.main(["train", *options.split(), *(["--steps", "1"] if "--budget" not in options and "--steps" not in options else [])])
+    code = app.main(
+        [
+            "train",
+            *options.split(),
+            *(["--steps", "1"] if "--budget" not in options and "--steps" not in options else []),
+        ]
+    )
     out, err = capsys.readouterr()
     assert (code, out) == (BAD[options], "")
     assert err.startswith("charrnn: ")
@@ -98,11 +131,15 @@ def test_bad_input_is_one_line_with_the_right_code_and_touches_no_file(
     assert contents(folder) == before
 
 
-def test_json_has_the_events_in_order_with_the_keys_of_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_the_events_in_order_with_the_keys_of_the_contract(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert trained("--json", "--sample-every", "2", "--val-every", "3") == 0
     out, err = capsys.readouterr()
     told = events(out)
-    assert [line.partition(":")[0] for line in err.splitlines()] == ["the validation part has 178 characters to predict"]
+    assert [line.partition(":")[0] for line in err.splitlines()] == [
+        "the validation part has 178 characters to predict"
+    ]
     for event in told:
         assert " ".join(key for key in event if key != "event") == KEYS[event["event"]]
         assert next(iter(event)) == "event"
@@ -115,13 +152,17 @@ def test_json_has_the_events_in_order_with_the_keys_of_the_contract(capsys: pyte
     assert told[-1]["steps"] == 5
 
 
-def test_a_bar_that_the_environment_switches_off_is_drawn_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_that_the_environment_switches_off_is_drawn_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("TQDM_DISABLE", "1")
     monkeypatch.setattr("charrnn.cli.display.is_plain", lambda stream: False)
     assert trained() == 0
 
 
-def test_the_printed_command_repeats_the_run_bit_for_bit(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_printed_command_repeats_the_run_bit_for_bit(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     trained("--json", "--seed", "3", "--val-every", "2")
     words = events(capsys.readouterr().out)[-1]["command"].split()
     first = charrnn.load("m.npz").parameters.flat
@@ -136,7 +177,9 @@ def test_without_validation_losses_are_null(capsys: pytest.CaptureFixture[str]) 
     assert (done["val_loss"], done["val_bpc"], done["floor_nats"]) == (None, None, None)
 
 
-def test_a_short_text_works_with_fewer_streams_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_short_text_works_with_fewer_streams_and_says_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     Path("short.txt").write_text("abcabcabc")
     assert app.main(["train", "short.txt", "--hidden", "8", "--steps", "2", "--workers", "1"]) == 0
     assert "the text is short" in capsys.readouterr().err
@@ -147,7 +190,9 @@ def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-def test_plain_output_is_few_lines_on_stderr_with_the_next_commands(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_output_is_few_lines_on_stderr_with_the_next_commands(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     trained("--val-every", "1", steps=60)
     out, err = capsys.readouterr()
     assert out == ""
@@ -158,7 +203,9 @@ def test_plain_output_is_few_lines_on_stderr_with_the_next_commands(capsys: pyte
     assert "\r" not in err
 
 
-def test_resume_without_options_takes_the_runs_own_and_a_given_default_counts_as_given(capsys: pytest.CaptureFixture[str]) -> None:
+def test_resume_without_options_takes_the_runs_own_and_a_given_default_counts_as_given(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     trained("--cell", "gru", "--seed", "7", "--quiet")
     assert app.main(["train", "--resume", "--out", "m.npz", "--steps", "8", "--json"]) == 0
     told = events(capsys.readouterr().out)
@@ -167,7 +214,9 @@ def test_resume_without_options_takes_the_runs_own_and_a_given_default_counts_as
     assert "--cell lstm was asked for, but the run has gru" in capsys.readouterr().err
 
 
-def test_nothing_left_to_do_says_so_and_leaves_the_log_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_left_to_do_says_so_and_leaves_the_log_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     trained("--quiet", "--log", "run.jsonl")
     before = Path("run.jsonl").read_bytes()
     assert app.main(["train", "--resume", "--out", "m.npz", "--log", "run.jsonl"]) == 0
@@ -183,9 +232,16 @@ def test_the_log_is_what_json_prints(capsys: pytest.CaptureFixture[str]) -> None
 def test_a_resumed_log_is_cut_back_to_the_checkpoint_and_continued() -> None:
     trained("--quiet", "--log", "run.jsonl", "--val-every", "2")
     whole = Path("run.jsonl").read_text()
-    later = '{"event": "validated", "step": 9, "val_loss": 1.0, "best": true}\n{"event": "saved", "ste'
+    later = (
+        '{"event": "validated", "step": 9, "val_loss": 1.0, "best": true}\n{"event": "saved", "ste'
+    )
     Path("run.jsonl").write_text(whole + later)
-    assert app.main(["train", "--resume", "--out", "m.npz", "--steps", "8", "--log", "run.jsonl", "--quiet"]) == 0
+    assert (
+        app.main(
+            ["train", "--resume", "--out", "m.npz", "--steps", "8", "--log", "run.jsonl", "--quiet"]
+        )
+        == 0
+    )
     log = Path("run.jsonl").read_text()
     told = events(log)
     assert log.startswith(whole)
@@ -195,7 +251,9 @@ def test_a_resumed_log_is_cut_back_to_the_checkpoint_and_continued() -> None:
     assert told[-1]["steps"] == 8
 
 
-def test_before_the_first_step_neither_log_nor_checkpoint_is_there(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def test_before_the_first_step_neither_log_nor_checkpoint_is_there(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
     before = contents(folder)
 
     def stop(*_: object) -> None:
@@ -245,7 +303,9 @@ def test_a_second_ctrl_c_ends_at_once() -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_a_diverging_run_is_exit_1_with_one_line_that_says_what_to_try(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_diverging_run_is_exit_1_with_one_line_that_says_what_to_try(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert trained("--optimizer", "sgd", "--lr", "1e6", "--clip", "0", "--quiet", steps=200) == 1
     err = capsys.readouterr().err
     assert err.count("\n") == 1
@@ -276,7 +336,9 @@ def test_a_closed_pipe_lets_the_run_be_saved_once_it_has_begun() -> None:
         assert isinstance(telling.failure, BrokenPipeError)
 
 
-def test_a_dry_run_says_what_would_be_done_and_does_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = contents(folder)
     assert trained("--dry-run", "--log", "run.jsonl", "--json") == 0
     plan = json.loads(capsys.readouterr().out)
@@ -290,10 +352,14 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(folder: Path, capsys
     assert "hidden" in table
 
 
-def test_it_says_that_without_a_text_the_tales_are_taken(capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_says_that_without_a_text_the_tales_are_taken(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     told = "no text was given: the tales that ship with charrnn are taken\n"
     for quiet, expected in (((), told), (("--quiet",), "")):
-        assert app.main(["train", *TINY, "--steps", "5", "--out", "m.npz", "--dry-run", *quiet]) == 0
+        assert (
+            app.main(["train", *TINY, "--steps", "5", "--out", "m.npz", "--dry-run", *quiet]) == 0
+        )
         assert capsys.readouterr().err == expected
 
 
@@ -304,31 +370,55 @@ def charrnn_parameters(N: int, H: int = 8) -> int:
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 @pytest.mark.parametrize("B", [64, 128])
 def test_the_memory_estimate_is_near_what_the_arrays_of_a_run_take(cell: Any, B: int) -> None:
-    config = charrnn.TrainConfig(cell=cell, hidden=64, batch_size=B, seq_len=64, steps=1, dropout=0.2)
+    config = charrnn.TrainConfig(
+        cell=cell, hidden=64, batch_size=B, seq_len=64, steps=1, dropout=0.2
+    )
     settings = choose(config, characters=10**6, validation=10**5, N=50, processors=1)
-    arrays = {id(a): a.nbytes for a in vars(CELL_CLASSES[cell](64, 64, B, np.float32)).values() if isinstance(a, np.ndarray)}
-    beside = 4 * (64 * 64 * B * 4 + 2 * 50 * 64 * B)  # dh, masks and temporaries; ŷ and the one-hot columns
+    arrays = {
+        id(a): a.nbytes
+        for a in vars(CELL_CLASSES[cell](64, 64, B, np.float32)).values()
+        if isinstance(a, np.ndarray)
+    }
+    beside = 4 * (
+        64 * 64 * B * 4 + 2 * 50 * 64 * B
+    )  # dh, masks and temporaries; ŷ and the one-hot columns
     validation = 0 if B == 64 else sum(arrays.values()) / 2
     twins = 4 * 12 * Parameters(settings.model, 50).flat.size
     expected = sum(arrays.values()) + beside + validation + twins + BASE_BYTES
     assert memory_bytes(settings, 50, 1) == pytest.approx(expected, rel=0.15)
 
 
-def test_a_dry_run_of_a_resume_counts_from_the_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_of_a_resume_counts_from_the_checkpoint(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     trained("--quiet")
-    assert app.main(["train", "--resume", "--out", "m.npz", "--steps", "20", "--dry-run", "--json"]) == 0
+    assert (
+        app.main(["train", "--resume", "--out", "m.npz", "--steps", "20", "--dry-run", "--json"])
+        == 0
+    )
     plan = json.loads(capsys.readouterr().out)
     assert (plan["first_step"], plan["steps"]) == (5, 20)
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("90s", 90), ("3m", 180), ("1h", 3600), ("1.5h", 5400), ("1h30m", 5400), ("90", 90), (" 2M ", 120)]
+    ("text", "expected"),
+    [
+        ("90s", 90),
+        ("3m", 180),
+        ("1h", 3600),
+        ("1.5h", 5400),
+        ("1h30m", 5400),
+        ("90", 90),
+        (" 2M ", 120),
+    ],
 )
 def test_a_duration_is_read_in_seconds(text: str, expected: float) -> None:
     assert seconds("--budget", text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "m", "3x", "3 m", "1h30", "-1s", "1e3", "nan", "3m!", "1..5h"])
+@pytest.mark.parametrize(
+    "text", ["", "m", "3x", "3 m", "1h30", "-1s", "1e3", "nan", "3m!", "1..5h"]
+)
 def test_no_duration_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--budget is"):
         seconds("--budget", text)
@@ -350,7 +440,10 @@ def test_a_curve_fits_and_falls_and_names_its_ends(width: int) -> None:
     assert lines[9].startswith("  1.07 ┤")
     assert "100" in lines[-1]
     assert "step 2,900" in lines[-1]
-    heights = [next(y for y in range(10) if lines[y][8 + x : 9 + x] in tuple("─╰│")) for x in range(0, width - 12, 5)]
+    heights = [
+        next(y for y in range(10) if lines[y][8 + x : 9 + x] in tuple("─╰│"))
+        for x in range(0, width - 12, 5)
+    ]
     assert heights == sorted(heights)
 
 
@@ -369,7 +462,15 @@ def test_a_floor_far_below_is_left_out() -> None:
 
 
 def step(number: int, **more: Any) -> Step:
-    given = {"steps": 1000, "epoch": 0.5, "loss": 2.0, "grad_norm": 1.0, "lr": 0.1, "chars_per_second": 62_100.0, "progress": 0.0}
+    given = {
+        "steps": 1000,
+        "epoch": 0.5,
+        "loss": 2.0,
+        "grad_norm": 1.0,
+        "lr": 0.1,
+        "chars_per_second": 62_100.0,
+        "progress": 0.0,
+    }
     return Step(**{"step": number, "seconds_left": 61.0, "shown": True, **given, **more})
 
 
@@ -380,7 +481,15 @@ def test_the_live_line_leaves_room_for_a_bar(columns: int) -> None:
     figures.add(step(999, steps=123_456))
     line = figures.line(step(99_999, steps=123_456), columns)
     assert len(line) < columns - 5
-    for shown in ("99,999/123,456", "62.1k/s" if columns < 127 else "62,100 characters/s", "2.000", "1.386", "2.00 bits", "1.50", "1:01"):
+    for shown in (
+        "99,999/123,456",
+        "62.1k/s" if columns < 127 else "62,100 characters/s",
+        "2.000",
+        "1.386",
+        "2.00 bits",
+        "1.50",
+        "1:01",
+    ):
         assert shown in line
 
 
@@ -419,10 +528,26 @@ def test_a_terminal_gets_a_bar_samples_and_a_curve(monkeypatch: pytest.MonkeyPat
     assert shown.rstrip().endswith("--out m-again.npz")
 
 
-def test_without_a_terminal_the_lines_fit_into_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_the_lines_fit_into_80_columns(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     plain = Plain()
-    given = {"params": 1_107_713, "cell": "lstm", "hidden": 1024, "layers": 3, "batch_size": 64, "seq_len": 64, "workers": 16, "ranks": 1}
-    text = {"corpus_characters": 123_456_789, "vocabulary_size": 1000, "floor_nats": 1.5, "floor_order": 6}
+    given = {
+        "params": 1_107_713,
+        "cell": "lstm",
+        "hidden": 1024,
+        "layers": 3,
+        "batch_size": 64,
+        "seq_len": 64,
+        "workers": 16,
+        "ranks": 1,
+    }
+    text = {
+        "corpus_characters": 123_456_789,
+        "vocabulary_size": 1000,
+        "floor_nats": 1.5,
+        "floor_order": 6,
+    }
     plain(Start(**given, **text, seed=0, first_step=0))
     plain(Validated(1, 1.4, True))
     plain(step(99_999, steps=123_456, progress=0.99, seconds_left=36_001.0))
@@ -432,7 +557,9 @@ def test_without_a_terminal_the_lines_fit_into_80_columns(capsys: pytest.Capture
     assert max(map(len, (*begun, line))) <= 80
 
 
-def test_samples_and_notices_cannot_move_the_cursor_or_speak_markup(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_and_notices_cannot_move_the_cursor_or_speak_markup(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     stream = screen(monkeypatch)
     live = Live()
     live(Notice("a\x1b[2J [red]b[/red]"))
@@ -448,15 +575,42 @@ def test_samples_and_notices_cannot_move_the_cursor_or_speak_markup(monkeypatch:
 
 
 def test_an_excerpt_is_cut_by_columns_not_characters() -> None:
-    assert excerpt("漢字" * 30 + "\n\n" + "a" * 100, 22).split("\n") == ["  " + "漢字" * 4 + "漢字", "  " + "a" * 20]
+    assert excerpt("漢字" * 30 + "\n\n" + "a" * 100, 22).split("\n") == [
+        "  " + "漢字" * 4 + "漢字",
+        "  " + "a" * 20,
+    ]
     assert len(excerpt("a\n" * 100, 22).split("\n")) == 4
 
 
 def done(**more: Any) -> Done:
     model = charrnn.load("m.npz")
-    given = {"steps": 5, "epochs": 1.0, "seconds": 75.0, "train_loss": 1.0, "val_loss": 2.0, "val_bpc": 2.9, "floor_nats": 1.5}
-    sizes = {"chars_per_second": 1.0, "params": 9, "workers": 1, "ranks": 1, "checkpoint": "a b.npz", "stopped": "finished"}
-    return Done(**{**given, **sizes, "command": "charrnn train x", "repeatable": True, "model": model, **more})
+    given = {
+        "steps": 5,
+        "epochs": 1.0,
+        "seconds": 75.0,
+        "train_loss": 1.0,
+        "val_loss": 2.0,
+        "val_bpc": 2.9,
+        "floor_nats": 1.5,
+    }
+    sizes = {
+        "chars_per_second": 1.0,
+        "params": 9,
+        "workers": 1,
+        "ranks": 1,
+        "checkpoint": "a b.npz",
+        "stopped": "finished",
+    }
+    return Done(
+        **{
+            **given,
+            **sizes,
+            "command": "charrnn train x",
+            "repeatable": True,
+            "model": model,
+            **more,
+        }
+    )
 
 
 def test_the_summary_holds_the_loss_against_floor_and_uniform_and_quotes_paths() -> None:
@@ -484,7 +638,12 @@ def test_a_log_is_only_opened_by_the_first_step(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("log", "what"), [("m.npz", "are both"), ("texts/run.jsonl", "part of the text"), ("texts/a.txt", "part of the text")]
+    ("log", "what"),
+    [
+        ("m.npz", "are both"),
+        ("texts/run.jsonl", "part of the text"),
+        ("texts/a.txt", "part of the text"),
+    ],
 )
 def test_a_log_that_would_become_the_model_or_a_text_is_refused(
     log: str, what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -492,7 +651,16 @@ def test_a_log_that_would_become_the_model_or_a_text_is_refused(
     tmp_path /= "apart"
     (tmp_path / "texts").mkdir(parents=True)
     (tmp_path / "texts" / "a.txt").write_text("abc" * 50, encoding="utf-8")
-    arguments = ["train", str(tmp_path / "texts"), "--out", str(tmp_path / "m.npz"), "--log", str(tmp_path / log), "--steps", "2"]
+    arguments = [
+        "train",
+        str(tmp_path / "texts"),
+        "--out",
+        str(tmp_path / "m.npz"),
+        "--log",
+        str(tmp_path / log),
+        "--steps",
+        "2",
+    ]
     assert app.main(arguments) == 1
     assert what in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.txt", "texts"]

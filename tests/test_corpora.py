@@ -29,7 +29,9 @@ def test_the_minerals_are_distinct_names_one_a_line() -> None:
 
 
 def test_the_markov_text_is_what_its_source_writes(markov: ModuleType) -> None:
-    assert markov.generate(markov.LENGTH, markov.SEED) == (CORPORA / "markov.txt").read_text(encoding="ascii")
+    assert markov.generate(markov.LENGTH, markov.SEED) == (CORPORA / "markov.txt").read_text(
+        encoding="ascii"
+    )
 
 
 def test_the_entropy_rate_is_what_the_text_costs_under_its_source(markov: ModuleType) -> None:

@@ -25,7 +25,11 @@ from charrnn.text.store import Store
 from charrnn.text.vocabulary import Vocabulary
 
 SHARED = Path(__file__).parents[2] / "shared" / "corpora"
-COMPRESS: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+}
 MIXED = "Ωmega\tжук\r\nзвук\rαβγ\n\r\n日本語 😀 e\u0301 é\0\x85\u2028\x0c\r"
 posix = pytest.mark.skipif(os.name == "nt", reason="needs POSIX files")
 
@@ -38,8 +42,12 @@ def clean(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def piped(data: bytes, encoding: str = "utf-8", chunk_size: int = 1 << 20, base: Vocabulary | None = None) -> Corpus:
-    return read_corpus(["-"], encoding=encoding, stdin=BytesIO(data), chunk_size=chunk_size, base=base)
+def piped(
+    data: bytes, encoding: str = "utf-8", chunk_size: int = 1 << 20, base: Vocabulary | None = None
+) -> Corpus:
+    return read_corpus(
+        ["-"], encoding=encoding, stdin=BytesIO(data), chunk_size=chunk_size, base=base
+    )
 
 
 def written(folder: Path, files: dict[str, bytes]) -> Path:
@@ -61,7 +69,9 @@ def refusal(*sources: str | Path, kind: type[CharRNNError] = CorpusError, **opti
 
 
 @given(st.text(st.sampled_from("ab\r\néж語😀\0"), min_size=2), st.integers(1, 9))
-def test_indices_vocabulary_and_digest_do_not_depend_on_the_chunks(text: str, chunk_size: int) -> None:
+def test_indices_vocabulary_and_digest_do_not_depend_on_the_chunks(
+    text: str, chunk_size: int
+) -> None:
     if len(clean(text)) < 2:
         return
     corpus, whole = piped(text.encode(), chunk_size=chunk_size), piped(text.encode())
@@ -83,7 +93,10 @@ def test_characters_and_line_ends_may_lie_across_chunks(encoding: str, chunk_siz
     assert corpus.digest == piped(MIXED.encode()).digest
 
 
-@pytest.mark.parametrize(("encoding", "text"), [("latin-1", "café\n"), ("cp1251", "жук\n"), ("shift_jis", "日本\n"), ("UTF8", "é\n")])
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [("latin-1", "café\n"), ("cp1251", "жук\n"), ("shift_jis", "日本\n"), ("UTF8", "é\n")],
+)
 def test_other_encodings_are_read_when_named(encoding: str, text: str) -> None:
     assert text_of(piped(text.encode(encoding), encoding, chunk_size=1)) == text
 
@@ -91,7 +104,10 @@ def test_other_encodings_are_read_when_named(encoding: str, text: str) -> None:
 def test_line_ends_are_noted_once_a_source_and_nothing_else_is_changed() -> None:
     corpus = piped(MIXED.encode(), chunk_size=1)
     assert text_of(corpus) == clean(MIXED)
-    assert corpus.notes == (r"standard input: line ends '\r' made '\n'", r"standard input: line ends '\r\n' made '\n'")
+    assert corpus.notes == (
+        r"standard input: line ends '\r' made '\n'",
+        r"standard input: line ends '\r\n' made '\n'",
+    )
     assert piped(b"a\nb\n").notes == ()
 
 
@@ -150,7 +166,11 @@ def test_a_mark_that_belongs_to_the_encoding_is_no_character(encoding: str) -> N
     ("data", "encoding", "message"),
     [
         (b"abc\xe9d", "utf-8", r"byte 0xe9 at offset 3 isn't utf-8 .*--encoding latin-1"),
-        ("жук".encode() + b"\xd0", "utf-8", r"byte 0xd0 at offset 6 isn't utf-8 \(unexpected end of data\)"),
+        (
+            "жук".encode() + b"\xd0",
+            "utf-8",
+            r"byte 0xd0 at offset 6 isn't utf-8 \(unexpected end of data\)",
+        ),
         ("ж".encode(), "ascii", r"byte 0xd0 at offset 0 isn't ascii"),
         (b"ok\xed\xa0\x80", "utf-8", r"byte 0xed at offset 2"),
         (b"\xff\xfea\0\x00\xd8b\0", "utf-16", r"byte 0x00 at offset 4 isn't utf-16"),
@@ -161,14 +181,19 @@ def test_a_mark_that_belongs_to_the_encoding_is_no_character(encoding: str) -> N
         (b"+2AA-", "utf-7", r"U\+D800, half of a UTF-16 pair"),
     ],
 )
-def test_undecodable_bytes_are_named_with_their_offset(data: bytes, encoding: str, message: str, chunk_size: int) -> None:
+def test_undecodable_bytes_are_named_with_their_offset(
+    data: bytes, encoding: str, message: str, chunk_size: int
+) -> None:
     if chunk_size == 1 and encoding == "utf-8" and data[:1] in (b"\xff", b"\x1f"):
         pytest.skip("the mark is longer than the chunk")
     with pytest.raises(CorpusError, match=message):
         piped(data, encoding, chunk_size)
 
 
-@pytest.mark.parametrize("encoding", ["rot13", "hex", "base64", "zlib", "nonsense", "", "a\0b", "idna", "punycode", "undefined"])
+@pytest.mark.parametrize(
+    "encoding",
+    ["rot13", "hex", "base64", "zlib", "nonsense", "", "a\0b", "idna", "punycode", "undefined"],
+)
 def test_what_is_not_an_encoding_of_text_is_refused(encoding: str) -> None:
     assert "--encoding" in refusal("-", kind=UsageError, encoding=encoding)
 
@@ -182,7 +207,9 @@ def test_a_misspelt_encoding_gets_a_suggestion() -> None:
 
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".GZ"])
 def test_archives_are_read_as_what_they_hold(tmp_path: Path, suffix: str) -> None:
-    file = written(tmp_path, {"a" + suffix: COMPRESS[suffix.lower()](MIXED.encode())}) / ("a" + suffix)
+    file = written(tmp_path, {"a" + suffix: COMPRESS[suffix.lower()](MIXED.encode())}) / (
+        "a" + suffix
+    )
     corpus = read_corpus([file], chunk_size=5)
     assert text_of(corpus) == clean(MIXED)
     assert corpus.digest == piped(MIXED.encode()).digest
@@ -190,8 +217,15 @@ def test_archives_are_read_as_what_they_hold(tmp_path: Path, suffix: str) -> Non
 
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz"])
 def test_a_truncated_or_corrupt_archive_is_refused(tmp_path: Path, suffix: str) -> None:
-    data = COMPRESS[suffix](np.random.default_rng(0).integers(97, 123, 5000).astype(np.uint8).tobytes())
-    for broken in (data[:-9], data[: len(data) // 2], b"plain text", data[:500] + b"oops" + data[504:]):
+    data = COMPRESS[suffix](
+        np.random.default_rng(0).integers(97, 123, 5000).astype(np.uint8).tobytes()
+    )
+    for broken in (
+        data[:-9],
+        data[: len(data) // 2],
+        b"plain text",
+        data[:500] + b"oops" + data[504:],
+    ):
         file = written(tmp_path, {"a" + suffix: broken}) / ("a" + suffix)
         assert str(file) in refusal(file)
 
@@ -200,7 +234,10 @@ def test_a_file_that_is_named_may_hold_nul_characters(tmp_path: Path) -> None:
     assert text_of(read_corpus([written(tmp_path, {"a": b"a\0b"}) / "a"])) == "a\0b"
 
 
-@pytest.mark.parametrize(("data", "message"), [(b"", "no characters"), (b"\xef\xbb\xbf", "no characters"), (b"x", "nothing to predict")])
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [(b"", "no characters"), (b"\xef\xbb\xbf", "no characters"), (b"x", "nothing to predict")],
+)
 def test_too_short_texts_are_refused(tmp_path: Path, data: bytes, message: str) -> None:
     assert message in refusal(written(tmp_path, {"a": data}) / "a")
     with pytest.raises(CorpusError, match=message):
@@ -209,7 +246,9 @@ def test_too_short_texts_are_refused(tmp_path: Path, data: bytes, message: str) 
 
 def test_an_empty_archive_has_no_characters(tmp_path: Path) -> None:
     for suffix, compress in COMPRESS.items():
-        assert "no characters" in refusal(written(tmp_path, {"a" + suffix: compress(b"")}) / ("a" + suffix))
+        assert "no characters" in refusal(
+            written(tmp_path, {"a" + suffix: compress(b"")}) / ("a" + suffix)
+        )
 
 
 def test_one_character_in_each_of_two_texts_is_enough(tmp_path: Path) -> None:
@@ -219,7 +258,9 @@ def test_one_character_in_each_of_two_texts_is_enough(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_named_with_what_is_like_it(tmp_path: Path) -> None:
     written(tmp_path, {"shakespeare.txt": b"ab"})
-    assert refusal(tmp_path / "shakespear.txt").endswith(f"did you mean {tmp_path / 'shakespeare.txt'}?")
+    assert refusal(tmp_path / "shakespear.txt").endswith(
+        f"did you mean {tmp_path / 'shakespeare.txt'}?"
+    )
     assert "no such file or folder" in refusal(tmp_path / "x")
     assert "there is no folder" in refusal(tmp_path / "x" / "y")
     assert "\\n" in refusal(tmp_path / "x\ny")
@@ -233,7 +274,9 @@ def test_names_that_cannot_be_files_are_refused(tmp_path: Path) -> None:
 
 
 @posix
-def test_sockets_devices_and_link_loops_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sockets_devices_and_link_loops_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX) as unix:
         unix.bind("socket")
@@ -250,13 +293,18 @@ def test_a_file_without_permission_is_refused_by_name(tmp_path: Path) -> None:
     assert "Permission denied" in refusal(file)
 
 
-def test_an_unreadable_file_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def denied(*_: object) -> BytesIO:
         raise PermissionError(13, "Permission denied")
 
     file = written(tmp_path, {"a": b"ab"}) / "a"
     monkeypatch.setattr(Path, "open", denied)
-    assert refusal(file) == f"{file}: cannot be read (Permission denied); check the file and its permissions"
+    assert (
+        refusal(file)
+        == f"{file}: cannot be read (Permission denied); check the file and its permissions"
+    )
 
 
 @posix
@@ -276,16 +324,28 @@ def test_a_pipe_that_is_named_is_read(tmp_path: Path) -> None:
 def test_a_folder_is_one_text_in_the_order_of_paths(tmp_path: Path) -> None:
     files = {"b.txt": b"4", "a/z": b"1", "a/y/x": b"0", "a-b/x": b"2", "a.txt": b"3"}
     corpus = read_corpus([written(tmp_path, files)])
-    expected = "".join(path.read_text() for path in sorted(tmp_path.rglob("*"), key=lambda p: p.parts) if path.is_file())
+    expected = "".join(
+        path.read_text()
+        for path in sorted(tmp_path.rglob("*"), key=lambda p: p.parts)
+        if path.is_file()
+    )
     assert text_of(corpus) == expected == "01234"
     assert corpus.lengths == (5,)
     assert corpus.notes == ()
 
 
 def test_what_is_hidden_or_no_text_is_skipped_and_said(tmp_path: Path) -> None:
-    files = {"a.txt": b"text", ".git/config": b"hidden", ".x": b"hidden", "image": b"GIF\0", "latin": b"caf\xe9",
-             "empty": b"", "b.gz": gzip.compress(b"more", mtime=0), "broken.gz": b"oops",
-             "c.gz": gzip.compress(b"\0", mtime=0)}  # fmt: skip
+    files = {
+        "a.txt": b"text",
+        ".git/config": b"hidden",
+        ".x": b"hidden",
+        "image": b"GIF\0",
+        "latin": b"caf\xe9",
+        "empty": b"",
+        "b.gz": gzip.compress(b"more", mtime=0),
+        "broken.gz": b"oops",
+        "c.gz": gzip.compress(b"\0", mtime=0),
+    }
     corpus = read_corpus([written(tmp_path, files)])
     assert text_of(corpus) == "textmore"
     why = dict(note.removeprefix(f"{tmp_path}{os.sep}").split(": ", 1) for note in corpus.notes)
@@ -305,8 +365,10 @@ def test_a_folder_is_read_in_the_encoding_given(tmp_path: Path) -> None:
     corpus = read_corpus([tmp_path], encoding="utf-16")
     assert text_of(corpus) == "жукé\n"
     assert [note.split(": ", 1)[1] for note in corpus.notes] == [
-        r"line ends '\r\n' made '\n'", "skipped, not utf-16 text", "files read: 2, skipped: 1",
-    ]  # fmt: skip
+        r"line ends '\r\n' made '\n'",
+        "skipped, not utf-16 text",
+        "files read: 2, skipped: 1",
+    ]
 
 
 def test_a_late_wrong_byte_in_a_folder_is_an_error_whatever_the_chunks(tmp_path: Path) -> None:
@@ -353,19 +415,30 @@ def test_links_in_a_folder_are_followed_once_and_never_round(tmp_path: Path) -> 
     corpus = read_corpus([folder])
     assert text_of(corpus) == "abce"
     assert sorted(note.removeprefix(f"{folder}/").split(": ")[0] for note in corpus.notes[:-1]) == [
-        "0-same-file", "0-same-folder", "d/up", "loop", "nowhere", "out/back",
-    ]  # fmt: skip
+        "0-same-file",
+        "0-same-folder",
+        "d/up",
+        "loop",
+        "nowhere",
+        "out/back",
+    ]
 
 
 @posix
-def test_pipes_and_sockets_in_a_folder_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pipes_and_sockets_in_a_folder_are_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(written(tmp_path, {"a": b"ab"}))
     os.mkfifo("pipe")
     with socket.socket(socket.AF_UNIX) as unix:
         unix.bind("socket")
         corpus = read_corpus(["."])
     assert text_of(corpus) == "ab"
-    assert set(corpus.notes) == {"pipe: skipped, a pipe", "socket: skipped, a socket", ".: files read: 1, skipped: 2"}
+    assert set(corpus.notes) == {
+        "pipe: skipped, a pipe",
+        "socket: skipped, a socket",
+        ".: files read: 1, skipped: 2",
+    }
 
 
 # One text for eval
@@ -404,7 +477,9 @@ def test_each_text_is_split_by_itself(tmp_path: Path) -> None:
     written(tmp_path, {"1": b"abcdefghij", "2": b"k", "3": b"lmno"})
     corpus = read_corpus([tmp_path / name for name in "123"])
     training, validation = corpus.split(0.25)
-    assert [corpus.vocabulary.decode(part.read(0, len(part))) for part in (training, validation)] == ["abcdefglmn", "hijko"]
+    assert [
+        corpus.vocabulary.decode(part.read(0, len(part))) for part in (training, validation)
+    ] == ["abcdefglmn", "hijko"]
     assert (len(training), len(validation)) == (10, 5)
 
 
@@ -415,7 +490,9 @@ def test_without_validation_everything_trains() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 10)), max_size=6), st.data())
-def test_a_part_reads_as_its_extents_joined(extents: list[tuple[int, int]], data: st.DataObject) -> None:
+def test_a_part_reads_as_its_extents_joined(
+    extents: list[tuple[int, int]], data: st.DataObject
+) -> None:
     store = Store(np.uint8)
     store.append(np.arange(40))
     part = Part(store, tuple((start, start + length) for start, length in extents))
@@ -431,21 +508,32 @@ def test_a_part_reads_as_its_extents_joined(extents: list[tuple[int, int]], data
 # The texts that ship and the shared ones
 
 
-def test_the_default_corpus_is_a_file_or_a_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_default_corpus_is_a_file_or_a_clear_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     written(tmp_path, {"corpora/tales.txt": b"Once"})
     monkeypatch.setattr(corpus_module.resources, "files", lambda _: tmp_path)
     assert default_corpus() == tmp_path / "corpora" / "tales.txt"
     monkeypatch.setattr(Path, "is_file", lambda _: False)
-    with pytest.raises(CorpusError, match=r"tales\.txt: the text that ships with charrnn is missing"):
+    with pytest.raises(
+        CorpusError, match=r"tales\.txt: the text that ships with charrnn is missing"
+    ):
         default_corpus()
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the shared corpora")
 @pytest.mark.parametrize(
     ("name", "characters", "distinct"),
-    [("tinyshakespeare", 1_115_394, 65), ("names", 228_145, 27), ("tang300_zh", 31_164, 2_657), ("vazov_bg", 111_747, 104)],
+    [
+        ("tinyshakespeare", 1_115_394, 65),
+        ("names", 228_145, 27),
+        ("tang300_zh", 31_164, 2_657),
+        ("vazov_bg", 111_747, 104),
+    ],
 )
-def test_the_shared_corpora_have_their_published_sizes(name: str, characters: int, distinct: int) -> None:
+def test_the_shared_corpora_have_their_published_sizes(
+    name: str, characters: int, distinct: int
+) -> None:
     file = SHARED / f"{name}.txt"
     corpus = read_corpus([file], chunk_size=9999)
     assert (corpus.characters, len(corpus.vocabulary), corpus.notes) == (characters, distinct, ())
@@ -454,4 +542,7 @@ def test_the_shared_corpora_have_their_published_sizes(name: str, characters: in
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the shared corpora")
 def test_the_published_split_of_tinyshakespeare() -> None:
-    assert [len(part) for part in read_corpus([SHARED / "tinyshakespeare.txt"]).split(0.1)] == [1_003_854, 111_540]
+    assert [len(part) for part in read_corpus([SHARED / "tinyshakespeare.txt"]).split(0.1)] == [
+        1_003_854,
+        111_540,
+    ]

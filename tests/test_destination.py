@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
+from charrnn.checkpoint.atomic_write import atomic_write, check_writable, exclusive_lock
 from charrnn.errors import CheckpointError
-from charrnn.training.destination import check_writable, hold, replacing
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="POSIX alone")
 OLD, NEW = b"old" * 100, b"new" * 200_000
 
 
 def write(path: Path, data: bytes = NEW) -> None:
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(data)
 
 
@@ -56,7 +56,9 @@ def test_a_file_is_replaced_and_keeps_its_permissions(out: Path) -> None:
 
 @pytest.mark.parametrize("call", ["fsync", "replace", "chmod"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EACCES])
-def test_the_old_file_is_intact_when_the_system_refuses(out: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int) -> None:
+def test_the_old_file_is_intact_when_the_system_refuses(
+    out: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
     def fail(*args: Any, **kwargs: Any) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -65,13 +67,17 @@ def test_the_old_file_is_intact_when_the_system_refuses(out: Path, monkeypatch: 
         write(out)
     monkeypatch.undo()
     assert only(out) == OLD
-    assert str(error.value).startswith(f"{out}: cannot be written, nothing there was changed: {os.strerror(number)}")
+    assert str(error.value).startswith(
+        f"{out}: cannot be written, nothing there was changed: {os.strerror(number)}"
+    )
     assert ("make room on the disk" in str(error.value)) == (number == errno.ENOSPC)
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, ValueError, CheckpointError])
-def test_the_old_file_is_intact_when_the_writer_is_interrupted(out: Path, stop: type[BaseException]) -> None:
-    with pytest.raises(stop), replacing(out) as file:  # noqa: PT012
+def test_the_old_file_is_intact_when_the_writer_is_interrupted(
+    out: Path, stop: type[BaseException]
+) -> None:
+    with pytest.raises(stop), atomic_write(out) as file:
         file.write(NEW)
         raise stop
     assert only(out) == OLD
@@ -79,7 +85,10 @@ def test_the_old_file_is_intact_when_the_writer_is_interrupted(out: Path, stop: 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_full_disk_is_said_in_one_line(out: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"No space left on device; make room on the disk"), replacing(out) as file:  # noqa: PT012
+    with (
+        pytest.raises(CheckpointError, match=r"No space left on device; make room on the disk"),
+        atomic_write(out) as file,
+    ):
         full = os.open("/dev/full", os.O_WRONLY)
         os.dup2(full, file.fileno())
         os.close(full)
@@ -87,7 +96,9 @@ def test_a_full_disk_is_said_in_one_line(out: Path) -> None:
     assert only(out) == OLD
 
 
-def test_the_file_is_on_the_disk_before_it_has_its_name(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_is_on_the_disk_before_it_has_its_name(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[str] = []
     fsync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda *a: (calls.append("fsync"), fsync(*a))[1])
@@ -128,7 +139,9 @@ def refused(path: Path, overwrite: bool = True) -> str:
 
 
 def test_an_existing_file_needs_resume_or_overwrite(out: Path) -> None:
-    assert refused(out, overwrite=False).endswith("exists; --resume goes on with its run, --overwrite starts afresh over it")
+    assert refused(out, overwrite=False).endswith(
+        "exists; --resume goes on with its run, --overwrite starts afresh over it"
+    )
     check_writable(out, overwrite=True)
     assert only(out) == OLD
 
@@ -141,7 +154,10 @@ def test_a_new_file_leaves_nothing_before_it_is_written(tmp_path: Path) -> None:
 def test_places_where_no_file_can_be_are_told_apart(out: Path, tmp_path: Path) -> None:
     assert "this is a folder; name the file to write" in refused(tmp_path)
     assert "this is no regular file and is not replaced" in refused(Path(os.devnull))
-    assert f"cannot be written: {tmp_path / 'none'} does not exist; make that folder first" in refused(tmp_path / "none" / "m.npz")
+    assert (
+        f"cannot be written: {tmp_path / 'none'} does not exist; make that folder first"
+        in refused(tmp_path / "none" / "m.npz")
+    )
     assert f"cannot be written: {out} is no folder" in refused(out / "m.npz")
     assert "no file can have this name" in refused(tmp_path / "a\0b")
     assert "choose a shorter name" in refused(tmp_path / ("m" * 250))
@@ -163,12 +179,19 @@ def test_a_read_only_file_is_refused(out: Path) -> None:
     assert only(out) == OLD
 
 
-def test_a_folder_without_write_permission_is_refused(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forbid(self: Path, mode: str = "r", *args: Any) -> None:  # the tests may run as root, whom no permission stops
+def test_a_folder_without_write_permission_is_refused(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbid(
+        self: Path, mode: str = "r", *args: Any
+    ) -> None:  # the tests may run as root, whom no permission stops
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(Path, "open", forbid)
-    assert "cannot be written: Permission denied; change its permissions, or choose another place" in refused(out)
+    assert (
+        "cannot be written: Permission denied; change its permissions, or choose another place"
+        in refused(out)
+    )
     with pytest.raises(CheckpointError, match="Permission denied"):
         write(out)
     monkeypatch.undo()
@@ -183,12 +206,18 @@ def dead() -> int:
 
 def test_what_dead_runs_left_is_removed_and_nothing_else(out: Path) -> None:
     left = [f".m.npz.{dead()}.tmp", f".m.npz.{os.getpid()}.tmp", ".m.npz.9999999999.tmp"]
-    kept = [f".m.npz.{os.getppid()}.tmp", f".other.npz.{dead()}.tmp", ".m.npz.x.tmp", f"m.npz.{dead()}.tmp", ".m.npz.0.tmp"]
+    kept = [
+        f".m.npz.{os.getppid()}.tmp",
+        f".other.npz.{dead()}.tmp",
+        ".m.npz.x.tmp",
+        f"m.npz.{dead()}.tmp",
+        ".m.npz.0.tmp",
+    ]
     for name in left + kept:
         (out.parent / name).touch()
     check_writable(out, overwrite=True)
     assert left[0] in listed(out.parent)  # only who holds the place may know whose they are
-    with hold(out):
+    with exclusive_lock(out):
         pass
     assert listed(out.parent) == sorted([*kept, "m.npz"])
 
@@ -198,8 +227,8 @@ def test_what_dead_runs_left_is_removed_and_nothing_else(out: Path) -> None:
 
 HOLDER = """
 import sys, time
-from charrnn.training.destination import hold
-with hold(sys.argv[1]):
+from charrnn.checkpoint.atomic_write import exclusive_lock
+with exclusive_lock(sys.argv[1]):
     print("held", flush=True)
     {more}
     sys.stdin.read()
@@ -217,10 +246,16 @@ def holder(path: Path, more: str = "pass") -> subprocess.Popen[str]:
 
 def test_a_second_run_is_refused_while_the_first_lives_and_not_after(out: Path) -> None:
     with holder(out) as first:
-        with pytest.raises(CheckpointError, match=rf"m\.npz: another charrnn \(process {first.pid}\) is writing it"), hold(out):
+        with (
+            pytest.raises(
+                CheckpointError,
+                match=rf"m\.npz: another charrnn \(process {first.pid}\) is writing it",
+            ),
+            exclusive_lock(out),
+        ):
             pass
         first.communicate("")
-    with hold(out):
+    with exclusive_lock(out):
         pass
     assert only(out) == OLD
 
@@ -229,7 +264,7 @@ def test_a_killed_run_holds_nothing_and_the_next_one_tidies_up(out: Path) -> Non
     with holder(out) as first:
         first.kill()
         first.wait()
-    with hold(out):
+    with exclusive_lock(out):
         pass
     assert only(out) == OLD
 
@@ -243,7 +278,7 @@ def test_a_child_of_a_killed_run_holds_nothing(out: Path) -> None:
         first.kill()
         first.wait()
         try:
-            with hold(out):
+            with exclusive_lock(out):
                 pass
         finally:
             os.kill(child, signal.SIGKILL)
@@ -255,28 +290,38 @@ def test_a_child_that_leaves_the_block_does_not_let_go(out: Path) -> None:
     with holder(out, more=fork) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == "over\n"
-        with pytest.raises(CheckpointError, match="is writing it"), hold(out):
+        with pytest.raises(CheckpointError, match="is writing it"), exclusive_lock(out):
             pass
         first.communicate("")
 
 
-def test_two_runs_of_one_process_are_kept_apart_by_whatever_path(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_runs_of_one_process_are_kept_apart_by_whatever_path(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(out.parent)
-    with hold(out):
-        with pytest.raises(CheckpointError, match=r"^m\.npz: another run in this process is writing it"), hold("m.npz"):
+    with exclusive_lock(out):
+        with (
+            pytest.raises(
+                CheckpointError, match=r"^m\.npz: another run in this process is writing it"
+            ),
+            exclusive_lock("m.npz"),
+        ):
             pass
-        with hold(out.with_name("other.npz")):
+        with exclusive_lock(out.with_name("other.npz")):
             pass
-    with hold("m.npz"):
+    with exclusive_lock("m.npz"):
         pass
     assert only(out) == OLD
 
 
 def test_the_place_is_free_after_an_error(out: Path) -> None:
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError), hold(out):
+        with pytest.raises(ZeroDivisionError), exclusive_lock(out):
             raise ZeroDivisionError
-    with pytest.raises(CheckpointError, match="cannot be locked: No such file"), hold(out.parent / "none" / "m.npz"):
+    with (
+        pytest.raises(CheckpointError, match="cannot be locked: No such file"),
+        exclusive_lock(out.parent / "none" / "m.npz"),
+    ):
         pass
     assert only(out) == OLD
 
@@ -284,10 +329,10 @@ def test_the_place_is_free_after_an_error(out: Path) -> None:
 RACER = """
 import sys, os
 from charrnn.errors import CheckpointError
-from charrnn.training.destination import hold
+from charrnn.checkpoint.atomic_write import exclusive_lock
 for _ in range(300):
     try:
-        with hold(sys.argv[1]):
+        with exclusive_lock(sys.argv[1]):
             descriptor = os.open(sys.argv[1] + ".inside", os.O_CREAT | os.O_EXCL)
             os.close(descriptor)
             os.unlink(sys.argv[1] + ".inside")
@@ -297,7 +342,10 @@ for _ in range(300):
 
 
 def test_never_two_processes_are_inside_at_once(out: Path) -> None:
-    racers = [subprocess.Popen([sys.executable, "-c", RACER, str(out)], stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    racers = [
+        subprocess.Popen([sys.executable, "-c", RACER, str(out)], stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
     assert [racer.communicate()[1] for racer in racers] == ["", "", ""]
     assert only(out) == OLD
 
@@ -307,12 +355,12 @@ def test_threads_are_kept_apart_too(out: Path) -> None:
 
     def second() -> None:
         try:
-            with hold(out):
+            with exclusive_lock(out):
                 found.append("held")
         except CheckpointError as error:
             found.append(str(error))
 
-    with hold(out):
+    with exclusive_lock(out):
         thread = threading.Thread(target=second)
         thread.start()
         thread.join()

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charrnn.errors import UsageError
-from charrnn.network import fading as module
-from charrnn.network.fading import GATES, STATES, STEPS, Fading, fading, fading_of
-from charrnn.network.lecture_rnn import Array
+from charrnn.lecture import fading as module
+from charrnn.lecture.fading import GATES, STATES, STEPS, Fading, fading, fading_of
+from charrnn.lecture.rnn import Array
 
 CELLS = ("rnn", "gru", "lstm")
 each_cell = pytest.mark.parametrize("cell", CELLS)
@@ -56,36 +56,52 @@ def weights(cell: str, H: int = 4, N: int = 3, steps: int = 6, seed: int = 0) ->
     return [*(rng.normal(0, 0.7, size) for size in sizes), rng.integers(N, size=steps + 1)]
 
 
-def numeric_gradient(cell: str, V: Array, W: Array, b_h: Array, U: Array, b_y: Array, x: Array) -> Array:
+def numeric_gradient(
+    cell: str, V: Array, W: Array, b_h: Array, U: Array, b_y: Array, x: Array
+) -> Array:
     return np.array(
         [
-            (oracle_loss(cell, V, W, b_h + e, U, b_y, x) - oracle_loss(cell, V, W, b_h - e, U, b_y, x)) / 2e-5
+            (
+                oracle_loss(cell, V, W, b_h + e, U, b_y, x)
+                - oracle_loss(cell, V, W, b_h - e, U, b_y, x)
+            )
+            / 2e-5
             for e in 1e-5 * np.eye(len(b_h))
         ]
     )
 
 
 def columns(function, at: Array) -> Array:  # type: ignore[no-untyped-def]
-    return np.transpose([(function(at + e) - function(at - e)) / 2e-6 for e in 1e-6 * np.eye(len(at))])
+    return np.transpose(
+        [(function(at + e) - function(at - e)) / 2e-6 for e in 1e-6 * np.eye(len(at))]
+    )
 
 
 @each_cell
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), H=st.integers(1, 5))
-def test_a_step_and_both_its_jacobians_are_those_of_the_contract(cell: str, seed: int, H: int) -> None:
+def test_a_step_and_both_its_jacobians_are_those_of_the_contract(
+    cell: str, seed: int, H: int
+) -> None:
     rng, G = np.random.default_rng(seed), len(GATES[cell])
     A, W, s = rng.normal(size=G * H), rng.normal(size=(G * H, H)), rng.normal(size=STATES[cell] * H)
     state, by_state, by_b_h = STEPS[cell](A, W, s)
     np.testing.assert_allclose(state, oracle_step(cell, A, W, s), atol=1e-13)
-    np.testing.assert_allclose(by_state, columns(lambda at: oracle_step(cell, A, W, at), s), atol=1e-8)
-    np.testing.assert_allclose(by_b_h, columns(lambda at: oracle_step(cell, at, W, s), A), atol=1e-8)
+    np.testing.assert_allclose(
+        by_state, columns(lambda at: oracle_step(cell, A, W, at), s), atol=1e-8
+    )
+    np.testing.assert_allclose(
+        by_b_h, columns(lambda at: oracle_step(cell, at, W, s), A), atol=1e-8
+    )
 
 
 @each_cell
 def test_the_terms_of_all_lags_sum_to_the_numeric_gradient(cell: str) -> None:
     arrays = weights(cell)
     result = fading_of(cell, *arrays)
-    np.testing.assert_allclose(result.gradient, numeric_gradient(cell, *arrays), rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(
+        result.gradient, numeric_gradient(cell, *arrays), rtol=1e-6, atol=1e-8
+    )
     np.testing.assert_array_equal(result.gradient, result.terms.sum(axis=0))
 
 
@@ -136,7 +152,9 @@ def test_a_gru_jacobian_without_its_r_is_found_wrong(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setitem(module.STEPS, "gru", without_r)
     arrays = weights("gru")
-    assert not np.allclose(fading_of("gru", *arrays).gradient, numeric_gradient("gru", *arrays), rtol=1e-2)
+    assert not np.allclose(
+        fading_of("gru", *arrays).gradient, numeric_gradient("gru", *arrays), rtol=1e-2
+    )
 
 
 @each_cell
@@ -149,7 +167,9 @@ def test_each_gates_block_of_w_has_the_gain_as_singular_value(cell: str, gain: f
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), gain=st.floats(0.1, 2))
-def test_the_norms_of_the_rnn_never_exceed_the_gain_to_the_power_of_the_lag(seed: int, gain: float) -> None:
+def test_the_norms_of_the_rnn_never_exceed_the_gain_to_the_power_of_the_lag(
+    seed: int, gain: float
+) -> None:
     for lag, norm in enumerate(fading("rnn", seed, 5, 12, gain).norms):
         assert norm <= gain**lag * (1 + 1e-12)
 
@@ -201,8 +221,12 @@ def test_truncation_keeps_the_lags_below_its_steps_and_all_of_them_at_the_end(ce
     two, all_of_it = result.kept[1], result.kept[-1]
     part, whole = result.terms[0] + result.terms[1], result.gradient
     assert [k.steps for k in result.kept] == list(range(1, 9))
-    assert two.distance == pytest.approx(np.linalg.norm(part - whole) / np.linalg.norm(whole), rel=1e-12)
-    assert two.cosine == pytest.approx(part @ whole / np.linalg.norm(part) / np.linalg.norm(whole), rel=1e-12)
+    assert two.distance == pytest.approx(
+        np.linalg.norm(part - whole) / np.linalg.norm(whole), rel=1e-12
+    )
+    assert two.cosine == pytest.approx(
+        part @ whole / np.linalg.norm(part) / np.linalg.norm(whole), rel=1e-12
+    )
     assert all_of_it.distance < 1e-14
     assert all_of_it.cosine == pytest.approx(1, rel=1e-12)
 
@@ -235,7 +259,11 @@ def test_json_has_a_norm_and_a_share_for_each_lag(cell: str) -> None:
     data = json.loads(json.dumps(result.as_json(), allow_nan=False))
     assert [entry["lag"] for entry in data["lags"]] == [0, 1, 2, 3, 4]
     assert tuple(entry["norm"] for entry in data["lags"]) == result.norms
-    assert data["kept"][1] == {"steps": 2, "distance": result.kept[1].distance, "cosine": result.kept[1].cosine}
+    assert data["kept"][1] == {
+        "steps": 2,
+        "distance": result.kept[1].distance,
+        "cosine": result.kept[1].cosine,
+    }
     assert (data["cell"], data["gain"]) == (cell, 1.25)
 
 

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charrnn.errors import UsageError
-from charrnn.network import lecture, lecture_rnn
-from charrnn.network.lecture import Quiz, quiz, take_quiz
-from charrnn.network.lecture_rnn import Array, Network, random_network
+from charrnn.lecture import quiz as lecture
+from charrnn.lecture import rnn as lecture_rnn
+from charrnn.lecture.quiz import Quiz, quiz, take_quiz
+from charrnn.lecture.rnn import Array, Network, random_network
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -27,15 +28,26 @@ def right(result: Quiz) -> tuple[list[int], list[int]]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=SEEDS, H=st.integers(2, 7), T=st.integers(3, 8), N=st.integers(3, 7), gain=st.floats(0.1, 2))
-def test_exactly_2_of_b_y_and_4_of_b_h_are_right(seed: int, H: int, T: int, N: int, gain: float) -> None:
+@given(
+    seed=SEEDS,
+    H=st.integers(2, 7),
+    T=st.integers(3, 8),
+    N=st.integers(3, 7),
+    gain=st.floats(0.1, 2),
+)
+def test_exactly_2_of_b_y_and_4_of_b_h_are_right(
+    seed: int, H: int, T: int, N: int, gain: float
+) -> None:
     result = quiz(seed, H, T, N, gain)
     assert right(result) == ([2], [4])
     assert result.doubt is None
 
 
 @settings(max_examples=15, deadline=None)
-@given(seed=SEEDS, W=st.lists(st.floats(-1.5, 1.5).filter(lambda w: abs(w) > 0.05), min_size=9, max_size=9))
+@given(
+    seed=SEEDS,
+    W=st.lists(st.floats(-1.5, 1.5).filter(lambda w: abs(w) > 0.05), min_size=9, max_size=9),
+)
 def test_the_same_two_are_right_when_w_is_not_orthogonal(seed: int, W: list[float]) -> None:
     assert right(take_quiz(replace(network(seed, H=3), W=np.reshape(W, (3, 3))))) == ([2], [4])
 
@@ -72,13 +84,19 @@ def test_numeric_gradient_and_bptt_agree_with_complex_steps() -> None:
         return total
 
     exact = {
-        "b_h": np.array([complex_loss(net.b_h + 1e-30j * e, net.b_y + 0j).imag / 1e-30 for e in np.eye(4)]),
-        "b_y": np.array([complex_loss(net.b_h + 0j, net.b_y + 1e-30j * e).imag / 1e-30 for e in np.eye(3)]),
+        "b_h": np.array(
+            [complex_loss(net.b_h + 1e-30j * e, net.b_y + 0j).imag / 1e-30 for e in np.eye(4)]
+        ),
+        "b_y": np.array(
+            [complex_loss(net.b_h + 0j, net.b_y + 1e-30j * e).imag / 1e-30 for e in np.eye(3)]
+        ),
     }
     assert lecture_rnn.loss(net) == pytest.approx(complex_loss(net.b_h, net.b_y).real, rel=1e-12)
     for name, expected in exact.items():
         np.testing.assert_allclose(lecture_rnn.bptt(net)[name], expected, rtol=1e-10, atol=1e-12)
-        np.testing.assert_allclose(lecture_rnn.numeric_gradient(net, name), expected, rtol=1e-8, atol=1e-9)
+        np.testing.assert_allclose(
+            lecture_rnn.numeric_gradient(net, name), expected, rtol=1e-8, atol=1e-9
+        )
 
 
 def test_each_jacobian_is_that_of_finite_differences() -> None:
@@ -86,7 +104,9 @@ def test_each_jacobian_is_that_of_finite_differences() -> None:
     h, y_hat = lecture_rnn.forward(net)
 
     def differences(function, at: Array) -> Array:  # type: ignore[no-untyped-def]
-        return np.transpose([(function(at + e) - function(at - e)) / 2e-6 for e in 1e-6 * np.eye(len(at))])
+        return np.transpose(
+            [(function(at + e) - function(at - e)) / 2e-6 for e in 1e-6 * np.eye(len(at))]
+        )
 
     def step(h_before: Array) -> Array:
         return np.tanh(net.V[:, net.x[2]] + net.W @ h_before + net.b_h)
@@ -103,11 +123,23 @@ def test_each_jacobian_is_that_of_finite_differences() -> None:
     def loss_2_of_h(h_2: Array) -> Array:
         return loss_2(np.exp(net.U @ h_2 + net.b_y) / np.exp(net.U @ h_2 + net.b_y).sum())
 
-    np.testing.assert_allclose(lecture_rnn.h_by_h_before(net.W, h[2]), differences(step, h[1]), atol=1e-9)
-    np.testing.assert_allclose(lecture_rnn.h_by_b_h(h[2]), differences(step_by_bias, net.b_h), atol=1e-9)
-    np.testing.assert_allclose(lecture_rnn.y_hat_by_logits(y_hat[2]), differences(y_hat_of_bias, net.b_y), atol=1e-9)
-    np.testing.assert_allclose(lecture_rnn.loss_by_y_hat(y_hat[2], int(net.targets[2])), differences(loss_2, y_hat[2]), rtol=1e-7)
-    np.testing.assert_allclose(lecture_rnn.losses_by_h(net, y_hat)[2], differences(loss_2_of_h, h[2]), atol=1e-9)
+    np.testing.assert_allclose(
+        lecture_rnn.h_by_h_before(net.W, h[2]), differences(step, h[1]), atol=1e-9
+    )
+    np.testing.assert_allclose(
+        lecture_rnn.h_by_b_h(h[2]), differences(step_by_bias, net.b_h), atol=1e-9
+    )
+    np.testing.assert_allclose(
+        lecture_rnn.y_hat_by_logits(y_hat[2]), differences(y_hat_of_bias, net.b_y), atol=1e-9
+    )
+    np.testing.assert_allclose(
+        lecture_rnn.loss_by_y_hat(y_hat[2], int(net.targets[2])),
+        differences(loss_2, y_hat[2]),
+        rtol=1e-7,
+    )
+    np.testing.assert_allclose(
+        lecture_rnn.losses_by_h(net, y_hat)[2], differences(loss_2_of_h, h[2]), atol=1e-9
+    )
 
 
 def test_a_transposed_w_in_the_product_is_found_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +154,9 @@ def test_a_product_in_the_wrong_order_is_found_wrong(monkeypatch: pytest.MonkeyP
     assert right(quiz(0, 4, 5, 3)) == ([2], [])
 
 
-def test_the_mark_follows_the_numeric_gradient_and_not_bptt(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mark_follows_the_numeric_gradient_and_not_bptt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(lecture, "bptt", lambda net: {"b_y": np.ones(3), "b_h": np.ones(4)})
     result = quiz(0, 4, 5, 3)
     assert right(result) == ([2], [4])
@@ -165,7 +199,9 @@ def test_all_four_of_b_h_at_t_1_are_the_sums_written_out_by_hand() -> None:
     np.testing.assert_allclose(one.value, e[one.at] * d[one.at], rtol=1e-12)
     np.testing.assert_allclose(held.value, e[0] * d[0] + e[1] * d[1], rtol=1e-12)
     np.testing.assert_allclose(without.value, e[0] * d[0] + e[1] * (d[0] + d[1]), rtol=1e-12)
-    np.testing.assert_allclose(whole.value, e[0] * d[0] + e[1] * d[1] + ((e[1] * d[1]) @ net.W) * d[0], rtol=1e-12)
+    np.testing.assert_allclose(
+        whole.value, e[0] * d[0] + e[1] * d[1] + ((e[1] * d[1]) @ net.W) * d[0], rtol=1e-12
+    )
 
 
 @settings(max_examples=15, deadline=None)
@@ -196,8 +232,19 @@ def test_every_formula_and_sentence_is_one_line_without_a_placeholder_left() -> 
 
 def test_json_numbers_the_candidates_as_the_quiz_does() -> None:
     data = json.loads(json.dumps(quiz(0, 4, 5, 3).as_json(), allow_nan=False))
-    assert [(c["candidate"], c["right"]) for c in data["b_y"]] == [(1, False), (2, True), (3, False), (4, False), (5, False)]
-    assert [(c["candidate"], c["right"]) for c in data["b_h"]] == [(1, False), (2, False), (3, False), (4, True)]
+    assert [(c["candidate"], c["right"]) for c in data["b_y"]] == [
+        (1, False),
+        (2, True),
+        (3, False),
+        (4, False),
+        (5, False),
+    ]
+    assert [(c["candidate"], c["right"]) for c in data["b_h"]] == [
+        (1, False),
+        (2, False),
+        (3, False),
+        (4, True),
+    ]
     assert data["b_y"][2]["distance"] == 1.0
     assert data["b_h_total"]["distance_from_4"] < 1e-12
     assert data["y_hat"]["length"] == 3
@@ -205,7 +252,12 @@ def test_json_numbers_the_candidates_as_the_quiz_does() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
-    [((0, 0, 5, 3), "--hidden"), ((0, 4, 0, 3), "--seq-len"), ((0, 4, 5, 1), "vocabulary_size"), ((0, 4, 5, 3, 0.0), "--gain")],
+    [
+        ((0, 0, 5, 3), "--hidden"),
+        ((0, 4, 0, 3), "--seq-len"),
+        ((0, 4, 5, 1), "vocabulary_size"),
+        ((0, 4, 5, 3, 0.0), "--gain"),
+    ],
 )
 def test_a_size_out_of_range_is_named(arguments: tuple[int, int, int, int], named: str) -> None:
     with pytest.raises(UsageError, match=named):

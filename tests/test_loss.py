@@ -9,15 +9,24 @@ from hypothesis import strategies as st
 
 from charrnn.config import CELLS, ModelConfig
 from charrnn.network import loss
-from charrnn.network.model import Network, input_gradient, zero_state
+from charrnn.network.network import Network, input_gradient, zero_state
 from charrnn.network.parameters import initialize
 
 
 @settings(max_examples=60, deadline=None)
-@given(N=st.integers(1, 40), P=st.integers(1, 30), scale=st.sampled_from([1.0, 100.0, 1e4]), seed=st.integers(0, 99))
+@given(
+    N=st.integers(1, 40),
+    P=st.integers(1, 30),
+    scale=st.sampled_from([1.0, 100.0, 1e4]),
+    seed=st.integers(0, 99),
+)
 def test_losses_are_right_for_any_logits(N: int, P: int, scale: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    U, b_y, h = rng.standard_normal((N, 3)) * scale, rng.standard_normal(N), rng.uniform(-1, 1, (3, P))
+    U, b_y, h = (
+        rng.standard_normal((N, 3)) * scale,
+        rng.standard_normal(N),
+        rng.uniform(-1, 1, (3, P)),
+    )
     y = rng.integers(0, N, P)
     logits = U @ h + b_y[:, None]
     expected = np.logaddexp.reduce(logits, axis=0) - logits[y, np.arange(P)]
@@ -26,7 +35,12 @@ def test_losses_are_right_for_any_logits(N: int, P: int, scale: float, seed: int
 
 def test_blocks_of_positions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
-    U, b_y, h, y = rng.standard_normal((7, 4)), rng.standard_normal(7), rng.standard_normal((4, 23)), rng.integers(0, 7, 23)
+    U, b_y, h, y = (
+        rng.standard_normal((7, 4)),
+        rng.standard_normal(7),
+        rng.standard_normal((4, 23)),
+        rng.integers(0, 7, 23),
+    )
     weight = rng.random(23)
 
     def run() -> list[np.ndarray]:
@@ -41,7 +55,9 @@ def test_blocks_of_positions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> 
 
 @settings(max_examples=60, deadline=None)
 @given(N=st.integers(1, 300), P=st.integers(1, 80), seed=st.integers(0, 99))
-def test_columns_of_repeated_symbols_add_up_with_few_and_with_many(N: int, P: int, seed: int) -> None:
+def test_columns_of_repeated_symbols_add_up_with_few_and_with_many(
+    N: int, P: int, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     dA, x, dV = rng.standard_normal((40, P)), rng.integers(0, N, P), rng.standard_normal((40, N))
     expected = np.zeros((40, N))
@@ -59,13 +75,20 @@ def test_the_first_loss_is_uniform_or_the_unigram_entropy(cell: str, N: int) -> 
     frequencies = rng.integers(1, 1000, N).astype(float)
     share = frequencies / frequencies.sum()
     x = rng.choice(N, (65, 200), p=share)
-    for given_frequencies, expected in ((None, np.log(N)), (frequencies, -(share * np.log(share)).sum())):
+    for given_frequencies, expected in (
+        (None, np.log(N)),
+        (frequencies, -(share * np.log(share)).sum()),
+    ):
         parameters = initialize(config, N, rng, given_frequencies)
-        nats, _ = Network(config, N).losses(parameters, x[:-1], x[1:], zero_state(config, 200, "float32"))
+        nats, _ = Network(config, N).losses(
+            parameters, x[:-1], x[1:], zero_state(config, 200, "float32")
+        )
         assert float(nats.mean()) == pytest.approx(expected, rel=0.01, abs=1e-6)
 
 
 def test_a_character_that_training_never_saw_is_improbable_but_possible() -> None:
-    parameters = initialize(ModelConfig("rnn", 8), 3, np.random.default_rng(0), np.array([10.0, 5.0, 0.0]))
+    parameters = initialize(
+        ModelConfig("rnn", 8), 3, np.random.default_rng(0), np.array([10.0, 5.0, 0.0])
+    )
     assert np.isfinite(parameters["b_y"]).all()
     assert parameters["b_y"].argmin() == 2

@@ -29,11 +29,33 @@ from charrnn.training.replica import share
 
 HERE = Path(__file__).parent
 MPIEXEC = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
-with_mpi = pytest.mark.skipif(MPIEXEC is None or find_spec("mpi4py") is None, reason="neither mpi4py nor mpiexec: the extra mpi has both")
+with_mpi = pytest.mark.skipif(
+    MPIEXEC is None or find_spec("mpi4py") is None,
+    reason="neither mpi4py nor mpiexec: the extra mpi has both",
+)
 TEXT = "the quick brown fox jumps over the lazy dog; pack my box with five dozen jugs.\n" * 40
-SMALL = {"hidden": 12, "steps": 50, "batch_size": 7, "seq_len": 8, "val_every": 20, "sample_every": 0, "dropout": 0.1}
+SMALL = {
+    "hidden": 12,
+    "steps": 50,
+    "batch_size": 7,
+    "seq_len": 8,
+    "val_every": 20,
+    "sample_every": 0,
+    "dropout": 0.1,
+}
 EXACT = {**SMALL, "out": None, "dtype": "float64"}
-WORDS = ["--hidden", "12", "--batch-size", "7", "--seq-len", "8", "--val-every", "20", "--sample-every", "0"]
+WORDS = [
+    "--hidden",
+    "12",
+    "--batch-size",
+    "7",
+    "--seq-len",
+    "8",
+    "--val-every",
+    "20",
+    "--sample-every",
+    "0",
+]
 SECONDS = 300  # after which a run that should have ended has failed
 
 
@@ -46,7 +68,11 @@ def corpus(tmp_path: Path) -> Path:
 
 def environment() -> dict[str, str]:
     """Return this environment without what a launcher may have set, and with this package."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PMI", "OMPI_", "MPI"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PMI", "OMPI_", "MPI"))
+    }
     return kept | {"PYTHONPATH": str(HERE.parent), "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -58,7 +84,15 @@ def command(ranks: int, *words: str | Path) -> list[str]:
 def in_ranks(ranks: int, *words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     """Return the ended `charrnn` with these words, as so many ranks."""
     line = command(ranks, "-m", "charrnn", *words)
-    return subprocess.run(line, env=environment(), capture_output=True, text=True, timeout=SECONDS, check=False, **options)
+    return subprocess.run(
+        line,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+        **options,
+    )
 
 
 def learned(ranks: int, corpus: Path, **options: Any) -> dict[str, np.ndarray]:
@@ -73,7 +107,9 @@ def learned(ranks: int, corpus: Path, **options: Any) -> dict[str, np.ndarray]:
 def kept(path: Path) -> dict[str, np.ndarray]:
     """Return the arrays of a checkpoint but for what tells the time."""
     with np.load(path) as archive:
-        return {name: archive[name] for name in archive.files if name not in ("meta", "resume.record")}
+        return {
+            name: archive[name] for name in archive.files if name not in ("meta", "resume.record")
+        }
 
 
 def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
@@ -87,7 +123,9 @@ def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Non
 @pytest.mark.parametrize("lines", [False, True])
 def test_ranks_learn_what_one_process_learns_to_float_accuracy(corpus: Path, lines: bool) -> None:
     if lines:
-        corpus.write_text("".join(f"{k * 7919 % 1009:o}{'ab' * (k % 5)}\n" for k in range(90)), encoding="utf-8")
+        corpus.write_text(
+            "".join(f"{k * 7919 % 1009:o}{'ab' * (k % 5)}\n" for k in range(90)), encoding="utf-8"
+        )
     alone = learned(1, corpus, lines=lines)
     for ranks in (2, 3):
         shared = learned(ranks, corpus, lines=lines)
@@ -98,14 +136,42 @@ def test_ranks_learn_what_one_process_learns_to_float_accuracy(corpus: Path, lin
 
 @with_mpi
 def test_one_rank_is_the_plain_run_to_the_last_bit(corpus: Path, tmp_path: Path) -> None:
-    assert in_ranks(1, "train", corpus, *WORDS, "--steps", "30", "--workers", "1", "--out", tmp_path / "one.npz").returncode == 0
-    list(charrnn.train([corpus], TrainConfig(hidden=12, batch_size=7, seq_len=8, val_every=20, steps=30, out=tmp_path / "plain.npz")))
+    assert (
+        in_ranks(
+            1,
+            "train",
+            corpus,
+            *WORDS,
+            "--steps",
+            "30",
+            "--workers",
+            "1",
+            "--out",
+            tmp_path / "one.npz",
+        ).returncode
+        == 0
+    )
+    list(
+        charrnn.train(
+            [corpus],
+            TrainConfig(
+                hidden=12,
+                batch_size=7,
+                seq_len=8,
+                val_every=20,
+                steps=30,
+                out=tmp_path / "plain.npz",
+            ),
+        )
+    )
     assert_same(kept(tmp_path / "one.npz"), kept(tmp_path / "plain.npz"))
 
 
 @with_mpi
 @pytest.mark.slow
-def test_the_same_ranks_repeat_and_resume_themselves_to_the_last_bit(corpus: Path, tmp_path: Path) -> None:
+def test_the_same_ranks_repeat_and_resume_themselves_to_the_last_bit(
+    corpus: Path, tmp_path: Path
+) -> None:
     words = ["train", corpus, *WORDS, "--json", "--quiet", "--out"]
     told = in_ranks(3, *words, tmp_path / "a.npz", "--steps", "30").stdout
     in_ranks(3, *words, tmp_path / "b.npz", "--steps", "30")
@@ -125,9 +191,19 @@ def test_a_run_goes_from_workers_to_ranks_and_back(corpus: Path, tmp_path: Path)
     straight, parts = tmp_path / "straight.npz", tmp_path / "parts.npz"
     options = {**SMALL, "steps": 36, "lr": 1e-3}
     list(charrnn.train([corpus], TrainConfig(**{**options, "out": straight})))
-    list(charrnn.train([corpus], TrainConfig(**{**options, "out": parts, "workers": 2}), interrupted=iter([False] * 11 + [True]).__next__))
-    middle = subprocess.Popen(command(2, "-m", "charrnn", "train", "--resume", "--out", parts, "--json"), env=environment(),
-                              stdout=subprocess.PIPE, text=True)  # fmt: skip
+    list(
+        charrnn.train(
+            [corpus],
+            TrainConfig(**{**options, "out": parts, "workers": 2}),
+            interrupted=iter([False] * 11 + [True]).__next__,
+        )
+    )
+    middle = subprocess.Popen(
+        command(2, "-m", "charrnn", "train", "--resume", "--out", parts, "--json"),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     told = middle.communicate(timeout=SECONDS)[0].splitlines()
     assert json.loads(told[0])["workers"] == 1
     assert json.loads(told[-1])["steps"] == 36
@@ -135,7 +211,9 @@ def test_a_run_goes_from_workers_to_ranks_and_back(corpus: Path, tmp_path: Path)
     last = list(charrnn.train([], more))[-1].as_dict()
     assert (last["ranks"], last["workers"], last["command"][:8]) == (1, 1, "charrnn ")
     list(charrnn.train([], TrainConfig(out=straight, resume=True, steps=40)))
-    np.testing.assert_allclose(charrnn.load(parts).parameters.flat, charrnn.load(straight).parameters.flat, atol=1e-4)
+    np.testing.assert_allclose(
+        charrnn.load(parts).parameters.flat, charrnn.load(straight).parameters.flat, atol=1e-4
+    )
 
 
 def ranks_of(launcher: int) -> list[tuple[int, int]]:
@@ -153,8 +231,24 @@ def ranks_of(launcher: int) -> list[tuple[int, int]]:
 
 def stopped_by(act: Callable[[int], None], out: Path, corpus: Path) -> tuple[int, str]:
     """Return the exit code and stderr of a run of 2 ranks that would take hours, to which `act` is done when it has saved."""
-    line = command(2, "-m", "charrnn", "train", corpus, *WORDS, "--steps", "100000000", "--save-every", "1ms", "--json", "--out", out)
-    run = subprocess.Popen(line, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    line = command(
+        2,
+        "-m",
+        "charrnn",
+        "train",
+        corpus,
+        *WORDS,
+        "--steps",
+        "100000000",
+        "--save-every",
+        "1ms",
+        "--json",
+        "--out",
+        out,
+    )
+    run = subprocess.Popen(
+        line, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert run.stdout is not None
     for told in run.stdout:
         if '"saved"' in told:
@@ -169,7 +263,9 @@ def stopped_by(act: Callable[[int], None], out: Path, corpus: Path) -> tuple[int
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("which", ["keeper", "rank"])
-def test_a_rank_that_is_killed_ends_all_and_is_named(rank: int, which: str, corpus: Path, tmp_path: Path) -> None:
+def test_a_rank_that_is_killed_ends_all_and_is_named(
+    rank: int, which: str, corpus: Path, tmp_path: Path
+) -> None:
     ends: list[int] = []  # of each process, a descriptor that is readable when it has ended
 
     def kill(launcher: int) -> None:
@@ -186,14 +282,20 @@ def test_a_rank_that_is_killed_ends_all_and_is_named(rank: int, which: str, corp
         os.close(end)
     assert charrnn.load(tmp_path / "m.npz").config.hidden == 12
     # rank 0 may have been ended in the middle of saving: the next run takes away what it left
-    left = {path.name for path in tmp_path.iterdir() if not (path.name.startswith(".m.npz.") and path.suffix == ".tmp")}
+    left = {
+        path.name
+        for path in tmp_path.iterdir()
+        if not (path.name.startswith(".m.npz.") and path.suffix == ".tmp")
+    }
     assert left <= {"m.npz", ".m.npz.lock", "corpus.txt"}
 
 
 @with_mpi
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_to_the_launcher_saves_and_ends_all(number: int, code: int, corpus: Path, tmp_path: Path) -> None:
+def test_a_signal_to_the_launcher_saves_and_ends_all(
+    number: int, code: int, corpus: Path, tmp_path: Path
+) -> None:
     ended, _ = stopped_by(lambda launcher: os.kill(launcher, number), tmp_path / "m.npz", corpus)
     assert ended == code
     assert charrnn.load(tmp_path / "m.npz").meta["step"] > 0
@@ -208,11 +310,29 @@ def test_a_signal_to_the_launcher_saves_and_ends_all(number: int, code: int, cor
         (["--workers", "2"], 2, "leave it out and launch a rank for each core"),
         (["--no-such-option"], 2, "No such option"),
         (["corpus.txt", "--batch-size", "1"], 2, "2 ranks share a batch of 1 streams"),
-        (["corpus.txt", "--lr", "100", "--optimizer", "sgd", "--clip", "0", "--steps", "99", "--hidden", "8"], 1, "diverged"),
+        (
+            [
+                "corpus.txt",
+                "--lr",
+                "100",
+                "--optimizer",
+                "sgd",
+                "--clip",
+                "0",
+                "--steps",
+                "99",
+                "--hidden",
+                "8",
+            ],
+            1,
+            "diverged",
+        ),
     ],
     ids=["file", "workers", "option", "columns", "diverged"],
 )
-def test_what_is_wrong_is_said_once(words: list[str], code: int, message: str, corpus: Path, tmp_path: Path) -> None:
+def test_what_is_wrong_is_said_once(
+    words: list[str], code: int, message: str, corpus: Path, tmp_path: Path
+) -> None:
     ended = in_ranks(2, "train", *words, "--quiet", cwd=tmp_path)
     assert ended.returncode == code
     assert len(ended.stderr.splitlines()) == 1
@@ -226,8 +346,22 @@ def test_an_error_on_one_rank_ends_all_and_names_it(corpus: Path, tmp_path: Path
         "if os.environ['PMI_RANK'] == '1':\n    Replica.step = lambda *_: 1 / 0\n"
         "sys.exit(main(sys.argv[1:]))"
     )
-    line = command(2, "-c", code, "train", corpus, *WORDS, "--steps", "9", "--quiet", "--out", tmp_path / "m.npz")
-    ended = subprocess.run(line, env=environment(), capture_output=True, text=True, timeout=SECONDS, check=False)
+    line = command(
+        2,
+        "-c",
+        code,
+        "train",
+        corpus,
+        *WORDS,
+        "--steps",
+        "9",
+        "--quiet",
+        "--out",
+        tmp_path / "m.npz",
+    )
+    ended = subprocess.run(
+        line, env=environment(), capture_output=True, text=True, timeout=SECONDS, check=False
+    )
     assert ended.returncode == 1
     said = [line for line in ended.stderr.splitlines() if line.startswith("charrnn: ")]
     assert len(said) == 1
@@ -236,13 +370,33 @@ def test_an_error_on_one_rank_ends_all_and_names_it(corpus: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(("rank", "lines"), [("0", 1), ("3", 0)])
-def test_without_mpi4py_rank_0_says_so_and_nothing_is_written(rank: str, lines: int, corpus: Path, tmp_path: Path) -> None:
+def test_without_mpi4py_rank_0_says_so_and_nothing_is_written(
+    rank: str, lines: int, corpus: Path, tmp_path: Path
+) -> None:
     code = "import sys; sys.modules['mpi4py'] = None\nfrom charrnn.cli.app import main\nsys.exit(main(sys.argv[1:]))"
-    words = [sys.executable, "-c", code, "train", str(corpus), "--quiet", "--out", str(tmp_path / "m.npz")]
+    words = [
+        sys.executable,
+        "-c",
+        code,
+        "train",
+        str(corpus),
+        "--quiet",
+        "--out",
+        str(tmp_path / "m.npz"),
+    ]
     launcher = {"PMI_RANK": rank, "PMI_SIZE": "4"}
-    ended = subprocess.run(words, env=environment() | launcher, capture_output=True, text=True, timeout=SECONDS, check=False)
+    ended = subprocess.run(
+        words,
+        env=environment() | launcher,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
     assert ended.returncode == 1
-    assert ended.stderr.count("pip install 'charrnn[mpi]'") == len(ended.stderr.splitlines()) == lines
+    assert (
+        ended.stderr.count("pip install 'charrnn[mpi]'") == len(ended.stderr.splitlines()) == lines
+    )
     assert not (tmp_path / "m.npz").exists()
 
 
@@ -258,11 +412,15 @@ def test_without_mpi4py_rank_0_says_so_and_nothing_is_written(rank: str, lines: 
         ({"PMI_RANK": "no number", "PMI_SIZE": "2"}, (0, 1)),
     ],
 )
-def test_launchers_are_known_by_what_they_set(variables: dict[str, str], expected: tuple[int, int]) -> None:
+def test_launchers_are_known_by_what_they_set(
+    variables: dict[str, str], expected: tuple[int, int]
+) -> None:
     assert launched(variables) == expected
 
 
-def test_an_mpi_that_sees_another_number_of_ranks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_mpi_that_sees_another_number_of_ranks_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class World:
         rank, size = 0, 1
 
@@ -274,7 +432,9 @@ def test_an_mpi_that_sees_another_number_of_ranks_is_refused(monkeypatch: pytest
             return "Other MPI 1.0\0"
 
     monkeypatch.setitem(sys.modules, "mpi4py", type("mpi4py", (), {"MPI": Other}))
-    with pytest.raises(TrainingError, match=r"4 ranks were launched, but mpi4py sees 1: .*\(Other MPI 1.0\)"):
+    with pytest.raises(
+        TrainingError, match=r"4 ranks were launched, but mpi4py sees 1: .*\(Other MPI 1.0\)"
+    ):
         mpi.join(0, 4)
 
 
@@ -309,13 +469,24 @@ def test_more_ranks_than_streams_are_refused_and_the_batch_grows_with_them(corpu
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-@pytest.mark.parametrize(("end", "code", "said"), [("os._exit(7)", 7, ""), ("os.kill(os.getpid(), 9)", 137, "rank 1 of 2 on ")])
-def test_the_keeper_says_which_rank_was_killed_and_passes_on_other_codes(end: str, code: int, said: str) -> None:
+@pytest.mark.parametrize(
+    ("end", "code", "said"),
+    [("os._exit(7)", 7, ""), ("os.kill(os.getpid(), 9)", 137, "rank 1 of 2 on ")],
+)
+def test_the_keeper_says_which_rank_was_killed_and_passes_on_other_codes(
+    end: str, code: int, said: str
+) -> None:
     script = (
         "import os, sys\nfrom charrnn.training import launch\n"
         f"child = os.fork()\nif not child:\n    {end}\nsys.exit(launch.main(child, 1, 2))"
     )
-    ended = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert ended.returncode == code
     assert said in ended.stderr
     assert bool(said) == bool(ended.stderr)

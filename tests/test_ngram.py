@@ -18,7 +18,9 @@ texts = st.lists(st.integers(0, 3), max_size=60)
 
 def slow_witten_bell(train: list[int], val: list[int], N: int, max_order: int) -> list[float]:
     """The same by its recursive definition, one character at a time."""
-    grams = Counter(tuple(train[i : i + n]) for n in range(max_order + 1) for i in range(len(train) - n + 1))
+    grams = Counter(
+        tuple(train[i : i + n]) for n in range(max_order + 1) for i in range(len(train) - n + 1)
+    )
     distinct, total = Counter(), Counter()
     for gram, count in grams.items():
         if gram:
@@ -34,13 +36,19 @@ def slow_witten_bell(train: list[int], val: list[int], N: int, max_order: int) -
 
     text = train + val
     return [
-        -sum(math.log(probability(tuple(text[max(0, i - n + 1) : i]), text[i])) for i in range(len(train), len(text))) / len(val)
+        -sum(
+            math.log(probability(tuple(text[max(0, i - n + 1) : i]), text[i]))
+            for i in range(len(train), len(text))
+        )
+        / len(val)
         for n in range(1, max_order + 1)
     ]
 
 
 @given(texts, texts.filter(bool))
-def test_every_order_agrees_with_a_model_that_keeps_dictionaries(train: list[int], val: list[int]) -> None:
+def test_every_order_agrees_with_a_model_that_keeps_dictionaries(
+    train: list[int], val: list[int]
+) -> None:
     found = witten_bell(np.array(train, np.uint8), np.array(val, np.uint8), 4)
     assert found == pytest.approx(slow_witten_bell(train, val, 4, 7), rel=1e-12)
 
@@ -64,7 +72,9 @@ def slow_items(train: list[list[int]], val: list[list[int]], N: int, max_order: 
     grams: Counter[tuple[int, ...]] = Counter()
     for item in train:
         whole = (0, *item, 0)
-        grams.update(whole[i - n + 1 : i + 1] for i in range(1, len(whole)) for n in range(1, i + 2))
+        grams.update(
+            whole[i - n + 1 : i + 1] for i in range(1, len(whole)) for n in range(1, i + 2)
+        )
     after: dict[tuple[int, ...], list[tuple[int, int]]] = {}
     for gram, count in grams.items():
         after.setdefault(gram[:-1], []).append((gram[-1], count))
@@ -72,10 +82,19 @@ def slow_items(train: list[list[int]], val: list[list[int]], N: int, max_order: 
     def probability(context: tuple[int, ...], w: int) -> float:
         lower = probability(context[1:], w) if context else 1 / N
         seen = after.get(context, [])
-        return (dict(seen).get(w, 0) + len(seen) * lower) / (sum(count for _, count in seen) + len(seen)) if seen else lower
+        return (
+            (dict(seen).get(w, 0) + len(seen) * lower)
+            / (sum(count for _, count in seen) + len(seen))
+            if seen
+            else lower
+        )
 
     def nats(order: int) -> float:
-        pairs = [((0, *item)[max(0, i - order + 2) : i + 1], w) for item in val for i, w in enumerate((*item, 0))]
+        pairs = [
+            ((0, *item)[max(0, i - order + 2) : i + 1], w)
+            for item in val
+            for i, w in enumerate((*item, 0))
+        ]
         return -sum(math.log(probability(context, w)) for context, w in pairs) / len(pairs)
 
     return [nats(order) for order in range(1, max_order + 1)]
@@ -85,8 +104,13 @@ items = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=9), min_size=1
 
 
 @given(items, items)
-def test_items_agree_with_a_model_that_keeps_dictionaries(train: list[list[int]], val: list[list[int]]) -> None:
-    stream = [np.array([symbol for item in part for symbol in (*item, 0)], np.uint8) for part in (train, val)]
+def test_items_agree_with_a_model_that_keeps_dictionaries(
+    train: list[list[int]], val: list[list[int]]
+) -> None:
+    stream = [
+        np.array([symbol for item in part for symbol in (*item, 0)], np.uint8)
+        for part in (train, val)
+    ]
     found = witten_bell(np.insert(stream[0], 0, 0), stream[1], 4, boundary=0)
     assert found == pytest.approx(slow_items(train, val, 4, 7), rel=1e-12)
 

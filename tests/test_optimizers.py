@@ -53,7 +53,10 @@ def test_moments_carry_all_that_goes_on(name: str) -> None:
     for step, g in enumerate(gradients, 1):
         optimizer.update(straight, g.copy(), 0.05, step)
         if step == 6:
-            theta, moments = straight.copy(), {key: moment.copy() for key, moment in optimizer.moments.items()}
+            theta, moments = (
+                straight.copy(),
+                {key: moment.copy() for key, moment in optimizer.moments.items()},
+            )
     again = OPTIMIZER_CLASSES[name](theta)
     for key, moment in again.moments.items():
         moment[:] = moments[key]
@@ -63,7 +66,9 @@ def test_moments_carry_all_that_goes_on(name: str) -> None:
 
 
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=20), st.floats(0.01, 10))
-def test_clipping_keeps_the_direction_and_bounds_the_norm(values: list[float], limit: float) -> None:
+def test_clipping_keeps_the_direction_and_bounds_the_norm(
+    values: list[float], limit: float
+) -> None:
     g = np.array(values)
     before = g.copy()
     norm = clip_by_norm(g, limit)

@@ -16,12 +16,23 @@ from charrnn.cli.documents import html, svg
 from charrnn.cli.pictures import Heat, Painter, cells_of, rows_of, symbol
 from charrnn.cli.scales import PROBABILITY, SURPRISE, Scale, activation, ink, luminance
 
-texts = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("ab <&>\"'\n\t\x1b\u0301中👩\u200d\u202e"), max_size=60)
-HOSTILE = "<script>alert(1)</script> ]]> <!-- &amp; '\" \x1b[2J\x00\x9b\u202e\ufffe\uffff\n</div></svg>\n"
+texts = st.text(
+    st.characters(exclude_categories=["Cs"])
+    | st.sampled_from("ab <&>\"'\n\t\x1b\u0301中👩\u200d\u202e"),
+    max_size=60,
+)
+HOSTILE = (
+    "<script>alert(1)</script> ]]> <!-- &amp; '\" \x1b[2J\x00\x9b\u202e\ufffe\uffff\n</div></svg>\n"
+)
 
 
 def valued(text: str) -> Heat:
-    return Heat(text, text, [None if i % 7 == 0 else i % 12 / 1.1 for i in range(len(text))], text.replace("\n", " "))
+    return Heat(
+        text,
+        text,
+        [None if i % 7 == 0 else i % 12 / 1.1 for i in range(len(text))],
+        text.replace("\n", " "),
+    )
 
 
 @given(texts)
@@ -45,24 +56,42 @@ def test_rows_keep_all_cells_within_the_width_and_end_at_newlines(text: str, wid
 @pytest.mark.parametrize(
     ("text", "shown", "widths"),
     [
-        ("e\u0301a", ["e\u0301", "a"], [1, 1]), ("中x", ["中", "x"], [2, 1]), ("\u0301a", ["◌\u0301", "a"], [1, 1]),
-        ("\n\u0301", ["↵", "◌\u0301"], [1, 1]), ("\t\x1b\x9b", ["⇥", r"\x1b", r"\x9b"], [1, 4, 4]), ("\u202ea", [r"\u202e", "a"], [6, 1]),
-        ("각", ["각"], [2]), ("\u1112\u1161\u11ab", ["\u1112\u1161\u11ab"], [2]), ("\u3000\xa0", ["\u3000", "\xa0"], [2, 1]),
+        ("e\u0301a", ["e\u0301", "a"], [1, 1]),
+        ("中x", ["中", "x"], [2, 1]),
+        ("\u0301a", ["◌\u0301", "a"], [1, 1]),
+        ("\n\u0301", ["↵", "◌\u0301"], [1, 1]),
+        ("\t\x1b\x9b", ["⇥", r"\x1b", r"\x9b"], [1, 4, 4]),
+        ("\u202ea", [r"\u202e", "a"], [6, 1]),
+        ("각", ["각"], [2]),
+        ("\u1112\u1161\u11ab", ["\u1112\u1161\u11ab"], [2]),
+        ("\u3000\xa0", ["\u3000", "\xa0"], [2, 1]),
     ],
-)  # fmt: skip
-def test_wide_combining_and_control_characters_take_the_columns_they_are_shown_in(text: str, shown: list[str], widths: list[int]) -> None:
+)
+def test_wide_combining_and_control_characters_take_the_columns_they_are_shown_in(
+    text: str, shown: list[str], widths: list[int]
+) -> None:
     cells = list(cells_of(text, [None] * len(text)))
     assert [cell.shown for cell in cells] == shown
     assert [cell.width for cell in cells] == widths
 
 
-@pytest.mark.parametrize(("encoding", "expected"), [("ascii", [r"\n", r"\xe9", r"\u4e2d"]), ("cp1252", [r"\n", "é", r"\u4e2d"])])
-def test_what_a_stream_cannot_encode_is_shown_as_an_escape(encoding: str, expected: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("encoding", "expected"),
+    [("ascii", [r"\n", r"\xe9", r"\u4e2d"]), ("cp1252", [r"\n", "é", r"\u4e2d"])],
+)
+def test_what_a_stream_cannot_encode_is_shown_as_an_escape(
+    encoding: str, expected: list[str]
+) -> None:
     assert [symbol(char, encoding) for char in "\né中"] == expected
 
 
 def painter(color_system: str | None, scale: Scale = SURPRISE) -> Painter:
-    return Painter(scale, Console(force_terminal=True, color_system=color_system, width=40, no_color=False, _environ={}))  # type: ignore[arg-type]
+    return Painter(
+        scale,
+        Console(
+            force_terminal=True, color_system=color_system, width=40, no_color=False, _environ={}
+        ),
+    )  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("system", ["standard", "256", "truecolor"])
@@ -74,7 +103,9 @@ def test_colours_change_nothing_but_the_colours(system: str) -> None:
 
 
 @pytest.mark.parametrize("scale", [SURPRISE, PROBABILITY, activation(3)])
-def test_without_colour_a_digit_stands_under_each_value_and_the_legend_says_what_it_means(scale: Scale) -> None:
+def test_without_colour_a_digit_stands_under_each_value_and_the_legend_says_what_it_means(
+    scale: Scale,
+) -> None:
     shown = painter(None, scale)
     assert shown.legend() == scale.plain + "\n"
     text, digits = shown.paint("中a\x1bz", [None, 0.95, 0.0, -0.5])
@@ -83,7 +114,15 @@ def test_without_colour_a_digit_stands_under_each_value_and_the_legend_says_what
 
 
 def test_levels_and_digits_are_those_of_the_legends() -> None:
-    assert [SURPRISE.level(bits) for bits in (-0.1, 0, 0.99, 1, 8.9, 9, 1e9)] == [0, 0, 0, 1, 8, 9, 9]
+    assert [SURPRISE.level(bits) for bits in (-0.1, 0, 0.99, 1, 8.9, 9, 1e9)] == [
+        0,
+        0,
+        0,
+        1,
+        8,
+        9,
+        9,
+    ]
     assert [PROBABILITY.level(p) for p in (1, 0.51, 0.5, 0.26, 2**-9, 0)] == [0, 0, 1, 1, 9, 9]
     assert [PROBABILITY.digit(p) for p in (0, 0.09, 0.1, 0.55, 1)] == ["0", "0", "1", "5", "9"]
     assert [activation(0).level(a) for a in (-1.0, -0.1, 0, 0.13, 1.0)] == [1, 5, 5, 6, 9]
@@ -99,7 +138,9 @@ def test_text_on_every_colour_has_a_contrast_of_at_least_4_5(scale: Scale) -> No
 
 @given(texts | st.just(HOSTILE))
 def test_an_svg_is_well_formed_and_holds_the_text_as_text(text: str) -> None:
-    page = "".join(svg([valued(text)], SURPRISE, title=text.replace("\n", " ") or "t", about=["<a & b>"]))
+    page = "".join(
+        svg([valued(text)], SURPRISE, title=text.replace("\n", " ") or "t", about=["<a & b>"])
+    )
     root = ElementTree.fromstring(page)
     kinds = {element.tag.rpartition("}")[2] for element in root.iter()}
     assert kinds <= {"svg", "title", "style", "rect", "g", "text"}
@@ -140,7 +181,20 @@ def test_a_page_has_one_script_ours_and_every_cell_with_its_value(text: str) -> 
     heat = valued(text)
     written = "".join(html([heat], SURPRISE, title=text, about=[text]))
     page = Page(written)
-    assert set(page.tags) <= {"html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "i", "div", "script"}
+    assert set(page.tags) <= {
+        "html",
+        "head",
+        "meta",
+        "title",
+        "style",
+        "body",
+        "h1",
+        "h2",
+        "p",
+        "i",
+        "div",
+        "script",
+    }
     assert page.tags.count("script") == 1
     cells = list(cells_of(text, heat.values))
     assert page.cells == [cell.shown for cell in cells]
@@ -156,5 +210,7 @@ def test_a_page_allows_no_script_but_its_own_and_loads_nothing() -> None:
     (script,) = re.findall("<script>(.*?)</script>", page, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" in page
-    assert not re.search(r"(src|href|url)\s*[=(]", page.replace("script-src", "").replace("default-src", ""))
+    assert not re.search(
+        r"(src|href|url)\s*[=(]", page.replace("script-src", "").replace("default-src", "")
+    )
     assert "\x1b" not in page

@@ -10,17 +10,30 @@ from test_gradcheck import BROKEN, SOUND, planted
 
 from charrnn import blas
 from charrnn.config import CELLS
-from charrnn.network import cells, gradcheck, loss, products
+from charrnn.network import cells, gradcheck, loss
+from charrnn.network import matmul as products
 
 SIZES = st.integers(1, 40)
 
 
-@given(R=SIZES, K=SIZES, P=st.integers(1, 200), small=st.integers(1, 20_000), narrow=st.booleans(), seed=st.integers(0, 99))
-def test_a_cut_product_is_the_product(R: int, K: int, P: int, small: int, narrow: bool, seed: int) -> None:
+@given(
+    R=SIZES,
+    K=SIZES,
+    P=st.integers(1, 200),
+    small=st.integers(1, 20_000),
+    narrow=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_a_cut_product_is_the_product(
+    R: int, K: int, P: int, small: int, narrow: bool, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     M = rng.integers(-9, 10, (R, K)).astype(np.float32, order="CF"[seed % 2])
     x = rng.integers(-9, 10, (K, P + 2)).astype(np.float32)[:, 1:-1]
-    whole, out = M @ x, np.full((R + 2, P + 3), np.nan, np.float32)  # the result is part of a larger array, and stays in it
+    whole, out = (
+        M @ x,
+        np.full((R + 2, P + 3), np.nan, np.float32),
+    )  # the result is part of a larger array, and stays in it
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(products, "multiplies_small_ones_best", lambda: True)
         patch.setattr(products, "SMALL", small)
@@ -56,7 +69,8 @@ def test_products_are_cut_only_where_small_ones_are_best(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("kernels", "threads", "best"), [("SkylakeX", 1, True), ("SkylakeX", 2, False), ("Haswell", 1, False), ("", 1, False)]
+    ("kernels", "threads", "best"),
+    [("SkylakeX", 1, True), ("SkylakeX", 2, False), ("Haswell", 1, False), ("", 1, False)],
 )
 def test_small_products_are_best_with_the_kernels_for_avx512_on_one_thread(
     kernels: str, threads: int, best: bool, monkeypatch: pytest.MonkeyPatch
@@ -67,9 +81,13 @@ def test_small_products_are_best_with_the_kernels_for_avx512_on_one_thread(
     assert not blas.multiplies_small_ones_best()
 
 
-def test_the_number_of_threads_is_put_back_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_threads_is_put_back_whatever_happens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     count = [3]
-    monkeypatch.setattr(blas, "_controls", lambda: (lambda: count[0], lambda n: count.__setitem__(0, n), ""))
+    monkeypatch.setattr(
+        blas, "_controls", lambda: (lambda: count[0], lambda n: count.__setitem__(0, n), "")
+    )
     with blas.blas_threads(1):
         assert count == [1]
     assert count == [3]
@@ -103,27 +121,40 @@ def test_blas_uses_one_thread_inside_the_block() -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("small", [64, 256])  # cuts the rnn's products, and those of the wider cells, back as well as forth
-def test_gradients_through_cut_products_pass(cell: str, small: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "small", [64, 256]
+)  # cuts the rnn's products, and those of the wider cells, back as well as forth
+def test_gradients_through_cut_products_pass(
+    cell: str, small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real, cuts = products._cuts, []
     monkeypatch.setattr(products, "multiplies_small_ones_best", lambda: True)
     monkeypatch.setattr(products, "SMALL", small)
     monkeypatch.setattr(products, "COLUMNS", 4)
-    monkeypatch.setattr(products, "_cuts", lambda *sizes: cuts.append(list(real(*sizes))) or cuts[-1])
+    monkeypatch.setattr(
+        products, "_cuts", lambda *sizes: cuts.append(list(real(*sizes))) or cuts[-1]
+    )
     assert gradcheck.check_network(cell, 2, dropout=False).error < SOUND  # type: ignore[arg-type]
     assert any(len(parts) == 2 for parts in cuts)
 
 
 BUGS = {
     "rest of the rows lost": ("np.matmul(M_rest, x, out=out_rest)", "out_rest[:] = 0"),
-    "rest of the columns lost": ("for c, n in _cuts(P, COLUMNS):", "out[r] = 0\n        for c, n in list(_cuts(P, COLUMNS))[:1]:"),
+    "rest of the columns lost": (
+        "for c, n in _cuts(P, COLUMNS):",
+        "out[r] = 0\n        for c, n in list(_cuts(P, COLUMNS))[:1]:",
+    ),
 }
 
 
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_bug_planted_in_a_cut_is_found(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = planted(products, *BUGS[bug])
-    for name, value in {"multiplies_small_ones_best": lambda: True, "SMALL": 64, "COLUMNS": 4}.items():
+    for name, value in {
+        "multiplies_small_ones_best": lambda: True,
+        "SMALL": 64,
+        "COLUMNS": 4,
+    }.items():
         monkeypatch.setitem(broken.__dict__, name, value)
     monkeypatch.setattr(cells, "step_product", broken.step_product)
     monkeypatch.setattr(loss, "product", broken.product)

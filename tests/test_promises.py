@@ -6,7 +6,15 @@ import sys
 from itertools import product
 
 import pytest
-from promises import exact_resume, extreme_numbers, long_load, same_again, strange_texts, supply_chain, whole_checkpoints
+from promises import (
+    exact_resume,
+    extreme_numbers,
+    long_load,
+    same_again,
+    strange_texts,
+    supply_chain,
+    whole_checkpoints,
+)
 from promises.trial import Trial
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and files")
@@ -20,7 +28,9 @@ def kept(*trials: Trial) -> None:
 @posix
 @pytest.mark.slow
 @pytest.mark.parametrize("case", exact_resume.SHORT, ids=str)
-def test_a_run_that_is_stopped_in_every_way_ends_as_the_one_that_never_stopped(case: exact_resume.Case) -> None:
+def test_a_run_that_is_stopped_in_every_way_ends_as_the_one_that_never_stopped(
+    case: exact_resume.Case,
+) -> None:
     kept(exact_resume.exact_resume([case]))
 
 
@@ -41,7 +51,11 @@ def test_strange_texts_are_read_as_they_are() -> None:
 
 
 def test_what_is_no_text_is_refused_in_one_line() -> None:
-    kept(strange_texts.broken(["half a pair in UTF-16", "half a pair at the end", "surrogates in UTF-7"]))
+    kept(
+        strange_texts.broken(
+            ["half a pair in UTF-16", "half a pair at the end", "surrogates in UTF-7"]
+        )
+    )
 
 
 @posix
@@ -91,14 +105,17 @@ def test_the_wheel_and_the_source_distribution_hold_what_they_should() -> None:
 
 
 @pytest.mark.parametrize(
-    ("requirement", "expected"), [("numpy>=2.0", "numpy==2.0.*"), ("tqdm>=4.66", "tqdm==4.66.*"), ("x>=1.2.3", "x==1.2.3")]
+    ("requirement", "expected"),
+    [("numpy>=2.0", "numpy==2.0.*"), ("tqdm>=4.66", "tqdm==4.66.*"), ("x>=1.2.3", "x==1.2.3")],
 )
 def test_the_lowest_version_of_a_requirement_is_found(requirement: str, expected: str) -> None:
     assert supply_chain.lowest(requirement) == expected
 
 
 def test_the_full_form_covers_every_cell_and_optimizer_with_and_without_lines_and_workers() -> None:
-    assert {tuple(case) for case in exact_resume.ALL} == set(product(exact_resume.CELLS, exact_resume.OPTIMIZERS, (False, True), (1, 2)))
+    assert {tuple(case) for case in exact_resume.ALL} == set(
+        product(exact_resume.CELLS, exact_resume.OPTIMIZERS, (False, True), (1, 2))
+    )
 
 
 def test_what_escapes_is_found_and_what_colours_is_not() -> None:
@@ -113,11 +130,11 @@ def test_a_disk_filled_to_the_last_byte_is_refused_before_the_first_step(keep: s
         if disk is None:
             pytest.skip("only Linux's root can make a small disk")
         whole_checkpoints.fill(disk)
+        from charrnn.checkpoint.atomic_write import check_writable, exclusive_lock
         from charrnn.errors import CheckpointError
-        from charrnn.training.destination import check_writable, hold
 
         with pytest.raises(CheckpointError, match="No space left on device; make room"):
             check_writable(disk / "m.npz", overwrite=keep == "--resume")
-        with hold(disk / "m.npz"):
+        with exclusive_lock(disk / "m.npz"):
             pass
         assert whole_checkpoints.leftovers(disk) == []

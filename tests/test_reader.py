@@ -21,7 +21,11 @@ def sigmoid(a: np.ndarray) -> np.ndarray:
 def read_and_score(path: Path, text: str) -> float:
     """Return the mean nats per character; knows the file alone, nothing of the package."""
     with np.load(path, allow_pickle=False) as file:
-        arrays = {key: file[key].astype(float) for key in file.files if key != "meta" and not key.startswith("resume.")}
+        arrays = {
+            key: file[key].astype(float)
+            for key in file.files
+            if key != "meta" and not key.startswith("resume.")
+        }
         meta = json.loads(str(file["meta"]))
     cell, H, L = meta["model"]["cell"], meta["model"]["hidden"], meta["model"]["layers"]
     index = {char: i for i, char in enumerate(meta["vocabulary"])}
@@ -50,10 +54,15 @@ def read_and_score(path: Path, text: str) -> float:
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_reader_of_ones_own_finds_the_same_loss(cell: str, layers: int, tmp_path: Path) -> None:
-    text = "she sells sea shells by the sea shore; the shells she sells are sea shells, I'm sure.\n" * 20
+    text = (
+        "she sells sea shells by the sea shore; the shells she sells are sea shells, I'm sure.\n"
+        * 20
+    )
     corpus, out = tmp_path / "shells.txt", tmp_path / "m.npz"
     corpus.write_text(text, encoding="utf-8")
-    config = TrainConfig(out=out, cell=cell, layers=layers, hidden=20, steps=60, batch_size=4, seq_len=16, lr=1e-2)  # type: ignore[arg-type]
+    config = TrainConfig(
+        out=out, cell=cell, layers=layers, hidden=20, steps=60, batch_size=4, seq_len=16, lr=1e-2
+    )  # type: ignore[arg-type]
     events = list(charrnn.train([corpus], config))
     assert isinstance(events[-1], Done)
     score = charrnn.score(charrnn.load(out), text[:700])

@@ -12,13 +12,19 @@ from charrnn.cli.app import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SHOWN = re.findall(r"^charrnn (train|sample|eval|next|info|gradcheck)([^#\n]*)", README, re.MULTILINE)
+SHOWN = re.findall(
+    r"^charrnn (train|sample|eval|next|info|gradcheck)([^#\n]*)", README, re.MULTILINE
+)
 PYTHON = README[README.index("## Python") : README.index("## Where it stops")]
 
 
-def test_the_python_examples_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_python_examples_run_as_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("corpus.txt").write_text((ROOT / "corpora" / "tales.txt").read_text(encoding="ascii")[:20_000], encoding="ascii")
+    Path("corpus.txt").write_text(
+        (ROOT / "corpora" / "tales.txt").read_text(encoding="ascii")[:20_000], encoding="ascii"
+    )
     namespace: dict[str, object] = {}
     for example in re.findall(r"```python\n(.*?)```", PYTHON, re.DOTALL):
         exec(example, namespace)
@@ -49,11 +55,17 @@ def test_a_picture_has_the_last_that_was_written_on_each_line_of_the_terminal() 
     sent = "a\r\n\rreading\r       \rstep 1\r\n\r 51%|x\r 52%|y\r 99%|z\r\x1b[Kend\r\n"
     assert screen(sent) == ["a", "step 1", "end", ""]
     assert screen(middle(sent)) == ["a", "step 1", " 52%|y"]
-    assert between(["a", "\x1b[1mb\x1b[0m", "c", "b", "d"], "b", "d") == ["\x1b[1mb\x1b[0m", "c", "b"]
+    assert between(["a", "\x1b[1mb\x1b[0m", "c", "b", "d"], "b", "d") == [
+        "\x1b[1mb\x1b[0m",
+        "c",
+        "b",
+    ]
 
 
 @pytest.mark.parametrize("line", SHOWN, ids=" ".join)
-def test_the_commands_shown_have_these_options(line: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_shown_have_these_options(
+    line: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     command, rest = line
     assert main([command, "--help"]) == 0
     shown = capsys.readouterr().out
@@ -65,7 +77,13 @@ def test_the_number_of_planted_bugs_is_the_one_told() -> None:
     import test_gradcheck as planted
     import test_products
 
-    bugs = len(planted.CELL_BUGS) + len(planted.MODEL_BUGS) + len(planted.LOSS_BUGS) + 1 + len(test_products.BUGS)
+    bugs = (
+        len(planted.CELL_BUGS)
+        + len(planted.MODEL_BUGS)
+        + len(planted.LOSS_BUGS)
+        + 1
+        + len(test_products.BUGS)
+    )
     assert f"The tests plant {bugs} bugs" in README
 
 

@@ -10,15 +10,25 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "charrnn"
-ROOMS = ["errors", "config", "blas", "text", "network", "sampling", "training", "cli"]  # from the ground up
-SAME_ROOM = {"stepping": "sampling", "drawing": "sampling"}
+ROOMS = [
+    "errors",
+    "config",
+    "blas",
+    "text",
+    "network",
+    "lecture",
+    "checkpoint",
+    "sampling",
+    "training",
+    "cli",
+]  # from the ground up
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 def room_of(module: str) -> str | None:
     """Return the room of charrnn.<module>, None for the package's own front door."""
     name = module.removeprefix("charrnn").lstrip(".").split(".")[0]
-    return SAME_ROOM.get(name, name) if name and name not in ("__main__", "__init__") else None
+    return name if name and name not in ("__main__", "__init__") else None
 
 
 def imports(path: Path) -> set[str]:
@@ -29,7 +39,10 @@ def imports(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} has a relative import"
-            found |= {f"{node.module}.{alias.name}" if node.module == "charrnn" else str(node.module) for alias in node.names}
+            found |= {
+                f"{node.module}.{alias.name}" if node.module == "charrnn" else str(node.module)
+                for alias in node.names
+            }
     return found
 
 
@@ -40,14 +53,20 @@ def test_a_room_imports_only_from_itself_and_below(path: Path) -> None:
         return
     allowed = ROOMS[: ROOMS.index(room) + 1]
     for module in imports(path):
-        if module.startswith("charrnn.") and room_of(module) is not None and not module.endswith("__version__"):
+        if (
+            module.startswith("charrnn.")
+            and room_of(module) is not None
+            and not module.endswith("__version__")
+        ):
             assert room_of(module) in allowed, f"{path.name} in {room} imports {module}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_third_parties_stay_in_their_room(path: Path) -> None:
     room = room_of(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
-    third = {module.split(".")[0] for module in imports(path)} - sys.stdlib_module_names - {"charrnn"}
+    third = (
+        {module.split(".")[0] for module in imports(path)} - sys.stdlib_module_names - {"charrnn"}
+    )
     allowed = {"numpy", "typer", "rich", "tqdm", "click"} if room == "cli" else {"numpy"}
     allowed |= {"mpi4py"} if path.name == "mpi.py" else set()
     assert third <= allowed, f"{path} imports {third - allowed}"
@@ -55,17 +74,38 @@ def test_third_parties_stay_in_their_room(path: Path) -> None:
         assert not third
 
 
-@pytest.mark.parametrize("path", [f for f in FILES if f.parent.name == "network"], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [f for f in FILES if f.parent.name == "network"], ids=lambda path: path.name
+)
 def test_the_mathematics_knows_no_files_no_screen_no_clock(path: Path) -> None:
-    assert not {module.split(".")[0] for module in imports(path)} & {"os", "pathlib", "io", "time", "sys", "subprocess"}
-    names = {node.id for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Name)}
+    assert not {module.split(".")[0] for module in imports(path)} & {
+        "os",
+        "pathlib",
+        "io",
+        "time",
+        "sys",
+        "subprocess",
+    }
+    names = {
+        node.id
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Name)
+    }
     assert not names & {"print", "open", "input"}
 
 
-@pytest.mark.parametrize("code", ["import charrnn", "from charrnn.cli.app import main; import sys; sys.argv[1:] = ['--help']; main()"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import charrnn",
+        "from charrnn.cli.app import main; import sys; sys.argv[1:] = ['--help']; main()",
+    ],
+)
 def test_start_up_loads_no_numpy(code: str) -> None:
     report = f"import sys, atexit; atexit.register(lambda: sys.stderr.write('numpy' if 'numpy' in sys.modules else 'none'))\n{code}"
-    done = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", report], capture_output=True, text=True, check=False
+    )
     assert done.stderr == "none"
 
 

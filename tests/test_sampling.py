@@ -13,21 +13,27 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-import charrnn.sampling as sampling
-from charrnn import stepping
+import charrnn.sampling.sampling as sampling
+from charrnn.checkpoint.model import Model
 from charrnn.config import CELLS, ModelConfig, SampleConfig
-from charrnn.drawing import draw_rows, drawer, weights
 from charrnn.errors import CharRNNError, UsageError, VocabularyError
-from charrnn.network.model import Model
 from charrnn.network.parameters import Parameters
-from charrnn.sampling import Sample, Sampler, distribution, draw, sample, sample_many
+from charrnn.sampling import stepping
+from charrnn.sampling.decoding import draw_rows, drawer, weights
+from charrnn.sampling.sampling import Sample, Sampler, distribution, draw, sample, sample_many
 from charrnn.text.vocabulary import Vocabulary
 
 LETTERS = "\n abcdef"
 Array = np.ndarray[Any, Any]
 
 
-def make(cell: str = "lstm", layers: int = 1, characters: str = LETTERS, dtype: Any = np.float64, lines: bool = False) -> Model:
+def make(
+    cell: str = "lstm",
+    layers: int = 1,
+    characters: str = LETTERS,
+    dtype: Any = np.float64,
+    lines: bool = False,
+) -> Model:
     """Return a model of 12 units with weights large enough that every gate matters."""
     config = ModelConfig(cell=cell, hidden=12, layers=layers)  # type: ignore[arg-type]
     parameters = Parameters(config, len(characters), dtype)
@@ -47,7 +53,10 @@ def slow_logits(model: Model, indices: list[int]) -> Array:
     for index in indices:
         x = np.arange(len(model.vocabulary)) == index
         for layer in range(model.config.layers):
-            V, W, b_h = (p[f"layers.{layer}.{name}"].reshape(-1, H, *tail) for name, tail in (("V", (len(x),)), ("W", (H,)), ("b_h", ())))
+            V, W, b_h = (
+                p[f"layers.{layer}.{name}"].reshape(-1, H, *tail)
+                for name, tail in (("V", (len(x),)), ("W", (H,)), ("b_h", ()))
+            )
             a = [V[k] @ x + b_h[k] for k in range(len(V))]
             w = [W[k] @ h[layer] for k in range(len(W))]
             if cell == "rnn":
@@ -63,14 +72,20 @@ def slow_logits(model: Model, indices: list[int]) -> Array:
     return p["U"] @ h[-1] + p["b_y"]
 
 
-def slow_distribution(logits: list[float], temp: float, top_k: int | None, top_p: float | None, min_p: float | None) -> list[float]:
+def slow_distribution(
+    logits: list[float], temp: float, top_k: int | None, top_p: float | None, min_p: float | None
+) -> list[float]:
     """The definition, one number at a time."""
     peak = max(logits)
     p = [math.exp((y - peak) / temp) for y in logits]
     keep = sorted(range(len(p)), key=lambda i: (-logits[i], i))[:top_k]
     if top_p is not None:
         share = math.fsum(p[i] for i in keep) * top_p
-        keep = next(keep[:n] for n in range(1, len(keep) + 1) if math.fsum(p[i] for i in keep[:n]) >= share - 1e-15)
+        keep = next(
+            keep[:n]
+            for n in range(1, len(keep) + 1)
+            if math.fsum(p[i] for i in keep[:n]) >= share - 1e-15
+        )
     kept = [i for i in keep if p[i] >= (min_p or 0) * max(p)]
     total = math.fsum(p[i] for i in kept)
     return [p[i] / total if i in kept else 0.0 for i in range(len(p))]
@@ -121,12 +136,20 @@ def test_the_smallest_and_the_largest_vocabulary_are_right(N: int, temp: float) 
 def test_the_cuts_are_those_of_brute_force(
     logits: list[float], temp: float, top_k: int | None, top_p: float | None, min_p: float | None
 ) -> None:
-    found = distribution(np.array(logits), SampleConfig(temp=temp, top_k=top_k, top_p=top_p, min_p=min_p))
+    found = distribution(
+        np.array(logits), SampleConfig(temp=temp, top_k=top_k, top_p=top_p, min_p=min_p)
+    )
     assert found == pytest.approx(slow_distribution(logits, temp, top_k, top_p, min_p), abs=1e-12)
 
 
 def test_of_equal_logits_top_k_keeps_exactly_the_first_k() -> None:
-    assert distribution(np.array([1.0, 2, 2, 2, 0]), SampleConfig(top_k=2)).tolist() == [0, 0.5, 0.5, 0, 0]
+    assert distribution(np.array([1.0, 2, 2, 2, 0]), SampleConfig(top_k=2)).tolist() == [
+        0,
+        0.5,
+        0.5,
+        0,
+        0,
+    ]
 
 
 def test_top_p_keeps_the_most_probable_however_small_it_is() -> None:
@@ -135,12 +158,19 @@ def test_top_p_keeps_the_most_probable_however_small_it_is() -> None:
 
 @pytest.mark.parametrize("kept", [1, 2, 3, 37, 64, 127, 128])
 def test_top_p_stops_as_soon_as_the_share_is_reached_and_not_before(kept: int) -> None:
-    for top_p, expected in ((kept / 128, kept), ((kept - 0.01) / 128, kept), ((kept - 0.99) / 128, kept)):
+    for top_p, expected in (
+        (kept / 128, kept),
+        ((kept - 0.01) / 128, kept),
+        ((kept - 0.99) / 128, kept),
+    ):
         assert np.count_nonzero(distribution(np.zeros(128), SampleConfig(top_p=top_p))) == expected
 
 
 def test_temp_0_is_the_first_of_the_greatest() -> None:
-    assert distribution(np.array([[1.0, 5], [3, 5], [3, 0]]), SampleConfig(temp=0)).T.tolist() == [[0, 1, 0], [1, 0, 0]]
+    assert distribution(np.array([[1.0, 5], [3, 5], [3, 0]]), SampleConfig(temp=0)).T.tolist() == [
+        [0, 1, 0],
+        [1, 0, 0],
+    ]
 
 
 def test_each_column_is_the_distribution_of_its_own_logits() -> None:
@@ -150,10 +180,15 @@ def test_each_column_is_the_distribution_of_its_own_logits() -> None:
     assert np.array_equal(distribution(logits, config), np.stack(columns, axis=1))
 
 
-probabilities = hnp.arrays(np.float64, st.integers(1, 8), elements=st.sampled_from([0.0, 5e-324, 1e-17, 0.1, 1 / 3, 1.0]))
+probabilities = hnp.arrays(
+    np.float64, st.integers(1, 8), elements=st.sampled_from([0.0, 5e-324, 1e-17, 0.1, 1 / 3, 1.0])
+)
 
 
-@given(probabilities.filter(lambda p: p.sum() > 0), st.sampled_from([0.0, 5e-324, 0.5, 1 - 2**-53, 1.0]) | st.floats(0, 1))
+@given(
+    probabilities.filter(lambda p: p.sum() > 0),
+    st.sampled_from([0.0, 5e-324, 0.5, 1 - 2**-53, 1.0]) | st.floats(0, 1),
+)
 def test_a_draw_is_in_range_and_possible(p: Array, uniform: float) -> None:
     index = draw(p, uniform)
     assert 0 <= index < len(p)
@@ -161,14 +196,18 @@ def test_a_draw_is_in_range_and_possible(p: Array, uniform: float) -> None:
 
 
 @given(hnp.arrays(np.float64, st.integers(1, 8), elements=st.floats(0.01, 1)), st.floats(0, 0.999))
-def test_a_draw_is_where_the_sum_of_probabilities_passes_the_uniform_number(p: Array, uniform: float) -> None:
+def test_a_draw_is_where_the_sum_of_probabilities_passes_the_uniform_number(
+    p: Array, uniform: float
+) -> None:
     index, point = draw(p, uniform), uniform * math.fsum(p)
     assert math.fsum(p[:index]) <= point + 1e-12
     assert math.fsum(p[: index + 1]) > point - 1e-12
 
 
 @given(st.integers(2, 300), st.integers(0, 2**32))
-def test_float32_vectors_that_sum_to_a_little_more_than_one_are_drawn_from(N: int, seed: int) -> None:
+def test_float32_vectors_that_sum_to_a_little_more_than_one_are_drawn_from(
+    N: int, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     p = rng.random(N, np.float32)
     p *= np.float32(1.0000001) / p.sum()
@@ -176,13 +215,19 @@ def test_float32_vectors_that_sum_to_a_little_more_than_one_are_drawn_from(N: in
     assert draw(p, 1 - 2**-53) == N - 1
 
 
-@given(extreme.filter(lambda y: y.ndim == 1), configs, st.sampled_from([0.0, 5e-324, 1 - 2**-53]) | st.floats(0, 1, exclude_max=True))
+@given(
+    extreme.filter(lambda y: y.ndim == 1),
+    configs,
+    st.sampled_from([0.0, 5e-324, 1 - 2**-53]) | st.floats(0, 1, exclude_max=True),
+)
 @example(np.array([-1e4, 0, 0, -1e4]), SampleConfig(), 0.0)
 @example(np.array([0, -1e4, 0, -1e4]), SampleConfig(temp=1e-6), 0.5)
 @example(np.array([1e4, 9999.0]), SampleConfig(), 0.9)
 @example(np.array([-200, 560.0], np.float32), SampleConfig(), 0.0)
 @example(np.array([-740, 590.0]), SampleConfig(), 0.0)
-def test_a_stream_of_its_own_draws_what_draw_draws(logits: Array, config: SampleConfig, uniform: float) -> None:
+def test_a_stream_of_its_own_draws_what_draw_draws(
+    logits: Array, config: SampleConfig, uniform: float
+) -> None:
     with np.errstate(over="ignore"):
         p = weights(logits.astype(np.float64), config)
         index = drawer(logits, config)(uniform)
@@ -201,7 +246,9 @@ def test_what_a_column_is_drawn_from_does_not_depend_on_its_neighbours() -> None
 def test_columns_are_drawn_from_as_one_by_one() -> None:
     rng = np.random.default_rng(0)
     p, uniforms = rng.random((7, 40)), rng.random(40)
-    assert draw_rows(p.T, uniforms).tolist() == [draw(column, u) for column, u in zip(p.T, uniforms, strict=True)]
+    assert draw_rows(p.T, uniforms).tolist() == [
+        draw(column, u) for column, u in zip(p.T, uniforms, strict=True)
+    ]
 
 
 def sample_all(model: Model, num: int, **options: Any) -> list[str]:
@@ -224,7 +271,9 @@ def chi_square(counts: Array, p: Array) -> tuple[float, int]:
     counts = np.append(counts[~rare], counts[rare].sum())
     expected = np.append(expected[~rare], expected[rare].sum())
     used = expected > 0
-    return float(((counts - expected)[used] ** 2 / expected[used]).sum()), max(1, int(used.sum()) - 1)
+    return float(((counts - expected)[used] ** 2 / expected[used]).sum()), max(
+        1, int(used.sum()) - 1
+    )
 
 
 def memoryless(characters: str = LETTERS) -> Model:
@@ -245,11 +294,23 @@ def misfit(model: Model, indices: Any, config: SampleConfig) -> float:
 def test_a_stream_of_its_own_draws_with_the_frequencies_of_the_distribution(temp: float) -> None:
     model, config = memoryless(), SampleConfig(temp=temp)
     index = drawer(model.parameters["b_y"], config)
-    assert misfit(model, [index(uniform) for uniform in np.random.default_rng(5).random(200_000).tolist()], config) < 1
+    assert (
+        misfit(
+            model,
+            [index(uniform) for uniform in np.random.default_rng(5).random(200_000).tolist()],
+            config,
+        )
+        < 1
+    )
 
 
-@pytest.mark.parametrize("options", [{"temp": 0.3}, {"temp": 1.0}, {"temp": 4.0}, {"top_k": 4, "min_p": 0.01, "temp": 2.0}])
-def test_many_streams_draw_with_the_frequencies_of_the_distribution(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [{"temp": 0.3}, {"temp": 1.0}, {"temp": 4.0}, {"top_k": 4, "min_p": 0.01, "temp": 2.0}],
+)
+def test_many_streams_draw_with_the_frequencies_of_the_distribution(
+    options: dict[str, Any],
+) -> None:
     model = memoryless()
     text = "".join(sample_all(model, 1000, length=200, seed=5, **options))
     assert misfit(model, model.vocabulary.encode(text), SampleConfig(**options)) < 1
@@ -270,12 +331,16 @@ def test_the_frequencies_of_a_temperature_that_is_off_by_a_fiftieth_are_told_apa
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 1e-3)])
-def test_the_logits_are_those_of_the_equations(cell: str, layers: int, dtype: Any, tolerance: float) -> None:
+def test_the_logits_are_those_of_the_equations(
+    cell: str, layers: int, dtype: Any, tolerance: float
+) -> None:
     model, indices = make(cell, layers, dtype=dtype), [3, 1, 1, 0, 7, 3]
     sampler = Sampler(model)
     for n, index in enumerate(indices, 1):
         sampler.feed(index)
-        assert sampler.logits == pytest.approx(slow_logits(model, indices[:n]), rel=tolerance, abs=tolerance)
+        assert sampler.logits == pytest.approx(
+            slow_logits(model, indices[:n]), rel=tolerance, abs=tolerance
+        )
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -333,7 +398,10 @@ def slow_sample(model: Model, opening: list[int], seed: int, config: SampleConfi
     return model.vocabulary.decode(text[len(opening) :])
 
 
-@pytest.mark.parametrize("options", [{}, {"temp": 0.5}, {"temp": 0}, {"top_k": 3}, {"top_p": 0.7, "temp": 2}, {"min_p": 0.3}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"temp": 0.5}, {"temp": 0}, {"top_k": 3}, {"top_p": 0.7, "temp": 2}, {"min_p": 0.3}],
+)
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_sample_is_what_the_definition_gives(cell: str, options: dict[str, Any]) -> None:
     model, config = make(cell), SampleConfig(length=30, **options)
@@ -344,7 +412,9 @@ def test_a_sample_is_what_the_definition_gives(cell: str, options: dict[str, Any
 
 
 @pytest.mark.parametrize("block", [16, 48, 4096])
-def test_the_size_of_the_blocks_of_random_numbers_changes_nothing(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_the_blocks_of_random_numbers_changes_nothing(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = make()
     one, many = "".join(sample(model, length=99, seed=1)), sample_all(model, 3, length=99, seed=1)
     monkeypatch.setattr(sampling, "BLOCK", block)
@@ -381,16 +451,25 @@ def feeds(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return fed
 
 
-def test_each_character_of_the_prime_is_fed_once_and_so_is_each_drawn_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_character_of_the_prime_is_fed_once_and_so_is_each_drawn_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model, fed = make(), feeds(monkeypatch)
     drawn = "".join(sample(model, prime="abba", length=4, seed=2))
     assert model.vocabulary.decode(fed) == "abba" + drawn[:-1]
 
 
-@pytest.mark.parametrize(("characters", "lines", "prime", "opening"), [
-    (LETTERS, False, "", "\n"), (LETTERS, False, "fa", "fa"), (LETTERS, True, "", "\n"), (LETTERS, True, "fa", "\nfa"),
-    ("abcd", False, "", "c"), ("abcd", True, "d", "d"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("characters", "lines", "prime", "opening"),
+    [
+        (LETTERS, False, "", "\n"),
+        (LETTERS, False, "fa", "fa"),
+        (LETTERS, True, "", "\n"),
+        (LETTERS, True, "fa", "\nfa"),
+        ("abcd", False, "", "c"),
+        ("abcd", True, "d", "d"),
+    ],
+)
 def test_what_is_read_before_the_first_draw(
     characters: str, lines: bool, prime: str, opening: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -408,7 +487,9 @@ def test_a_sample_of_a_model_of_lines_ends_at_the_newline_which_is_not_yielded()
     assert all("\n" in text for text in texts)
     assert sample_all(model, 20, length=200, seed=4) == [text.partition("\n")[0] for text in texts]
     assert "".join(sample(model, length=200, seed=4)) == texts[0].partition("\n")[0]
-    assert sample_all(model, 20, length=3, seed=4) == [text[:3].partition("\n")[0] for text in texts]
+    assert sample_all(model, 20, length=3, seed=4) == [
+        text[:3].partition("\n")[0] for text in texts
+    ]
 
 
 @pytest.mark.parametrize("stop", ["a", "ab", "aa", "\n", "dc", "xyz"])
@@ -424,14 +505,18 @@ def test_the_steps_of_many_samples_spell_them_and_end_with_the_last() -> None:
     steps = list(sample_many(make(lines=True), 9, length=60, seed=4))
     drawn = sample_many(make(lines=True), 9, length=60, seed=4)
     assert list(drawn) == steps
-    assert ["".join(char or "" for char in column) for column in zip(*steps, strict=True)] == [s.text for s in drawn.samples()]
+    assert ["".join(char or "" for char in column) for column in zip(*steps, strict=True)] == [
+        s.text for s in drawn.samples()
+    ]
     for column in zip(*steps, strict=True):
         assert None not in column or set(column[column.index(None) :]) == {None}
 
 
 @pytest.mark.parametrize("num", [1, 3])
 @pytest.mark.parametrize("options", [{}, {"temp": 0.4}, {"top_k": 2}, {"temp": 0}])
-def test_nats_are_those_of_the_drawn_characters_at_temp_1(num: int, options: dict[str, Any]) -> None:
+def test_nats_are_those_of_the_drawn_characters_at_temp_1(
+    num: int, options: dict[str, Any]
+) -> None:
     model = make("gru", 2)
     drawn = sample_many(model, num, prime="fed", length=20, seed=8, **options)
     steps = [drawn.last_nats.copy() for _ in drawn]
@@ -440,7 +525,9 @@ def test_nats_are_those_of_the_drawn_characters_at_temp_1(num: int, options: dic
         for at in range(3, len(text)):
             p = distribution(slow_logits(model, text[:at]), SampleConfig())
             nats.append(-math.log(p[text[at]]))
-        assert found == Sample(found.text, "fed", 8, options.get("temp", 1.0), pytest.approx(math.fsum(nats), rel=1e-9))
+        assert found == Sample(
+            found.text, "fed", 8, options.get("temp", 1.0), pytest.approx(math.fsum(nats), rel=1e-9)
+        )
         assert [step[i] for step in steps] == pytest.approx(nats, rel=1e-9)
 
 
@@ -449,14 +536,19 @@ def test_the_nats_of_a_line_are_its_probability_as_an_item_newline_included() ->
     list(drawn)
     for found in drawn.samples():
         text = make().vocabulary.encode("\n" + found.text + "\n").tolist()
-        p = [distribution(slow_logits(make(), text[:at]), SampleConfig())[text[at]] for at in range(1, len(text))]
+        p = [
+            distribution(slow_logits(make(), text[:at]), SampleConfig())[text[at]]
+            for at in range(1, len(text))
+        ]
         assert found.nats == pytest.approx(-np.log(p).sum(), rel=1e-9)
 
 
 def test_samples_are_the_same_where_their_nats_are_not_asked_for() -> None:
     drawn = sample_many(make(), 3, length=20, seed=8, temp=0.6, nats=False)
     list(drawn)
-    assert [each.text for each in drawn.samples()] == sample_all(make(), 3, length=20, seed=8, temp=0.6)
+    assert [each.text for each in drawn.samples()] == sample_all(
+        make(), 3, length=20, seed=8, temp=0.6
+    )
     assert all(math.isnan(each.nats) for each in drawn.samples())
 
 
@@ -464,14 +556,18 @@ def test_an_unknown_character_of_the_prime_is_pointed_at() -> None:
     with pytest.raises(VocabularyError) as caught:
         sample(make(), prime="ab\té")
     message, text, caret = str(caught.value).split("\n")
-    assert message.startswith(r"character 3 of the prime, '\t' (U+0009), isn't among the 8 that the model knows; the nearest: ' '")
+    assert message.startswith(
+        r"character 3 of the prime, '\t' (U+0009), isn't among the 8 that the model knows; the nearest: ' '"
+    )
     assert text == r"  ab\té"
     assert caret == "    ^"
 
 
 @given(st.text(st.characters(), max_size=120))
 @settings(max_examples=300)
-def test_the_caret_stands_under_the_unknown_character_and_nothing_unprintable_is_shown(prime: str) -> None:
+def test_the_caret_stands_under_the_unknown_character_and_nothing_unprintable_is_shown(
+    prime: str,
+) -> None:
     try:
         sample(make(), prime=prime)
     except VocabularyError as error:
@@ -481,12 +577,27 @@ def test_the_caret_stands_under_the_unknown_character_and_nothing_unprintable_is
         assert lines[2].strip() == "^"
 
 
-@pytest.mark.parametrize("start", [lambda **o: sample(make(), **o), lambda **o: sample_many(make(), 2, **o)])
-@pytest.mark.parametrize("options", [
-    {"temp": -1}, {"temp": math.nan}, {"temp": math.inf}, {"length": 0}, {"top_k": 0}, {"top_p": 0}, {"top_p": 1.5}, {"min_p": -1},
-    {"stop": ""}, {"seed": -1},
-])  # fmt: skip
-def test_wrong_arguments_are_refused_at_the_call(start: Callable[..., Any], options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "start", [lambda **o: sample(make(), **o), lambda **o: sample_many(make(), 2, **o)]
+)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temp": -1},
+        {"temp": math.nan},
+        {"temp": math.inf},
+        {"length": 0},
+        {"top_k": 0},
+        {"top_p": 0},
+        {"top_p": 1.5},
+        {"min_p": -1},
+        {"stop": ""},
+        {"seed": -1},
+    ],
+)
+def test_wrong_arguments_are_refused_at_the_call(
+    start: Callable[..., Any], options: dict[str, Any]
+) -> None:
     with pytest.raises(UsageError):
         start(**options)
 
@@ -515,7 +626,12 @@ def test_sampling_leaves_the_model_as_it_was() -> None:
 def test_the_handling_of_floating_point_errors_outside_is_left_alone() -> None:
     drawn = sample(make(), length=20, seed=0)
     next(drawn)
-    assert np.geterr() == {"divide": "raise", "over": "raise", "under": "ignore", "invalid": "raise"}
+    assert np.geterr() == {
+        "divide": "raise",
+        "over": "raise",
+        "under": "ignore",
+        "invalid": "raise",
+    }
 
 
 def test_characters_come_as_they_are_drawn() -> None:
@@ -531,9 +647,13 @@ def test_a_vocabulary_of_one_character_can_only_be_repeated(num: int) -> None:
 
 @settings(max_examples=60)
 @given(
-    cell=st.sampled_from(CELLS), scale=st.sampled_from([0.0, 1.0, 1e2, 1e4]), temp=st.sampled_from([0.0, 1e-6, 0.5, 1.0, 3.0, 1e6]),
-    N=st.integers(1, 40), streams=st.integers(1, 3), seed=st.integers(0, 99),
-)  # fmt: skip
+    cell=st.sampled_from(CELLS),
+    scale=st.sampled_from([0.0, 1.0, 1e2, 1e4]),
+    temp=st.sampled_from([0.0, 1e-6, 0.5, 1.0, 3.0, 1e6]),
+    N=st.integers(1, 40),
+    streams=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)
 def test_y_hat_of_every_cell_is_a_distribution_whatever_the_weights_and_the_temperature(
     cell: str, scale: float, temp: float, N: int, streams: int, seed: int
 ) -> None:
@@ -541,7 +661,9 @@ def test_y_hat_of_every_cell_is_a_distribution_whatever_the_weights_and_the_temp
     config = ModelConfig(cell, 6, 1)  # type: ignore[arg-type]
     parameters = Parameters(config, N)
     parameters.flat[:] = rng.standard_normal(parameters.flat.size) * scale
-    sampler = Sampler(Model(config, Vocabulary("".join(chr(97 + k) for k in range(N))), parameters), streams)
+    sampler = Sampler(
+        Model(config, Vocabulary("".join(chr(97 + k) for k in range(N))), parameters), streams
+    )
     for index in rng.integers(0, N, 4):
         sampler.feed(int(index))
         y_hat = distribution(sampler.logits, SampleConfig(temp=temp))

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn.training.schedule import FINAL, WARM_UP, Schedule, begins_decay, decay_start, total_steps
+from charrnn.training.schedule import (
+    FINAL,
+    WARM_UP,
+    Schedule,
+    begins_decay,
+    decay_start,
+    total_steps,
+)
 
 
 def test_the_rate_warms_up_stays_and_lands_at_the_end() -> None:

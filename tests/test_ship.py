@@ -12,9 +12,8 @@ import pytest
 from benchmarks import ship
 
 import charrnn
+from charrnn.checkpoint.model import Model, load, save, shipped_model
 from charrnn.cli.app import main
-from charrnn.network.model import Model
-from charrnn.training.checkpoint import load, save, shipped_model
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 Capture = pytest.CaptureFixture[str]
@@ -64,7 +63,9 @@ def test_the_model_that_ships_tells_its_recipe_and_so_does_the_readme(shipped: P
 
 def test_the_model_that_ships_predicts_as_well_as_it_says(shipped: Path, shakespeare: Path) -> None:
     model = load(shipped)
-    assert ship.validation_loss(model, shakespeare) == pytest.approx(model.meta["val_loss"], abs=1e-4)
+    assert ship.validation_loss(model, shakespeare) == pytest.approx(
+        model.meta["val_loss"], abs=1e-4
+    )
     assert model.meta["val_loss"] < model.meta["floor_nats"]
     assert abs(model.meta["val_loss"] - model.meta["recipe"]["val_loss"]) < 1e-3
 
@@ -76,7 +77,10 @@ def test_without_a_model_the_one_that_ships_is_used_and_named(
     assert main(["sample", "--seed", "1", "--length", "40", "--prime", "ROMEO:"]) == 0
     captured = capsys.readouterr()
     assert captured.out.startswith("ROMEO:")
-    assert captured.err == f"model: there is no model.npz here, so the one that ships with charrnn: {shipped}\n"
+    assert (
+        captured.err
+        == f"model: there is no model.npz here, so the one that ships with charrnn: {shipped}\n"
+    )
     assert main(["next", "ROME", "-k", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["next"][0]["character"] == "O"
 
@@ -96,7 +100,9 @@ def test_a_trained_model_ships_in_half_precision_and_its_command_repeats_it(
     ship.main([str(trained), str(text), "--out", str(out)])
     assert trained.read_bytes() == before
     made, full = load(out), load(trained)
-    assert np.array_equal(made.parameters.flat, full.parameters.flat.astype(np.float16).astype(np.float32))
+    assert np.array_equal(
+        made.parameters.flat, full.parameters.flat.astype(np.float16).astype(np.float32)
+    )
     assert made.meta["val_loss"] == pytest.approx(full.meta["val_loss"], abs=1e-3)
     monkeypatch.chdir(tmp_path)
     command = made.meta["recipe"]["command"]

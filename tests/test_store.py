@@ -55,7 +55,9 @@ def test_a_range_outside_is_refused(start: int, stop: int) -> None:
 
 @pytest.mark.parametrize("memory", [IN_MEMORY, IN_A_FILE])
 @pytest.mark.parametrize("to", ["u1", "u2", "u4"])
-def test_recoding_applies_the_table_to_every_index(monkeypatch: pytest.MonkeyPatch, memory: int, to: str) -> None:
+def test_recoding_applies_the_table_to_every_index(
+    monkeypatch: pytest.MonkeyPatch, memory: int, to: str
+) -> None:
     monkeypatch.setattr(store_module, "_BLOCK", 77)
     table = np.random.default_rng(0).permutation(250).astype(to)
     recoded = filled(memory).recode(table)
@@ -96,12 +98,20 @@ def test_a_child_process_reads_the_same() -> None:
     store = filled(IN_MEMORY)
     descriptors, description = store.share()
     code = f"from charrnn.text.store import Store; print(Store.attach({description!r}).read(248, 252).tolist())"
-    done = subprocess.run([sys.executable, "-c", code], pass_fds=descriptors, capture_output=True, text=True, check=True,
-                          cwd=Path(__file__).parents[1])  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        pass_fds=descriptors,
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[1],
+    )
     assert done.stdout.strip() == "[248, 249, 0, 1]"
 
 
-def test_nothing_stays_on_disk(anywhere: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_nothing_stays_on_disk(
+    anywhere: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     store = filled(IN_A_FILE)
     attached = Store.attach(store.share()[1])
@@ -111,7 +121,9 @@ def test_nothing_stays_on_disk(anywhere: bool, monkeypatch: pytest.MonkeyPatch, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_temporary_folder_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_temporary_folder_that_cannot_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     with pytest.raises(CorpusError, match=r"no temporary file can be made .* set TMPDIR"):
         filled(IN_A_FILE)
@@ -120,16 +132,22 @@ def test_a_temporary_folder_that_cannot_be_used_is_named(monkeypatch: pytest.Mon
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_a_corpus_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "_temporary", lambda: FileIO("/dev/full", "r+b"))
-    with pytest.raises(CorpusError, match=r"cannot take the corpus \(No space left on device\); set TMPDIR"):
+    with pytest.raises(
+        CorpusError, match=r"cannot take the corpus \(No space left on device\); set TMPDIR"
+    ):
         filled(IN_A_FILE)
 
 
-def test_short_writes_and_reads_are_gone_on_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_short_writes_and_reads_are_gone_on_with(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     class Stutter(FileIO):
         def write(self, data: memoryview) -> int:  # type: ignore[override]
             return super().write(data[:7])
 
     whole = Store._read_some
     monkeypatch.setattr(store_module, "_temporary", lambda: Stutter(tmp_path / "file", "w+b"))
-    monkeypatch.setattr(Store, "_read_some", lambda self, offset, count: whole(self, offset, min(count, 5)))
+    monkeypatch.setattr(
+        Store, "_read_some", lambda self, offset, count: whole(self, offset, min(count, 5))
+    )
     np.testing.assert_array_equal(filled(IN_A_FILE, "u2").read(3, 990), np.arange(3, 990) % 250)

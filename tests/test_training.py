@@ -15,17 +15,25 @@ import numpy as np
 import pytest
 
 import charrnn
+from charrnn.checkpoint.model import load_resume
 from charrnn.config import CELLS, OPTIMIZERS, TrainConfig
 from charrnn.errors import CheckpointError, CorpusError, TrainingError, UsageError
 from charrnn.training import workers
-from charrnn.training.checkpoint import load_resume
 from charrnn.training.events import Done, Event, Notice, Saved, Start, Step, Validated
 from charrnn.training.loop import prepare
 from charrnn.training.replica import Leader
 
 CORPORA = Path(__file__).parents[1] / "corpora"
 TEXT = "the quick brown fox jumps over the lazy dog; pack my box with five dozen jugs.\n" * 40
-SMALL = {"hidden": 12, "steps": 12, "batch_size": 4, "seq_len": 8, "out": None, "val_every": 5, "sample_every": 0}
+SMALL = {
+    "hidden": 12,
+    "steps": 12,
+    "batch_size": 4,
+    "seq_len": 8,
+    "out": None,
+    "val_every": 5,
+    "sample_every": 0,
+}
 
 
 @pytest.fixture
@@ -58,12 +66,28 @@ def test_two_hundred_characters_are_memorised(cell: str, tmp_path: Path) -> None
     rng = np.random.default_rng(3)
     path = tmp_path / "short.txt"
     path.write_text("".join(chr(97 + k) for k in rng.integers(0, 20, 200)), encoding="utf-8")
-    options = {"hidden": 64, "steps": 500, "batch_size": 1, "seq_len": 50, "dropout": 0.0, "val_fraction": 0.0, "lr": 1e-2}
+    options = {
+        "hidden": 64,
+        "steps": 500,
+        "batch_size": 1,
+        "seq_len": 50,
+        "dropout": 0.0,
+        "val_fraction": 0.0,
+        "lr": 1e-2,
+    }
     assert losses(run(path, cell=cell, **options))[-1] < 0.05
 
 
 def test_a_markov_source_is_learned_to_near_its_entropy_rate(markov: ModuleType) -> None:
-    options = {"hidden": 64, "steps": 300, "batch_size": 32, "seq_len": 32, "val_every": 300, "dropout": 0.0, "lr": 1e-2}
+    options = {
+        "hidden": 64,
+        "steps": 300,
+        "batch_size": 32,
+        "seq_len": 32,
+        "val_every": 300,
+        "dropout": 0.0,
+        "lr": 1e-2,
+    }
     val_loss = done(run(CORPORA / "markov.txt", **options)).val_loss
     assert val_loss is not None
     assert markov.entropy_rate() - 0.03 < val_loss < markov.entropy_rate() + 0.05
@@ -71,7 +95,9 @@ def test_a_markov_source_is_learned_to_near_its_entropy_rate(markov: ModuleType)
 
 
 def test_events_come_in_order_and_end_with_done(corpus: Path, tmp_path: Path) -> None:
-    events = [event for event in run(corpus, out=tmp_path / "m.npz") if not isinstance(event, Notice)]
+    events = [
+        event for event in run(corpus, out=tmp_path / "m.npz") if not isinstance(event, Notice)
+    ]
     assert isinstance(events[0], Start)
     assert [event.step for event in events if isinstance(event, Step)] == list(range(1, 13))
     assert [event.step for event in events if isinstance(event, Validated)] == [5, 10, 12]
@@ -84,7 +110,18 @@ def test_events_come_in_order_and_end_with_done(corpus: Path, tmp_path: Path) ->
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_cell_and_optimizer_learns(corpus: Path, cell: str, optimizer: str) -> None:
     rate = {"adam": 0.02, "rmsprop": 0.01, "adagrad": 0.1, "sgd": 0.2}[optimizer]
-    history = losses(run(corpus, cell=cell, optimizer=optimizer, steps=150, hidden=24, seq_len=16, dropout=0.0, lr=rate))
+    history = losses(
+        run(
+            corpus,
+            cell=cell,
+            optimizer=optimizer,
+            steps=150,
+            hidden=24,
+            seq_len=16,
+            dropout=0.0,
+            lr=rate,
+        )
+    )
     assert np.mean(history[-10:]) < 0.8 * np.mean(history[:5])
 
 
@@ -106,7 +143,9 @@ def test_watching_changes_nothing_that_is_learned(corpus: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("lines", [False, True])
 @pytest.mark.parametrize("size", [2, 3])
-def test_replicas_agree_with_one_and_repeat_themselves(corpus: Path, lines: bool, size: int, tmp_path: Path) -> None:
+def test_replicas_agree_with_one_and_repeat_themselves(
+    corpus: Path, lines: bool, size: int, tmp_path: Path
+) -> None:
     if lines:
         corpus = CORPORA / "minerals.txt"
     options = {"dtype": "float64", "dropout": 0.2, "batch_size": 7, "steps": 20, "lines": lines}
@@ -124,7 +163,9 @@ def stopper(after: int) -> Callable[[], bool]:
 
 
 def ticking(
-    monkeypatch: pytest.MonkeyPatch, seconds: Callable[[int], float] = lambda number: 0.05, validation: float = 0.0
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: Callable[[int], float] = lambda number: 0.05,
+    validation: float = 0.0,
 ) -> Callable[[], float]:
     """Return a clock that only steps, by `seconds` of their numbers, and validations move on."""
     now, step, validate = [0.0], Leader.step, Leader.validate
@@ -153,21 +194,37 @@ def kept(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 @pytest.mark.parametrize("stops", [(7, 18), (10, 20), (5, 30)], ids=str)
-@pytest.mark.parametrize("options", [
-    *({"cell": cell} for cell in CELLS), *({"optimizer": name} for name in OPTIMIZERS), {"layers": 2, "dropout": 0.3},
-    {"workers": 2, "dropout": 0.2}, {"lines": True, "dropout": 0.2}, {"val_fraction": 0.0},
-], ids=str)  # fmt: skip
-def test_a_stopped_run_goes_on_to_the_very_same_end(options: dict[str, Any], stops: tuple[int, int], corpus: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"cell": cell} for cell in CELLS),
+        *({"optimizer": name} for name in OPTIMIZERS),
+        {"layers": 2, "dropout": 0.3},
+        {"workers": 2, "dropout": 0.2},
+        {"lines": True, "dropout": 0.2},
+        {"val_fraction": 0.0},
+    ],
+    ids=str,
+)
+def test_a_stopped_run_goes_on_to_the_very_same_end(
+    options: dict[str, Any], stops: tuple[int, int], corpus: Path, tmp_path: Path
+) -> None:
     options = {**SMALL, "steps": 30, **options}
     corpus = CORPORA / "minerals.txt" if "lines" in options else corpus
-    straight = list(charrnn.train([corpus], TrainConfig(**{**options, "out": tmp_path / "straight.npz"})))
+    straight = list(
+        charrnn.train([corpus], TrainConfig(**{**options, "out": tmp_path / "straight.npz"}))
+    )
     config = TrainConfig(**{**options, "out": tmp_path / "stopped.npz"})
     parts = list(charrnn.train([corpus], config, interrupted=stopper(stops[0])))
     assert done(parts).stopped == "interrupted"
-    parts += charrnn.train([], TrainConfig(out=config.out, resume=True), interrupted=stopper(stops[1] - stops[0]))
+    parts += charrnn.train(
+        [], TrainConfig(out=config.out, resume=True), interrupted=stopper(stops[1] - stops[0])
+    )
     parts += charrnn.train([], TrainConfig(out=config.out, resume=True))
     assert losses(parts) == losses(straight)
-    assert [e for e in parts if isinstance(e, Validated)] == [e for e in straight if isinstance(e, Validated)]
+    assert [e for e in parts if isinstance(e, Validated)] == [
+        e for e in straight if isinstance(e, Validated)
+    ]
     arrays, told = kept(tmp_path / "stopped.npz")
     expected, told_straight = kept(tmp_path / "straight.npz")
     assert told == told_straight
@@ -191,7 +248,9 @@ def test_more_steps_extend_a_run(corpus: Path, tmp_path: Path) -> None:
     assert len(losses(events)) == 8
 
 
-def test_resuming_with_another_text_or_model_is_refused_with_the_difference(corpus: Path, tmp_path: Path) -> None:
+def test_resuming_with_another_text_or_model_is_refused_with_the_difference(
+    corpus: Path, tmp_path: Path
+) -> None:
     run(corpus, out=tmp_path / "m.npz")
     other = tmp_path / "other.txt"
     other.write_text(TEXT + "more", encoding="utf-8")
@@ -208,21 +267,40 @@ def test_resuming_a_folder_by_its_files_says_that_a_folder_is_one_text(tmp_path:
     for file in files:
         file.write_text(TEXT, encoding="utf-8")
     run(folder, out=tmp_path / "m.npz")
-    with pytest.raises(CheckpointError, match="2 texts now, 1 then: folder, and a folder is one text"):
+    with pytest.raises(
+        CheckpointError, match="2 texts now, 1 then: folder, and a folder is one text"
+    ):
         list(charrnn.train(files, TrainConfig(out=tmp_path / "m.npz", resume=True)))
 
 
-def test_starting_from_other_weights_keeps_them_and_adds_characters(corpus: Path, tmp_path: Path) -> None:
+def test_starting_from_other_weights_keeps_them_and_adds_characters(
+    corpus: Path, tmp_path: Path
+) -> None:
     start = done(run(corpus, out=tmp_path / "m.npz")).model
     other = tmp_path / "other.txt"
     other.write_text("ÄÖ the end\n" * 50, encoding="utf-8")
     events = list(
-        charrnn.train([other], TrainConfig(**{**SMALL, "hidden": None, "steps": 1, "lr": 1e-12, "init_from": tmp_path / "m.npz"}))
+        charrnn.train(
+            [other],
+            TrainConfig(
+                **{
+                    **SMALL,
+                    "hidden": None,
+                    "steps": 1,
+                    "lr": 1e-12,
+                    "init_from": tmp_path / "m.npz",
+                }
+            ),
+        )
     )
     model = done(events).model
     assert model.vocabulary.characters == start.vocabulary.characters + "ÄÖ"
-    np.testing.assert_allclose(model.parameters["U"][: len(start.vocabulary)], start.parameters["U"], atol=1e-6)
-    np.testing.assert_allclose(model.parameters["layers.0.W"], start.parameters["layers.0.W"], atol=1e-6)
+    np.testing.assert_allclose(
+        model.parameters["U"][: len(start.vocabulary)], start.parameters["U"], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        model.parameters["layers.0.W"], start.parameters["layers.0.W"], atol=1e-6
+    )
 
 
 def test_a_text_of_one_repeated_character_trains(tmp_path: Path) -> None:
@@ -240,7 +318,9 @@ def test_a_text_shorter_than_a_batch_trains_and_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("to_a_file", [True, False])
-def test_a_run_that_blows_up_stops_and_says_so(corpus: Path, tmp_path: Path, to_a_file: bool) -> None:
+def test_a_run_that_blows_up_stops_and_says_so(
+    corpus: Path, tmp_path: Path, to_a_file: bool
+) -> None:
     out = tmp_path / "m.npz" if to_a_file else None
     events = run(corpus, out=out, lr=1e4, optimizer="sgd", clip=0.0, val_fraction=0.0, steps=500)
     assert done(events).stopped == "diverged"
@@ -249,17 +329,25 @@ def test_a_run_that_blows_up_stops_and_says_so(corpus: Path, tmp_path: Path, to_
         np.testing.assert_array_equal(charrnn.load(out).parameters.flat, weights(events))
 
 
-def test_weights_from_before_the_loss_blew_up_are_those_that_are_kept(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_from_before_the_loss_blew_up_are_those_that_are_kept(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     step = Leader.step
-    monkeypatch.setattr(Leader, "step", lambda self, k, lr: (float("nan"), 1.0) if k == 40 else step(self, k, 0.01))
+    monkeypatch.setattr(
+        Leader, "step", lambda self, k, lr: (float("nan"), 1.0) if k == 40 else step(self, k, 0.01)
+    )
     events = run(corpus, steps=500, val_fraction=0.0)
     assert done(events).stopped == "diverged"
     np.testing.assert_array_equal(weights(events), weights(run(corpus, steps=25, val_fraction=0.0)))
 
 
-def test_weights_that_no_loss_has_tried_are_not_kept_as_good(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_no_loss_has_tried_are_not_kept_as_good(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     step = Leader.step
-    monkeypatch.setattr(Leader, "step", lambda self, k, lr: (float("nan"), 1.0) if k == 25 else step(self, k, lr))
+    monkeypatch.setattr(
+        Leader, "step", lambda self, k, lr: (float("nan"), 1.0) if k == 25 else step(self, k, lr)
+    )
     events = run(corpus, steps=500, val_fraction=0.0)
     begun = prepare([corpus], TrainConfig(**{**SMALL, "val_fraction": 0.0}))
     np.testing.assert_array_equal(weights(events), begun.best.flat)
@@ -273,7 +361,9 @@ def test_nothing_is_written_before_the_first_step(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty.txt"]
 
 
-def test_a_budget_becomes_a_total_that_repeats_the_run(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_budget_becomes_a_total_that_repeats_the_run(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = ticking(monkeypatch)
     config = TrainConfig(**{**SMALL, "steps": None, "budget": 12.0, "dropout": 0.1, "lr": 1e-3})
     timed = list(charrnn.train([corpus], config, clock=clock, started=0.0))
@@ -294,19 +384,25 @@ def test_a_worker_that_dies_ends_the_run_with_an_error_and_leaves_no_process(
     started: list[Any] = []
     start = workers._start
     monkeypatch.setattr(workers, "_start", lambda fds: started.append(start(fds)) or started[-1])
-    config = TrainConfig(**{**SMALL, "steps": 10_000, "workers": 2, "out": tmp_path / "m.npz", "save_every": 1e-9})
+    config = TrainConfig(
+        **{**SMALL, "steps": 10_000, "workers": 2, "out": tmp_path / "m.npz", "save_every": 1e-9}
+    )
     events = charrnn.train([corpus], config)
     for event in events:
         if isinstance(event, Step) and event.step == 5:
             os.kill(started[0].pid, signal.SIGKILL)
             break
-    with pytest.raises(TrainingError, match="worker 1 of 2 ended in the middle of the run .killed by signal 9"):
+    with pytest.raises(
+        TrainingError, match="worker 1 of 2 ended in the middle of the run .killed by signal 9"
+    ):
         list(events)
     assert started[0].poll() is not None
     assert charrnn.load(tmp_path / "m.npz").config.hidden == 12
 
 
-def test_a_caller_that_stops_listening_leaves_no_process(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_caller_that_stops_listening_leaves_no_process(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     started: list[Any] = []
     start = workers._start
     monkeypatch.setattr(workers, "_start", lambda fds: started.append(start(fds)) or started[-1])
@@ -322,21 +418,61 @@ def test_the_json_of_events_has_the_names_of_the_contract(corpus: Path) -> None:
     events = run(corpus)
     names = {type(event): set(event.as_dict()) for event in events}
     assert names[Start] == {
-        "event", "corpus_characters", "vocabulary_size", "params", "cell", "hidden", "layers", "batch_size", "seq_len", "workers",
-        "ranks", "seed", "floor_nats", "floor_order",
-    }  # fmt: skip
-    assert names[Step] == {"event", "step", "steps", "epoch", "loss", "grad_norm", "lr", "chars_per_second"}
+        "event",
+        "corpus_characters",
+        "vocabulary_size",
+        "params",
+        "cell",
+        "hidden",
+        "layers",
+        "batch_size",
+        "seq_len",
+        "workers",
+        "ranks",
+        "seed",
+        "floor_nats",
+        "floor_order",
+    }
+    assert names[Step] == {
+        "event",
+        "step",
+        "steps",
+        "epoch",
+        "loss",
+        "grad_norm",
+        "lr",
+        "chars_per_second",
+    }
     assert names[Done] == {
-        "event", "steps", "epochs", "seconds", "train_loss", "val_loss", "val_bpc", "floor_nats", "chars_per_second", "params",
-        "workers", "ranks", "checkpoint", "stopped", "command",
-    }  # fmt: skip
+        "event",
+        "steps",
+        "epochs",
+        "seconds",
+        "train_loss",
+        "val_loss",
+        "val_bpc",
+        "floor_nats",
+        "chars_per_second",
+        "params",
+        "workers",
+        "ranks",
+        "checkpoint",
+        "stopped",
+        "command",
+    }
     assert all(dataclasses.is_dataclass(event) for event in events)
 
 
-def test_a_longer_budget_after_decay_takes_no_longer_than_it_says(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_longer_budget_after_decay_takes_no_longer_than_it_says(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = ticking(monkeypatch)
     config = {**SMALL, "steps": None, "out": tmp_path / "m.npz"}
-    list(charrnn.train([corpus], TrainConfig(**{**config, "budget": 12.0}), clock=clock, started=clock()))
+    list(
+        charrnn.train(
+            [corpus], TrainConfig(**{**config, "budget": 12.0}), clock=clock, started=clock()
+        )
+    )
     more = TrainConfig(out=tmp_path / "m.npz", resume=True, budget=15.0)
     events = list(charrnn.train([], more, clock=clock, started=clock()))
     assert done(events).seconds == pytest.approx(15.0, rel=0.05)
@@ -348,48 +484,92 @@ def test_a_budget_interrupted_where_a_validation_is_due_goes_on_to_its_end(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = ticking(monkeypatch, validation=1.0)
-    config = {**SMALL, "steps": None, "budget": 30.0, "val_every": 40, "lr": 1e-3, "out": tmp_path / "m.npz"}
-    list(charrnn.train([corpus], TrainConfig(**config), clock=clock, started=0.0, interrupted=stopper(40)))
+    config = {
+        **SMALL,
+        "steps": None,
+        "budget": 30.0,
+        "val_every": 40,
+        "lr": 1e-3,
+        "out": tmp_path / "m.npz",
+    }
+    list(
+        charrnn.train(
+            [corpus], TrainConfig(**config), clock=clock, started=0.0, interrupted=stopper(40)
+        )
+    )
     began = clock()
-    events = list(charrnn.train([], TrainConfig(out=tmp_path / "m.npz", resume=True), clock=clock, started=began))
+    events = list(
+        charrnn.train(
+            [], TrainConfig(out=tmp_path / "m.npz", resume=True), clock=clock, started=began
+        )
+    )
     assert done(events).seconds == pytest.approx(30.0, rel=0.1)
 
 
-def test_no_command_is_said_to_repeat_a_run_that_other_workers_went_on_with(corpus: Path, tmp_path: Path) -> None:
+def test_no_command_is_said_to_repeat_a_run_that_other_workers_went_on_with(
+    corpus: Path, tmp_path: Path
+) -> None:
     config = {**SMALL, "workers": 2, "out": tmp_path / "m.npz"}
     list(charrnn.train([corpus], TrainConfig(**config), interrupted=stopper(4)))
     same = tmp_path / "same.npz"
     same.write_bytes((tmp_path / "m.npz").read_bytes())
     assert done(list(charrnn.train([], TrainConfig(out=same, resume=True, workers=2)))).repeatable
-    other = TrainConfig(out=tmp_path / "m.npz", resume=True, workers=1, explicit=frozenset({"workers"}))
+    other = TrainConfig(
+        out=tmp_path / "m.npz", resume=True, workers=1, explicit=frozenset({"workers"})
+    )
     assert not done(list(charrnn.train([], other))).repeatable
 
 
-def test_a_longer_run_from_the_last_step_before_the_decay_is_repeatable(corpus: Path, tmp_path: Path) -> None:
-    list(charrnn.train([corpus], TrainConfig(**{**SMALL, "out": tmp_path / "m.npz"}), interrupted=stopper(6)))
+def test_a_longer_run_from_the_last_step_before_the_decay_is_repeatable(
+    corpus: Path, tmp_path: Path
+) -> None:
+    list(
+        charrnn.train(
+            [corpus], TrainConfig(**{**SMALL, "out": tmp_path / "m.npz"}), interrupted=stopper(6)
+        )
+    )
     events = list(charrnn.train([], TrainConfig(out=tmp_path / "m.npz", resume=True, steps=24)))
     assert done(events).repeatable
     assert losses(events) == losses(run(corpus, steps=24))[6:]
 
 
-def test_time_lost_to_a_stall_shortens_the_run(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_lost_to_a_stall_shortens_the_run(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = ticking(monkeypatch, lambda number: 8.0 if number == 60 else 0.05)
-    events = list(charrnn.train([corpus], TrainConfig(**{**SMALL, "steps": None, "budget": 12.0}), clock=clock, started=0.0))
+    events = list(
+        charrnn.train(
+            [corpus],
+            TrainConfig(**{**SMALL, "steps": None, "budget": 12.0}),
+            clock=clock,
+            started=0.0,
+        )
+    )
     assert done(events).seconds < 12.6
     assert not done(events).repeatable
 
 
-def test_the_command_of_a_resumed_run_names_the_weights_it_began_with(corpus: Path, tmp_path: Path) -> None:
+def test_the_command_of_a_resumed_run_names_the_weights_it_began_with(
+    corpus: Path, tmp_path: Path
+) -> None:
     run(corpus, out=tmp_path / "a.npz")
-    config = TrainConfig(**{**SMALL, "hidden": None, "init_from": tmp_path / "a.npz", "out": tmp_path / "b.npz"})
+    config = TrainConfig(
+        **{**SMALL, "hidden": None, "init_from": tmp_path / "a.npz", "out": tmp_path / "b.npz"}
+    )
     list(charrnn.train([corpus], config, interrupted=stopper(4)))
-    command = done(list(charrnn.train([], TrainConfig(out=tmp_path / "b.npz", resume=True)))).command
+    command = done(
+        list(charrnn.train([], TrainConfig(out=tmp_path / "b.npz", resume=True)))
+    ).command
     assert f"--init-from {tmp_path / 'a.npz'}" in command
     assert command.endswith(f"--out {tmp_path / 'b-again.npz'}")
 
 
-def test_workers_are_not_misled_by_files_of_the_folder_they_start_in(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "random.py").write_text("raise SystemExit('not the random of Python')", encoding="utf-8")
+def test_workers_are_not_misled_by_files_of_the_folder_they_start_in(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "random.py").write_text(
+        "raise SystemExit('not the random of Python')", encoding="utf-8"
+    )
     monkeypatch.chdir(tmp_path)
     assert done(run(corpus, workers=2)).steps == 12
 
@@ -399,9 +579,15 @@ def test_resuming_from_damaged_data_is_refused(spoil: str, corpus: Path, tmp_pat
     out = tmp_path / "m.npz"
     run(corpus, out=out)
     model, arrays = load_resume(out)
-    arrays[spoil] = np.zeros(3, np.float32) if spoil != "record" else np.frombuffer(b'{"settings": {"new": 1}}', np.uint8)
+    arrays[spoil] = (
+        np.zeros(3, np.float32)
+        if spoil != "record"
+        else np.frombuffer(b'{"settings": {"new": 1}}', np.uint8)
+    )
     charrnn.save(out, model, arrays)
-    with pytest.raises(CheckpointError, match="what resuming needs is damaged or of another charrnn"):
+    with pytest.raises(
+        CheckpointError, match="what resuming needs is damaged or of another charrnn"
+    ):
         list(charrnn.train([], TrainConfig(out=out, resume=True)))
 
 
@@ -416,12 +602,20 @@ def test_one_path_alone_is_a_text(corpus: Path) -> None:
 
 
 def test_lines_have_a_floor_that_depends_on_their_distinct_lines_alone(tmp_path: Path) -> None:
-    names = [first + second for first in ("an", "ber", "cor", "do") for second in ("na", "ta", "lia", "ris", "nes", "")]
+    names = [
+        first + second
+        for first in ("an", "ber", "cor", "do")
+        for second in ("na", "ta", "lia", "ris", "nes", "")
+    ]
     floors = []
     for lines in (names, [*reversed(names), *names]):
         path = tmp_path / "names.txt"
         path.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
-        start = next(event for event in run(path, lines=True, val_fraction=0.25) if isinstance(event, Start))
+        start = next(
+            event for event in run(path, lines=True, val_fraction=0.25) if isinstance(event, Start)
+        )
         floors.append((start.floor_nats, start.floor_order))
     assert floors[0] == floors[1]
-    assert 0 < (floors[0][0] or 0) < 1.5  # the best order knows the six endings; letters alone have 2.5 nats
+    assert (
+        0 < (floors[0][0] or 0) < 1.5
+    )  # the best order knows the six endings; letters alone have 2.5 nats

@@ -55,7 +55,9 @@ def test_the_order_given_is_the_order_of_the_indices() -> None:
     assert vocabulary.index("б") == 2
 
 
-@pytest.mark.parametrize(("size", "dtype"), [(1, "u1"), (256, "u1"), (257, "u2"), (65_536, "u2"), (65_537, "u4")])
+@pytest.mark.parametrize(
+    ("size", "dtype"), [(1, "u1"), (256, "u1"), (257, "u2"), (65_536, "u2"), (65_537, "u4")]
+)
 def test_dtype_is_the_narrowest_that_holds_every_index(size: int, dtype: str) -> None:
     vocabulary = Vocabulary("".join(map(chr, range(0x10000, 0x10000 + size))))
     assert vocabulary.dtype == np.dtype(dtype)
@@ -93,7 +95,13 @@ def test_encoded_text_may_be_written_to() -> None:
 
 def test_membership_is_of_single_characters() -> None:
     vocabulary = Vocabulary("ab")
-    assert ["a" in vocabulary, "c" in vocabulary, "ab" in vocabulary, "" in vocabulary, 0 in vocabulary] == [True, *[False] * 4]
+    assert [
+        "a" in vocabulary,
+        "c" in vocabulary,
+        "ab" in vocabulary,
+        "" in vocabulary,
+        0 in vocabulary,
+    ] == [True, *[False] * 4]
 
 
 def test_vocabularies_are_equal_by_their_characters_in_order() -> None:
@@ -121,11 +129,17 @@ def test_half_of_a_utf16_pair_is_refused() -> None:
 
 
 def test_an_unknown_character_is_named_with_line_and_column() -> None:
-    with pytest.raises(VocabularyError, match=r"^line 3, column 2: 'é' \(U\+00E9\) isn't among the 5 characters .*: 'e'; "):
+    with pytest.raises(
+        VocabularyError,
+        match=r"^line 3, column 2: 'é' \(U\+00E9\) isn't among the 5 characters .*: 'e'; ",
+    ):
         Vocabulary("abe\n ").encode("ab\n\naé\n")
 
 
-@pytest.mark.parametrize(("text", "named"), [("q", r"\(U\+0071\)"), ("\x07", r"'\\x07'"), ("\udc80", r"'\\udc80'"), ("😀", "U\\+1F600")])
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [("q", r"\(U\+0071\)"), ("\x07", r"'\\x07'"), ("\udc80", r"'\\udc80'"), ("😀", "U\\+1F600")],
+)
 def test_an_unknown_character_is_escaped_on_one_line(text: str, named: str) -> None:
     for vocabulary in (Vocabulary("a\n"), Vocabulary("a\n" + MANY)):
         with pytest.raises(VocabularyError, match=named) as raised:
@@ -142,10 +156,21 @@ def test_further_unknown_characters_are_counted() -> None:
 
 @pytest.mark.parametrize(
     ("char", "known", "nearest"),
-    [("é", "aez", "e"), ("É", "aez", "e"), ("Q", "pqr", "q"), ("’", "a'", "'"), ("—", "a-", "-"), ("\xa0", "a ", " "),
-     ("ﬁ", "fi", "fi"), ("m", "azk", "kaz"), ("ж", "abш", "шba")],
-)  # fmt: skip
-def test_the_nearest_known_characters_look_alike_or_stand_close(char: str, known: str, nearest: str) -> None:
+    [
+        ("é", "aez", "e"),
+        ("É", "aez", "e"),
+        ("Q", "pqr", "q"),
+        ("’", "a'", "'"),
+        ("—", "a-", "-"),
+        ("\xa0", "a ", " "),
+        ("ﬁ", "fi", "fi"),
+        ("m", "azk", "kaz"),
+        ("ж", "abш", "шba"),
+    ],
+)
+def test_the_nearest_known_characters_look_alike_or_stand_close(
+    char: str, known: str, nearest: str
+) -> None:
     assert Vocabulary(known).nearest(char) == nearest
 
 

@@ -7,14 +7,21 @@ from typing import Any
 
 import numpy as np
 
+from charrnn.checkpoint.model import Model, save
 from charrnn.config import CellName, ModelConfig
-from charrnn.network.model import Model
 from charrnn.network.parameters import initialize
 from charrnn.text.vocabulary import Vocabulary
-from charrnn.training.checkpoint import save
 
 
-def tiny(text: str, *, cell: CellName = "lstm", hidden: int = 6, layers: int = 1, spread: float = 1.0, **meta: Any) -> Model:
+def tiny(
+    text: str,
+    *,
+    cell: CellName = "lstm",
+    hidden: int = 6,
+    layers: int = 1,
+    spread: float = 1.0,
+    **meta: Any,
+) -> Model:
     """Return a model that knows the characters of `text`; `spread`: how far its weights are from those it would start with."""
     config, vocabulary = ModelConfig(cell, hidden, layers), Vocabulary.of(text)
     rng = np.random.default_rng(7)

@@ -34,7 +34,9 @@ def main(args: Sequence[str] | None = None) -> int:
             code = _run(args)
             sys.stdout.flush()
             return code
-    except SystemExit as ended:  # typer's: of completion, or of a pipe that was closed while it printed help
+    except (
+        SystemExit
+    ) as ended:  # typer's: of completion, or of a pipe that was closed while it printed help
         if isinstance(ended.__context__, BrokenPipeError):
             return fail(ended.__context__)
         raise
@@ -47,7 +49,9 @@ def _run(args: Sequence[str] | None) -> int:
 
     from charrnn.cli.commands import app
 
-    code = get_command(app).main(args=None if args is None else list(args), prog_name="charrnn", standalone_mode=False)
+    code = get_command(app).main(
+        args=None if args is None else list(args), prog_name="charrnn", standalone_mode=False
+    )
     return code if isinstance(code, int) else 0
 
 
@@ -84,7 +88,9 @@ def fail(error: BaseException, *, debug: bool = False) -> int:
 
             traceback.print_exception(error)
         if message:
-            say(f"charrnn: {message}", lines=isinstance(error, VocabularyError))  # the lines below point at the character
+            say(
+                f"charrnn: {message}", lines=isinstance(error, VocabularyError)
+            )  # the lines below point at the character
     return code
 
 
@@ -110,12 +116,17 @@ def _usage(error: Any) -> str:
     """Return an error of usage on one line, with the help that tells more."""
     message = _no_number(error) or " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
-    return message if context is None else f"{message.rstrip('.')}; see {context.command_path} --help"
+    return (
+        message if context is None else f"{message.rstrip('.')}; see {context.command_path} --help"
+    )
 
 
 def _no_number(error: Any) -> str:
     """Return what to say of an option whose value isn't the number that it must be, empty for other errors."""
-    option, kind = getattr(error, "param", None), re.search("valid (number|float|integer)", error.message)
+    option, kind = (
+        getattr(error, "param", None),
+        re.search("valid (number|float|integer)", error.message),
+    )
     if option is None or kind is None:
         return ""
     return f"{' / '.join(option.opts)} must be {'a whole number' if kind[1] == 'integer' else 'a number'}"
@@ -156,11 +167,18 @@ def _prepare_streams() -> None:
     """Make sure that there are two streams and that no character can break them, whatever their encoding."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by who started this
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123 - until the end
+            setattr(sys, name, open(os.devnull, "w"))
         if hasattr(getattr(sys, name), "reconfigure"):
             getattr(sys, name).reconfigure(errors="backslashreplace")
-    if os.name == "nt" and not sys.stdout.isatty() and "PYTHONIOENCODING" not in os.environ and hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(encoding="utf-8")  # as everywhere else: what is drawn must be readable again
+    if (
+        os.name == "nt"
+        and not sys.stdout.isatty()
+        and "PYTHONIOENCODING" not in os.environ
+        and hasattr(sys.stdout, "reconfigure")
+    ):
+        sys.stdout.reconfigure(
+            encoding="utf-8"
+        )  # as everywhere else: what is drawn must be readable again
 
 
 def _silence() -> None:

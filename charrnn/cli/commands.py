@@ -19,10 +19,22 @@ from charrnn.cli.help import SETTINGS, Command, heading
 COMMANDS = {  # its function, the first line of that one's help
     "train": ("train.train", "Train a network on texts and write it to a checkpoint."),
     "sample": ("sample.sample", "Write text with a model."),
-    "gradcheck": ("gradcheck.gradcheck", "Prove the gradients: every parameter of every cell, in float64."),
-    "eval": ("eval.evaluate", "Measure how well a model predicts texts: nats, bits and perplexity per character."),
-    "info": ("info.info", "Show what a model is, how it was trained, and what a feed-forward network would need."),
-    "next": ("next.next_characters", "Show the likeliest next characters after TEXT, with their probabilities as bars."),
+    "gradcheck": (
+        "gradcheck.gradcheck",
+        "Prove the gradients: every parameter of every cell, in float64.",
+    ),
+    "eval": (
+        "eval.evaluate",
+        "Measure how well a model predicts texts: nats, bits and perplexity per character.",
+    ),
+    "info": (
+        "info.info",
+        "Show what a model is, how it was trained, and what a feed-forward network would need.",
+    ),
+    "next": (
+        "next.next_characters",
+        "Show the likeliest next characters after TEXT, with their probabilities as bars.",
+    ),
 }
 
 
@@ -30,7 +42,9 @@ def loaded(name: str) -> Any:
     """Return a command of the table, its module imported."""
     module, _, function = COMMANDS[name][0].partition(".")
     alone = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False)
-    alone.command(name, cls=Command, context_settings=SETTINGS)(guarded(getattr(import_module(f"charrnn.cli.{module}"), function)))
+    alone.command(name, cls=Command, context_settings=SETTINGS)(
+        guarded(getattr(import_module(f"charrnn.cli.{module}"), function))
+    )
     return get_command(alone)
 
 
@@ -60,7 +74,13 @@ class Program(TyperGroup):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
-app = typer.Typer(name="charrnn", cls=Program, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=SETTINGS)
+app = typer.Typer(
+    name="charrnn",
+    cls=Program,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings=SETTINGS,
+)
 
 
 def print_version(asked: bool) -> None:
@@ -73,7 +93,10 @@ def print_version(asked: bool) -> None:
 @app.callback(invoke_without_command=True)
 def charrnn(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=print_version, is_eager=True, help="Print the version."),
+    ] = False,
 ) -> None:
     """Train a character-level recurrent network on a text, and let it write.
 

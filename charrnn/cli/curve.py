@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-Point = tuple[int, float | None, float | None]  # step, training loss, validation loss, as checkpoints keep them
+Point = tuple[
+    int, float | None, float | None
+]  # step, training loss, validation loss, as checkpoints keep them
 Line = list[tuple[int, float]]  # step, loss
 MARGIN = 8  # columns of the losses' labels
 
@@ -29,7 +31,13 @@ class Pen(NamedTuple):
 BOX, ASCII = Pen(*"─│╮╯╰╭·╌┤┴"), Pen(*"-|.''.:=||")
 
 
-def curve(points: Sequence[Point], width: int = 72, height: int = 12, ascii: bool = False, floor: float | None = None) -> str:
+def curve(
+    points: Sequence[Point],
+    width: int = 72,
+    height: int = 12,
+    ascii: bool = False,
+    floor: float | None = None,
+) -> str:
     """Return a picture of `height` lines of at most `width` columns, without colour; empty for fewer than two points.
 
     A floor is drawn where it doesn't flatten the curve.
@@ -39,7 +47,10 @@ def curve(points: Sequence[Point], width: int = 72, height: int = 12, ascii: boo
     if len(main) < 2:
         return ""
     pen, columns, rows = ASCII if ascii else BOX, max(10, width - MARGIN), max(2, height - 2)
-    top, bottom = max(loss for _, loss in training + validation), min(loss for _, loss in training + validation)
+    top, bottom = (
+        max(loss for _, loss in training + validation),
+        min(loss for _, loss in training + validation),
+    )
     if floor is not None and not bottom - (top - bottom) <= floor <= top:
         floor = None
     bottom = bottom if floor is None else min(bottom, floor)
@@ -56,12 +67,22 @@ def curve(points: Sequence[Point], width: int = 72, height: int = 12, ascii: boo
         for column, step in enumerate(steps):
             grid[row(_at(training, step))][column] = pen.dot
     _draw(grid, [row(_at(main, step)) for step in steps], pen)
-    labels = {y: f"{top - (top - bottom) * y / (rows - 1):{MARGIN - 2}.2f} {pen.axis}" for y in (*range(0, rows - 2, 3), rows - 1)}
-    lines = [labels.get(y, " " * (MARGIN - 1) + pen.upright) + "".join(cells).rstrip() for y, cells in enumerate(grid)]
+    labels = {
+        y: f"{top - (top - bottom) * y / (rows - 1):{MARGIN - 2}.2f} {pen.axis}"
+        for y in (*range(0, rows - 2, 3), rows - 1)
+    }
+    lines = [
+        labels.get(y, " " * (MARGIN - 1) + pen.upright) + "".join(cells).rstrip()
+        for y, cells in enumerate(grid)
+    ]
     names = [f"{pen.level} {'validation' if validation else 'training'}"]
-    names += [f"{pen.dot} training"] * bool(validation and training) + [f"{pen.dash} n-gram floor"] * (floor is not None)
+    names += [f"{pen.dot} training"] * bool(validation and training) + [
+        f"{pen.dash} n-gram floor"
+    ] * (floor is not None)
     rule = " " * (MARGIN - 1) + pen.foot + pen.level * columns
-    return "\n".join([*lines, rule, _legend(f"{first:,}", "   ".join(names), f"step {last:,}", columns)])
+    return "\n".join(
+        [*lines, rule, _legend(f"{first:,}", "   ".join(names), f"step {last:,}", columns)]
+    )
 
 
 def _line(points: Sequence[Point], which: int) -> Line:
@@ -74,7 +95,13 @@ def _at(line: Line, step: float) -> float:
     """Return the loss at `step`, on straight lines between the points."""
     after = next((i for i, (x, _) in enumerate(line) if x >= step), len(line) - 1)
     (x0, y0), (x1, y1) = line[max(0, after - 1)], line[after]
-    return y1 if step >= x1 or x1 == x0 else y0 if step <= x0 else y0 + (y1 - y0) * (step - x0) / (x1 - x0)
+    return (
+        y1
+        if step >= x1 or x1 == x0
+        else y0
+        if step <= x0
+        else y0 + (y1 - y0) * (step - x0) / (x1 - x0)
+    )
 
 
 def _draw(grid: list[list[str]], rows: list[int], pen: Pen) -> None:
@@ -92,4 +119,9 @@ def _draw(grid: list[list[str]], rows: list[int], pen: Pen) -> None:
 def _legend(left: str, middle: str, right: str, columns: int) -> str:
     """Return the line under the axis: the first step, what is what where there is room, the last step."""
     space = columns - len(left) - len(right)
-    return " " * MARGIN + left + (middle if space >= len(middle) + 2 else "").center(max(1, space)) + right
+    return (
+        " " * MARGIN
+        + left
+        + (middle if space >= len(middle) + 2 else "").center(max(1, space))
+        + right
+    )

@@ -19,14 +19,28 @@ if TYPE_CHECKING:
 
 SMOOTHING = 0.97  # share of the old mean kept in a step, of loss and speed
 REFRESH = 0.1  # seconds between two drawings of the live line
-SHOWN_AT = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)  # progress from which another sample is shown: often early on
+SHOWN_AT = (
+    0.0,
+    0.02,
+    0.05,
+    0.1,
+    0.2,
+    0.35,
+    0.5,
+    0.7,
+    0.9,
+)  # progress from which another sample is shown: often early on
 SAMPLE_LINES = 4
-PLAIN_COLUMNS = 87  # of the figures with room between them; without the floor and a bar they fit into 80
+PLAIN_COLUMNS = (
+    87  # of the figures with room between them; without the floor and a bar they fit into 80
+)
 
 
 def display(*, json: bool = False) -> Notices:
     """Return who shows a run on this stderr; json: the events are on stdout, so what they have isn't told twice in plain lines."""
-    if json and (sys.stdout.isatty() or is_plain(sys.stderr)):  # on a terminal events and a live line would write over each other
+    if json and (
+        sys.stdout.isatty() or is_plain(sys.stderr)
+    ):  # on a terminal events and a live line would write over each other
         return Notices()
     return Plain() if is_plain(sys.stderr) else Live()
 
@@ -67,11 +81,25 @@ class Figures:
         """Return the figures on one line that fits beside a bar into `columns`."""
         val, left, wide = self.val_loss, clock_time(step.seconds_left), columns >= 127
         count = f"{step.step:,}" + (f"/{step.steps:,}" if step.steps is not None else "")
-        parts = [f"step {count}", f"{self.speed:,.0f} characters/s"] if wide else [count, f"{self.speed / 1000:.3g}k/s"]
+        parts = (
+            [f"step {count}", f"{self.speed:,.0f} characters/s"]
+            if wide
+            else [count, f"{self.speed / 1000:.3g}k/s"]
+        )
         parts += [f"loss {self.loss:.3f}"]
-        parts += [f"{'validation' if wide else 'val'} {val:.3f} = {val / math.log(2):.2f} bits"] if val is not None else []
-        parts += [f"{'n-gram floor' if wide else 'floor'} {self.floor:.2f}"] if self.floor is not None and columns >= 67 else []
-        return ("  " if columns >= 87 else " ").join([*parts, f"{left} left" if columns >= 87 else left])
+        parts += (
+            [f"{'validation' if wide else 'val'} {val:.3f} = {val / math.log(2):.2f} bits"]
+            if val is not None
+            else []
+        )
+        parts += (
+            [f"{'n-gram floor' if wide else 'floor'} {self.floor:.2f}"]
+            if self.floor is not None and columns >= 67
+            else []
+        )
+        return ("  " if columns >= 87 else " ").join(
+            [*parts, f"{left} left" if columns >= 87 else left]
+        )
 
 
 class Plain(Notices):
@@ -120,7 +148,14 @@ class Live(Notices):
         Bar.set_lock(threading.RLock())  # the default one opens semaphores for processes
         self.figures, self.drawn, self.samples = Figures(), 0.0, 0
         self.progress = 0.0
-        self.bar: Any = Bar(total=1000, file=sys.stderr, leave=False, ncols=columns(), bar_format="{desc}", disable=False)
+        self.bar: Any = Bar(
+            total=1000,
+            file=sys.stderr,
+            leave=False,
+            ncols=columns(),
+            bar_format="{desc}",
+            disable=False,
+        )
         self.bar.set_description_str("reading the text")
 
     def notice(self, event: Notice) -> None:
@@ -156,7 +191,9 @@ class Live(Notices):
             from rich.text import Text
 
             self.samples = sum(self.progress >= share for share in SHOWN_AT)
-            self._above(Text(f"step {event.step:,}", style="dim"), Text(excerpt(event.text, columns())))
+            self._above(
+                Text(f"step {event.step:,}", style="dim"), Text(excerpt(event.text, columns()))
+            )
 
     def done(self, event: Done) -> None:
         """Clear the line and say what has come of it."""
@@ -179,7 +216,9 @@ class Live(Notices):
 def columns() -> int:
     """Return how many columns a line on stderr may take; a few are left for the ^C that a terminal shows."""
     try:
-        wide = os.get_terminal_size(sys.stderr.fileno()).columns or 80  # 0: a terminal that doesn't know
+        wide = (
+            os.get_terminal_size(sys.stderr.fileno()).columns or 80
+        )  # 0: a terminal that doesn't know
     except (OSError, ValueError):
         wide = 80
     return max(20, wide - 3)
@@ -187,12 +226,26 @@ def columns() -> int:
 
 def beginning(event: Start) -> list[tuple[str, str]]:
     """Return what is trained on what, each line with its label."""
-    workers = f", {event.workers} workers" if event.workers > 1 else f", {event.ranks} ranks" if event.ranks > 1 else ""
+    workers = (
+        f", {event.workers} workers"
+        if event.workers > 1
+        else f", {event.ranks} ranks"
+        if event.ranks > 1
+        else ""
+    )
     after = f", from step {event.first_step:,} on" if event.first_step else ""
     network = f"{shape(event.cell, event.layers, event.hidden)}, {counted(event.params, 'parameter')}{workers}{after}"
-    lines = [("text", f"{counted(event.corpus_characters, 'character')}, {event.vocabulary_size:,} distinct"), ("network", network)]
+    lines = [
+        (
+            "text",
+            f"{counted(event.corpus_characters, 'character')}, {event.vocabulary_size:,} distinct",
+        ),
+        ("network", network),
+    ]
     if event.floor_nats is not None:
-        lines.append(("n-gram floor", f"{floor(event.floor_nats, event.floor_order)}: the loss to get below"))
+        lines.append(
+            ("n-gram floor", f"{floor(event.floor_nats, event.floor_order)}: the loss to get below")
+        )
     return lines
 
 
@@ -200,5 +253,7 @@ def excerpt(text: str, columns: int) -> str:
     """Return the first lines of a sample, indented, each cut to the terminal's width."""
     from rich.cells import set_cell_size
 
-    lines = [visible(line.replace("\t", "    ")) for line in text.split("\n") if line.strip()][:SAMPLE_LINES]
+    lines = [visible(line.replace("\t", "    ")) for line in text.split("\n") if line.strip()][
+        :SAMPLE_LINES
+    ]
     return "\n".join("  " + set_cell_size(line, columns - 2).rstrip() for line in lines)

@@ -62,14 +62,22 @@ def _colours(scale: Scale, rule: str, ground: str) -> str:
     halves = []
     for dark in (False, True):
         rules = [ground.format(ground=GROUND[dark], ink=INK[dark])]
-        rules += [rule.format(level=n, colour=colour, ink=ink(colour)) for n, colour in enumerate(scale.palette(dark)) if colour]
+        rules += [
+            rule.format(level=n, colour=colour, ink=ink(colour))
+            for n, colour in enumerate(scale.palette(dark))
+            if colour
+        ]
         halves.append("".join(rules))
     return f"{halves[0]}@media(prefers-color-scheme:dark){{{halves[1]}}}"
 
 
 def html(heats: Sequence[Heat], scale: Scale, *, title: str, about: Sequence[str]) -> Iterator[str]:
     """Yield the pieces of a self-contained page: title, lines about the model, legend, and each text."""
-    colours = _colours(scale, ".l{level}{{background:{colour};color:{ink}}}", "body,#value{{background:{ground};color:{ink}}}")
+    colours = _colours(
+        scale,
+        ".l{level}{{background:{colour};color:{ink}}}",
+        "body,#value{{background:{ground};color:{ink}}}",
+    )
     digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     yield f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_safe(title)}</title>\n'
@@ -90,7 +98,9 @@ def _section(heat: Heat, scale: Scale) -> Iterator[str]:
     yield f"<h2>{_safe(heat.name)}</h2>\n<p>{_safe(heat.summary)}</p>\n"
     yield '<div class="heat">'
     cells = cells_of(heat.text, heat.values)
-    for number, line in enumerate(rows_of(cells, len(heat.text) * 12 + 1), 1):  # no row is so wide: the browser wraps
+    for number, line in enumerate(
+        rows_of(cells, len(heat.text) * 12 + 1), 1
+    ):  # no row is so wide: the browser wraps
         yield f'<div data-n="{number}">{"".join(_marked(cell, scale) for cell in line)}</div\n>'
     yield "</div>\n"
 
@@ -99,21 +109,35 @@ def _marked(cell: Cell, scale: Scale) -> str:
     """Return a cell as an element with its values."""
     if cell.value is None:
         return f'<i class="no">{escape(cell.shown)}</i>'
-    codes = "" if cell.shown == cell.text else f' data-c="{" ".join(f"{ord(char):04X}" for char in cell.text)}"'
-    described = ", ".join("no value" if value is None else scale.describe(value) for value in cell.values)
+    codes = (
+        ""
+        if cell.shown == cell.text
+        else f' data-c="{" ".join(f"{ord(char):04X}" for char in cell.text)}"'
+    )
+    described = ", ".join(
+        "no value" if value is None else scale.describe(value) for value in cell.values
+    )
     return f'<i class="l{scale.level(cell.value)}"{codes} data-v="{escape(described)}">{escape(cell.shown)}</i>'
 
 
-def svg(heats: Sequence[Heat], scale: Scale, *, title: str, about: Sequence[str], columns: int = COLUMNS) -> Iterator[str]:
+def svg(
+    heats: Sequence[Heat], scale: Scale, *, title: str, about: Sequence[str], columns: int = COLUMNS
+) -> Iterator[str]:
     """Yield the pieces of a picture: title, lines about the model, legend, and each text wrapped at `columns`."""
     lines = [piece for line in (title, *about, f"{scale.title}:") for piece in wrap(line, columns)]
     drawn = [*(_words(0, line) for line in lines), _legend(scale), ""]
     for heat in heats:
-        drawn += [_words(0, line) for line in (*wrap(heat.name, columns), *wrap(heat.summary, columns))]
+        drawn += [
+            _words(0, line) for line in (*wrap(heat.name, columns), *wrap(heat.summary, columns))
+        ]
         drawn += [_row(row, scale) for row in rows_of(cells_of(heat.text, heat.values), columns)]
         drawn.append("")
     width, height = round(columns * COLUMN + 24), round(len(drawn) * ROW + 24)
-    colours = _colours(scale, "rect.l{level}{{fill:{colour}}}text.l{level}{{fill:{ink}}}", "text{{fill:{ink}}}.g{{fill:{ground}}}")
+    colours = _colours(
+        scale,
+        "rect.l{level}{{fill:{colour}}}text.l{level}{{fill:{ink}}}",
+        "text{{fill:{ink}}}.g{{fill:{ground}}}",
+    )
     yield f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">\n'
     yield f"<title>{_safe(title)}</title>\n"
     yield f"<style>text{{font:{SIZE}px ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace;white-space:pre}}{colours}</style>\n"
@@ -126,7 +150,11 @@ def svg(heats: Sequence[Heat], scale: Scale, *, title: str, about: Sequence[str]
 
 def _words(column: float, text: str, level: int = 0) -> str:
     """Return text that begins at a column."""
-    return f'<text class="l{level}" x="{column * COLUMN:g}" y="15">{_safe(text)}</text>' if text else ""
+    return (
+        f'<text class="l{level}" x="{column * COLUMN:g}" y="15">{_safe(text)}</text>'
+        if text
+        else ""
+    )
 
 
 def _box(column: float, width: int, level: int, palette: tuple[Colour, ...]) -> str:
@@ -147,7 +175,9 @@ def _legend(scale: Scale) -> str:
 def _row(row: list[Cell], scale: Scale) -> str:
     """Return a row: neighbours of one level share a box, and plain characters among them one text of exact length."""
     parts, column = [], 0
-    for level, group in groupby(row, lambda cell: 0 if cell.value is None else scale.level(cell.value)):
+    for level, group in groupby(
+        row, lambda cell: 0 if cell.value is None else scale.level(cell.value)
+    ):
         cells = list(group)
         parts.append(_box(column, sum(cell.width for cell in cells), level, scale.light))
         for simple, same in groupby(cells, lambda cell: cell.shown.isascii()):

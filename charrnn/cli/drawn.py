@@ -14,10 +14,13 @@ from charrnn.config import SampleConfig
 from charrnn.errors import CharRNNError
 
 if TYPE_CHECKING:
-    from charrnn.network.model import Model
-    from charrnn.sampling import Sample, Samples
+    from charrnn.checkpoint.model import Model
+    from charrnn.sampling.sampling import Sample, Samples
 
-GROUP, GROUP_NUMBERS = 256, 1 << 21  # samples side by side, at most; fewer if the vocabulary is large
+GROUP, GROUP_NUMBERS = (
+    256,
+    1 << 21,
+)  # samples side by side, at most; fewer if the vocabulary is large
 AT_ONCE = 32  # items drawn together in search of new ones
 
 
@@ -43,11 +46,13 @@ class Request:
 
     def groups(self, num: int, first: int = 0) -> Iterator[Samples]:
         """Yield samples numbered first … first + num − 1, as many side by side as memory allows with ease."""
-        from charrnn.sampling import sample_many
+        from charrnn.sampling.sampling import sample_many
 
         size = max(1, min(GROUP, GROUP_NUMBERS // len(self.model.vocabulary)))
         for start in range(first, first + num, size):
-            yield sample_many(self.model, min(size, first + num - start), first=start, **self.options())
+            yield sample_many(
+                self.model, min(size, first + num - start), first=start, **self.options()
+            )
 
 
 def write(request: Request, *, json: bool, probs: bool, but: frozenset[str] | None) -> None:
@@ -64,7 +69,7 @@ def write(request: Request, *, json: bool, probs: bool, but: frozenset[str] | No
 
 def write_texts(request: Request) -> None:
     """Write the samples one after the other: items a line each, texts under headings if there are several."""
-    from charrnn.sampling import sample
+    from charrnn.sampling.sampling import sample
 
     if request.num == 1:
         characters = sample(request.model, **request.options())
@@ -150,7 +155,13 @@ def write_json(request: Request, probs: bool) -> None:
         for number in range(request.num):
             samples, facts = alone(request, number), Facts()
             probabilities = [p for _, p in facts.watch(request.model, samples)]
-            print_json({**_object(request, samples.samples()[0]), "probabilities": probabilities, "y_hat": asdict(facts)})
+            print_json(
+                {
+                    **_object(request, samples.samples()[0]),
+                    "probabilities": probabilities,
+                    "y_hat": asdict(facts),
+                }
+            )
         return
     for samples in request.groups(request.num):
         for _ in samples:
@@ -165,7 +176,7 @@ def _object(request: Request, drawn: Sample) -> dict[str, Any]:
 
 def alone(request: Request, number: int = 0) -> Samples:
     """Return one sample by itself, so that each step's ŷ_t can be seen."""
-    from charrnn.sampling import sample_many
+    from charrnn.sampling.sampling import sample_many
 
     return sample_many(request.model, 1, first=number, **request.options())
 
@@ -182,13 +193,16 @@ class Facts:
 
     def watch(self, model: Model, samples: Samples) -> Iterator[tuple[str, float]]:
         """Yield each drawn character of a single sample with its probability; the vectors are looked at on the way."""
-        from charrnn.sampling import distribution
+        from charrnn.sampling.sampling import distribution
 
         plain, vocabulary = SampleConfig(), model.vocabulary
         for (char,) in samples:
             y_hat = distribution(samples.logits, plain)
             self.length, self.vectors = len(y_hat), self.vectors + 1
-            self.least, self.greatest = min(self.least, float(y_hat.min())), max(self.greatest, float(y_hat.max()))
+            self.least, self.greatest = (
+                min(self.least, float(y_hat.min())),
+                max(self.greatest, float(y_hat.max())),
+            )
             self.sum_error = max(self.sum_error, abs(float(y_hat.sum()) - 1))
             if char is not None:
                 yield char, float(y_hat[vocabulary.index(char)])
@@ -211,7 +225,9 @@ def write_probs(request: Request) -> None:
         for number in range(request.num):
             if request.num > 1:
                 _rule(flow, number, request.num)
-            show_probabilities(flow, painter, request.opening, facts.watch(request.model, alone(request, number)))
+            show_probabilities(
+                flow, painter, request.opening, facts.watch(request.model, alone(request, number))
+            )
     say(facts.sentence())
 
 
@@ -220,13 +236,19 @@ def _rule(flow: Flow, number: int, num: int) -> None:
     flow.raw(f"---- {number + 1} of {num} ----\n")
 
 
-def show_probabilities(flow: Flow, painter: Painter, opening: str, drawn: Iterator[tuple[str, float]]) -> None:
+def show_probabilities(
+    flow: Flow, painter: Painter, opening: str, drawn: Iterator[tuple[str, float]]
+) -> None:
     """Write characters in the colour of their probability as they are drawn, or, without colour, row by row with digits under."""
     text, values, used = opening, [None] * len(opening), sum(map(width_of, opening))
     if painter.brushes is not None:
-        flow.raw("".join(_shown(painter, cell) for cell in cells_of(opening, values, painter.encoding)))
+        flow.raw(
+            "".join(_shown(painter, cell) for cell in cells_of(opening, values, painter.encoding))
+        )
         for char, p in drawn:
-            flow.raw("".join(_shown(painter, cell) for cell in cells_of(char, [p], painter.encoding)))
+            flow.raw(
+                "".join(_shown(painter, cell) for cell in cells_of(char, [p], painter.encoding))
+            )
         flow.end_line()
         return
     held: list[float | None] = list(values)

@@ -14,13 +14,23 @@ from charrnn.cli.options import OUTPUT, Debug, Json
 from charrnn.cli.outputs import check_output, part_of
 from charrnn.cli.pictures import Heat, Painter
 from charrnn.cli.scales import SURPRISE, Scale, activation
-from charrnn.cli.scoring import Figures, Line, Scored, floor_of, lines_of, read, score_text, total, unit_values
+from charrnn.cli.scoring import (
+    Figures,
+    Line,
+    Scored,
+    floor_of,
+    lines_of,
+    read,
+    score_text,
+    total,
+    unit_values,
+)
 from charrnn.cli.terminal import console, print_json, say, visible
 from charrnn.config import check, check_choice
 from charrnn.errors import CharRNNError, UsageError
 
 if TYPE_CHECKING:
-    from charrnn.network.model import Model
+    from charrnn.checkpoint.model import Model
 
 READING, PICTURES = "How the text is read", "Pictures"
 
@@ -29,34 +39,75 @@ def _option(name: str, panel: str, text: str, metavar: str | None = None) -> Any
     return typer.Option(name, help=text, rich_help_panel=panel, metavar=metavar)
 
 
-Texts = Annotated[list[str], typer.Argument(metavar="TEXT", help="Files or folders to read; -: standard input.", show_default=False)]
-NumStreams = Annotated[int, _option("--streams", READING, "Cut each text into N streams, each from a zero state: faster.", "N")]
+Texts = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="TEXT", help="Files or folders to read; -: standard input.", show_default=False
+    ),
+]
+NumStreams = Annotated[
+    int,
+    _option(
+        "--streams", READING, "Cut each text into N streams, each from a zero state: faster.", "N"
+    ),
+]
 Unknown = Annotated[str, unknown_option(READING)]
 Encoding = Annotated[str, _option("--encoding", READING, "Of the texts.", "NAME")]
-WithHeat = Annotated[bool, _option("--heat", PICTURES, "Colour each character by its surprise, in bits.")]
-Worst = Annotated[int | None, _option("--worst", PICTURES, "Show the N most surprising lines, the worst first.", "N")]
-Unit = Annotated[int | None, _option("--unit", PICTURES, "Colour by the activation of hidden unit K of the top layer instead.", "K")]
+WithHeat = Annotated[
+    bool, _option("--heat", PICTURES, "Colour each character by its surprise, in bits.")
+]
+Worst = Annotated[
+    int | None,
+    _option("--worst", PICTURES, "Show the N most surprising lines, the worst first.", "N"),
+]
+Unit = Annotated[
+    int | None,
+    _option(
+        "--unit",
+        PICTURES,
+        "Colour by the activation of hidden unit K of the top layer instead.",
+        "K",
+    ),
+]
 Svg = Annotated[str | None, _option("--svg", PICTURES, "Save the picture as SVG.", "PATH")]
-Html = Annotated[str | None, _option("--html", PICTURES, "Save the picture as a page with each character's value.", "PATH")]
-WithValues = Annotated[bool, _option("--values", OUTPUT, "With --json: the value of each character too.")]
+Html = Annotated[
+    str | None,
+    _option("--html", PICTURES, "Save the picture as a page with each character's value.", "PATH"),
+]
+WithValues = Annotated[
+    bool, _option("--values", OUTPUT, "With --json: the value of each character too.")
+]
 
 
 def evaluate(
-    model: ModelPath, texts: Texts, streams: NumStreams = 1, unknown: Unknown = "error", encoding: Encoding = "utf-8",
-    heat: WithHeat = False, worst: Worst = None, unit: Unit = None, svg: Svg = None, html: Html = None, values: WithValues = False,
-    json: Json = False, debug: Debug = False,
-) -> None:  # fmt: skip
+    model: ModelPath,
+    texts: Texts,
+    streams: NumStreams = 1,
+    unknown: Unknown = "error",
+    encoding: Encoding = "utf-8",
+    heat: WithHeat = False,
+    worst: Worst = None,
+    unit: Unit = None,
+    svg: Svg = None,
+    html: Html = None,
+    values: WithValues = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
     """Measure how well a model predicts texts: nats, bits and perplexity per character.
 
     Example: charrnn eval model.npz hamlet.txt --heat
     """
     _check(streams, unknown, worst, values and not json, texts)
     _check_pictures(svg, html, (model, *texts))
-    from charrnn.training.checkpoint import load
+    from charrnn.checkpoint.model import load
 
     opened = load(model)
     check("--unit", unit, least=0, most=opened.config.hidden - 1)
-    scored = [score_text(opened, *read(path, encoding), streams=streams, unknown=unknown) for path in texts]
+    scored = [
+        score_text(opened, *read(path, encoding), streams=streams, unknown=unknown)
+        for path in texts
+    ]
     seen = Seen(opened, model, scored, unit, worst)
     if svg or html:
         _save(seen, svg, html)
@@ -66,7 +117,9 @@ def evaluate(
         _show(seen, heat or (unit is not None and not (svg or html)))
 
 
-def _check(streams: int, unknown: str, worst: int | None, values_alone: bool, texts: Sequence[str]) -> None:
+def _check(
+    streams: int, unknown: str, worst: int | None, values_alone: bool, texts: Sequence[str]
+) -> None:
     check("--streams", streams, least=1)
     check("--worst", worst, least=1)
     check_choice("--unknown", unknown, UNKNOWN)
@@ -80,7 +133,9 @@ def _check_pictures(svg: str | None, html: str | None, read: Sequence[str]) -> N
     """Raise CharRNNError unless each picture can be written to a file of its own, apart from all that is read."""
     for path in filter(None, (svg, html)):
         if part_of(path, read) is not None:
-            raise CharRNNError(f"{path}: the picture would be written over what is read; choose another name")
+            raise CharRNNError(
+                f"{path}: the picture would be written over what is read; choose another name"
+            )
         check_output(Path(path))
     if svg and html and part_of(svg, [html]) is not None:
         raise UsageError(f"--svg and --html are both {svg}; give them different names")
@@ -117,13 +172,21 @@ class Seen:
 
     def heats(self) -> list[Heat]:
         """Return each text with its values."""
-        return [Heat(text.name, text.text, self.values(text), in_words(text.figures)) for text in self.scored]
+        return [
+            Heat(text.name, text.text, self.values(text), in_words(text.figures))
+            for text in self.scored
+        ]
 
     def worst_heats(self, heats: Sequence[Heat]) -> list[Heat]:
         """Return the worst lines, cut out of the texts."""
         whole = {heat.name: heat for heat in heats}
         return [
-            Heat(f"{name}, line {number}", whole[name].text[start:stop], whole[name].values[start:stop], f"{bits:.2f} bits per character")
+            Heat(
+                f"{name}, line {number}",
+                whole[name].text[start:stop],
+                whole[name].values[start:stop],
+                f"{bits:.2f} bits per character",
+            )
             for name, number, bits, start, stop in self.worst_lines()
         ]
 
@@ -140,7 +203,12 @@ class Seen:
         if self.worst:
             lines = {text.name: text.text for text in self.scored}
             result["worst"] = [
-                {"text": line.text, "line": line.line, "bpc": line.bits, "content": lines[line.text][line.start : line.stop].rstrip("\n")}
+                {
+                    "text": line.text,
+                    "line": line.line,
+                    "bpc": line.bits,
+                    "content": lines[line.text][line.start : line.stop].rstrip("\n"),
+                }
                 for line in self.worst_lines()
             ]
         return result
@@ -165,16 +233,25 @@ def floor_in_words(model: Model) -> str:
 
 def _save(seen: Seen, svg: str | None, html: str | None) -> None:
     """Write the pictures that were asked for."""
+    from charrnn.checkpoint.atomic_write import atomic_write
     from charrnn.cli import documents
-    from charrnn.training.destination import replacing
 
     heats = seen.heats()
     heats = seen.worst_heats(heats) + heats
-    title = f"{Path(seen.path).name} reads {', '.join(Path(text.name).name for text in seen.scored)}"
-    about = [line for line in (in_words(seen.total) if len(seen.scored) > 1 else "", floor_in_words(seen.model)) if line]
+    title = (
+        f"{Path(seen.path).name} reads {', '.join(Path(text.name).name for text in seen.scored)}"
+    )
+    about = [
+        line
+        for line in (
+            in_words(seen.total) if len(seen.scored) > 1 else "",
+            floor_in_words(seen.model),
+        )
+        if line
+    ]
     for path, pieces in ((svg, documents.svg), (html, documents.html)):
         if path:
-            with replacing(path) as file:
+            with atomic_write(path) as file:
                 drawn = pieces(heats, seen.scale, title=visible(title), about=about)
                 file.writelines(piece.encode("utf-8", "backslashreplace") for piece in drawn)
             say(f"wrote {path}")

@@ -17,7 +17,9 @@ TERMINAL_SECONDS, PIPE_SECONDS = 0.03, 0.1  # at most so long is text held back
 class Flow:
     """Gathers text and writes it when some time has passed; as a context it writes the rest, and a newline, at its end."""
 
-    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self, stream: TextIO | None = None, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         self.stream, self.clock = stream or sys.stdout, clock
         self.terminal = self.stream.isatty()
         self._seconds = TERMINAL_SECONDS if self.terminal else PIPE_SECONDS
@@ -54,7 +56,12 @@ class Flow:
     def __enter__(self) -> Flow:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if kind is None:
             self.end_line()
             return

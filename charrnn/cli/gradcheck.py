@@ -14,8 +14,8 @@ from charrnn.config import CELLS, check, check_choice
 from charrnn.errors import CharRNNError, UsageError
 
 if TYPE_CHECKING:
+    from charrnn.checkpoint.model import Model
     from charrnn.network.gradcheck import Check
-    from charrnn.network.model import Model
 
 NETWORKS, LECTURE = "Which networks", "The lecture"
 GAINS = (0.7, 1.0, 1.4)
@@ -25,16 +25,42 @@ def _option(name: str, panel: str, text: str, metavar: str | None = None, **more
     return typer.Option(name, help=text, rich_help_panel=panel, metavar=metavar, **more)
 
 
-Cell = Annotated[str | None, _option("--cell", NETWORKS, "Only this cell.", "|".join(CELLS), autocompletion=complete_cell)]
-Hidden = Annotated[int | None, _option("--hidden", NETWORKS, "Units in each layer.", "H", show_default="5, for the lecture more")]
-SeqLen = Annotated[int | None, _option("--seq-len", NETWORKS, "Steps in time.", "T", show_default="6, for the lecture more")]
+Cell = Annotated[
+    str | None,
+    _option("--cell", NETWORKS, "Only this cell.", "|".join(CELLS), autocompletion=complete_cell),
+]
+Hidden = Annotated[
+    int | None,
+    _option(
+        "--hidden", NETWORKS, "Units in each layer.", "H", show_default="5, for the lecture more"
+    ),
+]
+SeqLen = Annotated[
+    int | None,
+    _option("--seq-len", NETWORKS, "Steps in time.", "T", show_default="6, for the lecture more"),
+]
 Seed = Annotated[int, _option("--seed", NETWORKS, "Of the random weights, states and texts.", "N")]
 ModelPath = Annotated[
     str | None,
-    _option("--model", NETWORKS, "Check at this checkpoint's trained weights instead.", "PATH", autocompletion=complete_checkpoint),
+    _option(
+        "--model",
+        NETWORKS,
+        "Check at this checkpoint's trained weights instead.",
+        "PATH",
+        autocompletion=complete_checkpoint,
+    ),
 ]
-Tolerance = Annotated[float, _option("--tolerance", NETWORKS, "The largest error that passes.", "X")]
-WithLecture = Annotated[bool, _option("--lecture", LECTURE, "The quiz's formulas evaluated, and how the gradient fades with the lag.")]
+Tolerance = Annotated[
+    float, _option("--tolerance", NETWORKS, "The largest error that passes.", "X")
+]
+WithLecture = Annotated[
+    bool,
+    _option(
+        "--lecture",
+        LECTURE,
+        "The quiz's formulas evaluated, and how the gradient fades with the lag.",
+    ),
+]
 Gain = Annotated[
     list[float] | None,
     _option(
@@ -48,9 +74,17 @@ Gain = Annotated[
 
 
 def gradcheck(
-    cell: Cell = None, hidden: Hidden = None, seq_len: SeqLen = None, seed: Seed = 0, model: ModelPath = None,
-    tolerance: Tolerance = 1e-5, lecture: WithLecture = False, gain: Gain = None, json: Json = False, debug: Debug = False,
-) -> None:  # fmt: skip
+    cell: Cell = None,
+    hidden: Hidden = None,
+    seq_len: SeqLen = None,
+    seed: Seed = 0,
+    model: ModelPath = None,
+    tolerance: Tolerance = 1e-5,
+    lecture: WithLecture = False,
+    gain: Gain = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
     """Prove the gradients: every parameter of every cell, in float64.
 
     Example: charrnn gradcheck --lecture
@@ -58,7 +92,7 @@ def gradcheck(
     _check_options(cell, hidden, seq_len, seed, model, tolerance, gain)
     if gain and not lecture:
         raise UsageError("--gain is part of the lecture; add --lecture")
-    from charrnn.training.checkpoint import load
+    from charrnn.checkpoint.model import load
 
     trained = None if model is None else load(model)
     found = _checks(trained, cell, hidden, seq_len, seed)
@@ -72,12 +106,25 @@ def gradcheck(
         if not json:
             shown.show()
     if json:
-        print_json({"tolerance": tolerance, "passed": _passed(checks, tolerance), "checks": list(map(as_json, checks)), **extra})
+        print_json(
+            {
+                "tolerance": tolerance,
+                "passed": _passed(checks, tolerance),
+                "checks": list(map(as_json, checks)),
+                **extra,
+            }
+        )
     _verdict(checks, tolerance, say=not json)
 
 
 def _check_options(
-    cell: str | None, hidden: int | None, seq_len: int | None, seed: int, model: str | None, tolerance: float, gain: list[float] | None
+    cell: str | None,
+    hidden: int | None,
+    seq_len: int | None,
+    seed: int,
+    model: str | None,
+    tolerance: float,
+    gain: list[float] | None,
 ) -> None:
     """Raise UsageError for what is out of range or doesn't go together."""
     if cell is not None:
@@ -93,15 +140,19 @@ def _check_options(
         raise UsageError(f"--model has its own cell and size; leave out {clash}")
 
 
-def _checks(model: Model | None, cell: str | None, hidden: int | None, seq_len: int | None, seed: int) -> Iterator[Check]:
+def _checks(
+    model: Model | None, cell: str | None, hidden: int | None, seq_len: int | None, seed: int
+) -> Iterator[Check]:
     """Yield a check of each network, or of the model alone."""
-    from charrnn.network.gradcheck import check_model
+    from charrnn.network.gradcheck import check_trained
     from charrnn.network.gradcheck import gradcheck as check_cells
 
     if model is not None:
-        yield check_model(model, seq_len=seq_len or 8, seed=seed)
+        yield check_trained(model.parameters, seq_len=seq_len or 8, seed=seed)
         return
-    yield from check_cells(CELLS if cell is None else (cell,), hidden=hidden or 5, seq_len=seq_len or 6, seed=seed)
+    yield from check_cells(
+        CELLS if cell is None else (cell,), hidden=hidden or 5, seq_len=seq_len or 6, seed=seed
+    )
 
 
 def _passed(checks: Iterable[Check], tolerance: float) -> bool:
@@ -120,7 +171,9 @@ def _shown(checks: Iterable[Check], tolerance: float, *, brief: bool) -> Iterato
     screen = console()
     for found in checks:
         good = found.error <= tolerance
-        title = Text(f"{name_of(found)}: ").append("agrees" if good else "FAILS", style="green" if good else "bold red")
+        title = Text(f"{name_of(found)}: ").append(
+            "agrees" if good else "FAILS", style="green" if good else "bold red"
+        )
         screen.print(title.append(f", largest error {found.error:.1e}"), soft_wrap=True)
         if not brief:
             for line in rows(found, tolerance):
@@ -130,7 +183,9 @@ def _shown(checks: Iterable[Check], tolerance: float, *, brief: bool) -> Iterato
 
 def name_of(found: Check) -> str:
     """Return which network a check is of."""
-    return f"{found.cell}, {found.layers} layer{'s' * (found.layers > 1)}{', dropout' * found.dropout}"
+    return (
+        f"{found.cell}, {found.layers} layer{'s' * (found.layers > 1)}{', dropout' * found.dropout}"
+    )
 
 
 def rows(found: Check, tolerance: float) -> Iterator[str]:
@@ -155,4 +210,6 @@ def _verdict(checks: Sequence[Check], tolerance: float, *, say: bool) -> None:
             f"the largest error is {worst.error:.1e}, in {name_of(worst)}"
         )
     if say:
-        print(f"All {arrays} arrays agree (tolerance {tolerance:g}); the worst: {worst.error:.1e}, {name_of(worst)}")
+        print(
+            f"All {arrays} arrays agree (tolerance {tolerance:g}); the worst: {worst.error:.1e}, {name_of(worst)}"
+        )

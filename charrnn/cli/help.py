@@ -22,7 +22,14 @@ class Command(TyperCommand):
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return what stands behind the command's name: [OPTIONS] MODEL TEXT..."""
-        return ["[OPTIONS]", *(_place(parameter) for parameter in self.get_params(ctx) if parameter.param_type_name == "argument")]
+        return [
+            "[OPTIONS]",
+            *(
+                _place(parameter)
+                for parameter in self.get_params(ctx)
+                if parameter.param_type_name == "argument"
+            ),
+        ]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write each group of options under its heading, in the order of the first of each."""

@@ -19,7 +19,7 @@ from charrnn.cli.wording import counted, loss, shape
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from charrnn.network.model import Model
+    from charrnn.checkpoint.model import Model
 
 WINDOWS = (8, 16, 32, 64, 128, 256)  # T of the feed-forward networks
 
@@ -40,8 +40,10 @@ def info(
     """Show what a model is, how it was trained, and what a feed-forward network would need.
 
     Example: charrnn info model.npz
-    """  # fmt: skip
-    known = [Known(path, open_model(path)) for path in models] if models else [Known(*open_default())]
+    """
+    known = (
+        [Known(path, open_model(path)) for path in models] if models else [Known(*open_default())]
+    )
     if json:
         for one in known:
             print_json(one.as_json())
@@ -101,20 +103,43 @@ class Known:
     def as_json(self) -> dict[str, Any]:
         """Return all of it."""
         config, meta, val = self.model.config, self.model.meta, self.number("val_loss")
-        names = ("version", "training", "corpus", "step", "steps", "best_step", "epochs", "seconds", "chars_per_second", "train_loss")
+        names = (
+            "version",
+            "training",
+            "corpus",
+            "step",
+            "steps",
+            "best_step",
+            "epochs",
+            "seconds",
+            "chars_per_second",
+            "train_loss",
+        )
         return {
-            "model": self.path, "cell": config.cell, "hidden": config.hidden, "layers": config.layers, "params": self.params,
-            "vocabulary_size": len(self.model.vocabulary), "vocabulary": self.model.vocabulary.characters,
-            **{name: meta.get(name) for name in names}, "recipe": self.record("recipe") or None,
-            "val_loss": val, "val_bpc": None if val is None else val / math.log(2),
-            "floor_nats": self.number("floor_nats"), "floor_order": self.number("floor_order"), "uniform_nats": self.uniform,
-            "curve": self.curve, "feed_forward_params": {str(T): count for T, count in self.feed_forward.items()},
+            "model": self.path,
+            "cell": config.cell,
+            "hidden": config.hidden,
+            "layers": config.layers,
+            "params": self.params,
+            "vocabulary_size": len(self.model.vocabulary),
+            "vocabulary": self.model.vocabulary.characters,
+            **{name: meta.get(name) for name in names},
+            "recipe": self.record("recipe") or None,
+            "val_loss": val,
+            "val_bpc": None if val is None else val / math.log(2),
+            "floor_nats": self.number("floor_nats"),
+            "floor_order": self.number("floor_order"),
+            "uniform_nats": self.uniform,
+            "curve": self.curve,
+            "feed_forward_params": {str(T): count for T, count in self.feed_forward.items()},
             "feed_forward_smaller_up_to": self.longest_smaller,
-        }  # fmt: skip
+        }
 
 
 def _is_point(point: object) -> bool:
-    if not (isinstance(point, list | tuple) and len(point) == 3 and isinstance(point[0], int | float)):
+    if not (
+        isinstance(point, list | tuple) and len(point) == 3 and isinstance(point[0], int | float)
+    ):
         return False
     return all(loss is None or isinstance(loss, int | float) for loss in point[1:])
 
@@ -153,15 +178,34 @@ def _floor(known: Known) -> str:
 
 def _corpus(known: Known) -> str:
     names, count = known.record("corpus").get("names"), known.number("characters", "corpus")
-    listed = ", ".join(visible(name) for name in names if isinstance(name, str)) if isinstance(names, list) else ""
+    listed = (
+        ", ".join(visible(name) for name in names if isinstance(name, str))
+        if isinstance(names, list)
+        else ""
+    )
     of_lines = ", a line an item" if known.record("training").get("lines") else ""
-    return ", ".join(part for part in (_shortened(listed, 60), "" if count is None else f"{count:,} characters") if part) + of_lines
+    return (
+        ", ".join(
+            part
+            for part in (_shortened(listed, 60), "" if count is None else f"{count:,} characters")
+            if part
+        )
+        + of_lines
+    )
 
 
 def _length(known: Known) -> str:
-    step, epochs, seconds, speed = (known.number(key) for key in ("step", "epochs", "seconds", "chars_per_second"))
-    parts = ["" if step is None else counted(step, "step"), "" if epochs is None else counted(epochs, "epoch")]
-    parts += ["" if seconds is None else _duration(seconds), "" if speed is None else f"{speed:,.0f} characters/s"]
+    step, epochs, seconds, speed = (
+        known.number(key) for key in ("step", "epochs", "seconds", "chars_per_second")
+    )
+    parts = [
+        "" if step is None else counted(step, "step"),
+        "" if epochs is None else counted(epochs, "epoch"),
+    ]
+    parts += [
+        "" if seconds is None else _duration(seconds),
+        "" if speed is None else f"{speed:,.0f} characters/s",
+    ]
     return ", ".join(part for part in parts if part)
 
 
@@ -169,13 +213,26 @@ def _duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {seconds} s"
+    return (
+        f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {seconds} s"
+    )
 
 
 def _settings(known: Known) -> str:
-    names = (("B", "batch_size"), ("T", "seq_len"), ("optimizer", "optimizer"), ("lr", "lr"), ("dropout", "dropout"), ("seed", "seed"))
+    names = (
+        ("B", "batch_size"),
+        ("T", "seq_len"),
+        ("optimizer", "optimizer"),
+        ("lr", "lr"),
+        ("dropout", "dropout"),
+        ("seed", "seed"),
+    )
     training = known.record("training")
-    return ", ".join(f"{short} {visible(str(training[name]))}" for short, name in names if training.get(name) is not None)
+    return ", ".join(
+        f"{short} {visible(str(training[name]))}"
+        for short, name in names
+        if training.get(name) is not None
+    )
 
 
 def show(known: Known) -> None:
@@ -192,7 +249,9 @@ def show(known: Known) -> None:
         if text:
             table.add_row(about, Text(text))
     screen.print(table)
-    drawing = curve(known.curve, min(screen.width - 1, 100), 9, is_ascii(sys.stdout), known.number("floor_nats"))
+    drawing = curve(
+        known.curve, min(screen.width - 1, 100), 9, is_ascii(sys.stdout), known.number("floor_nats")
+    )
     if drawing:
         screen.print(Text(f"\n{drawing}"), soft_wrap=True)
     _show_feed_forward(known, screen)
@@ -206,8 +265,15 @@ def _show_feed_forward(known: Known, screen: Console) -> None:
     for name in ("window T", *map(str, WINDOWS)):
         table.add_column(name, justify="left" if name == "window T" else "right")
     table.add_row("feed-forward", *(f"{count:,}" for count in known.feed_forward.values()))
-    table.add_row(f"times this {known.model.config.cell}", *(f"{count / known.params:.2f}" for count in known.feed_forward.values()))
-    screen.print(Text("\nParameters of a feed-forward network with as many hidden units over T one-hot characters"))
+    table.add_row(
+        f"times this {known.model.config.cell}",
+        *(f"{count / known.params:.2f}" for count in known.feed_forward.values()),
+    )
+    screen.print(
+        Text(
+            "\nParameters of a feed-forward network with as many hidden units over T one-hot characters"
+        )
+    )
     screen.print(table)
     screen.print(Text(feed_forward_sentence(known)))
 
@@ -237,7 +303,11 @@ def compare(models: list[Known]) -> None:
         if any(column[about] for column in columns):
             table.add_row(about, *(Text(column[about] or "-") for column in columns))
     for T in WINDOWS:
-        table.add_row(f"feed-forward, T = {T}", *(Text(f"{known.feed_forward[T]:,}") for known in models))
-    smaller = [f"T up to {known.longest_smaller}" if known.longest_smaller else "never" for known in models]
+        table.add_row(
+            f"feed-forward, T = {T}", *(Text(f"{known.feed_forward[T]:,}") for known in models)
+        )
+    smaller = [
+        f"T up to {known.longest_smaller}" if known.longest_smaller else "never" for known in models
+    ]
     table.add_row("which is smaller for", *map(Text, smaller))
     screen.print(table)

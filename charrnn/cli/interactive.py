@@ -17,18 +17,20 @@ from charrnn.config import SampleConfig, check
 from charrnn.errors import CharRNNError, CorpusError
 
 if TYPE_CHECKING:
-    from charrnn.network.model import Model
+    from charrnn.checkpoint.model import Model
 
 PROMPT = "> "
 
 
-def converse(model: Model, config: SampleConfig, *, seed: int | None, echo: bool, unknown: str, probs: bool) -> None:
+def converse(
+    model: Model, config: SampleConfig, *, seed: int | None, echo: bool, unknown: str, probs: bool
+) -> None:
     """Answer each line of standard input until it ends; Ctrl-C stops an answer, and at the prompt empties the line."""
-    from charrnn.sampling import fresh_seed
+    from charrnn.sampling.sampling import fresh_seed
 
     check("--seed", seed, least=0)
     with contextlib.suppress(ImportError):  # not on Windows
-        import readline  # noqa: F401 - its import gives input() editing and a history
+        import readline
     if sys.stdin is not None and sys.stdin.isatty():
         say("Type a beginning and press Enter; Ctrl-C stops a text, Ctrl-D leaves.")
     for line in _lines():
@@ -64,12 +66,16 @@ def _lines() -> Iterator[str]:
                 print(file=sys.stderr)
             return
         except UnicodeDecodeError as error:
-            raise CorpusError(f"standard input: isn't {error.encoding} ({error.reason}); type or send text in that encoding") from None
+            raise CorpusError(
+                f"standard input: isn't {error.encoding} ({error.reason}); type or send text in that encoding"
+            ) from None
 
 
 def _write_probabilities(request: Request) -> None:
     painter, facts = Painter(PROBABILITY, console()), Facts()
     with Flow() as flow:
         flow.raw(painter.legend())
-        show_probabilities(flow, painter, request.opening, facts.watch(request.model, alone(request)))
+        show_probabilities(
+            flow, painter, request.opening, facts.watch(request.model, alone(request))
+        )
     say(facts.sentence())

@@ -14,9 +14,9 @@ from charrnn.cli.terminal import console, is_ascii
 from charrnn.config import CELLS
 
 if TYPE_CHECKING:
-    from charrnn.network.fading import Fading
-    from charrnn.network.lecture import Candidate, Quiz
-    from charrnn.network.model import Model
+    from charrnn.checkpoint.model import Model
+    from charrnn.lecture.fading import Fading
+    from charrnn.lecture.quiz import Candidate, Quiz
 
 QUIZ_SIZE, FADING_SIZE, SYMBOLS = (8, 10), (16, 24), 6  # (H, T) unless they are given, and N
 Line = tuple[str, str]  # text, style
@@ -28,15 +28,23 @@ class Lecture:
     """All that is shown."""
 
     quiz: Quiz
-    groups: tuple[tuple[str, tuple[Fading, ...]], ...]  # what stands above, and the networks side by side
+    groups: tuple[
+        tuple[str, tuple[Fading, ...]], ...
+    ]  # what stands above, and the networks side by side
 
     @classmethod
     def of(
-        cls, hidden: int | None, seq_len: int | None, seed: int, gains: Sequence[float], model: Model | None, cell: str | None
+        cls,
+        hidden: int | None,
+        seq_len: int | None,
+        seed: int,
+        gains: Sequence[float],
+        model: Model | None,
+        cell: str | None,
     ) -> Lecture:
         """Return the lecture on random networks; with a model its trained weights show how the gradient fades."""
-        from charrnn.network.fading import fading
-        from charrnn.network.lecture import quiz
+        from charrnn.lecture.fading import fading
+        from charrnn.lecture.quiz import quiz
 
         H, T = hidden or FADING_SIZE[0], seq_len or FADING_SIZE[1]
         taken = quiz(seed, hidden or QUIZ_SIZE[0], seq_len or QUIZ_SIZE[1], SYMBOLS)
@@ -44,13 +52,20 @@ class Lecture:
             return cls(taken, ((_of_model(model), (model_fading(model, T, seed),)),))
         cells = CELLS if cell is None else (cell,)
         titles = [f"Each gate's block of W has all its singular values {gain:g}" for gain in gains]
-        return cls(taken, tuple(
-            (title, tuple(fading(cell, seed, H, T, gain) for cell in cells)) for title, gain in zip(titles, gains, strict=True)
-        ))  # fmt: skip
+        return cls(
+            taken,
+            tuple(
+                (title, tuple(fading(cell, seed, H, T, gain) for cell in cells))
+                for title, gain in zip(titles, gains, strict=True)
+            ),
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return the quiz's JSON and, as "lags", that of each network."""
-        return {**self.quiz.as_json(), "lags": [fading.as_json() for _, fadings in self.groups for fading in fadings]}
+        return {
+            **self.quiz.as_json(),
+            "lags": [fading.as_json() for _, fadings in self.groups for fading in fadings],
+        }
 
     def show(self) -> None:
         """Print it on stdout."""
@@ -59,15 +74,23 @@ class Lecture:
         screen = console()
         ascii = is_ascii(sys.stdout)
         lines = [*quiz_lines(self.quiz, screen.width), *_intro(self.groups, screen.width)]
-        low, high = decades([norm for _, fadings in self.groups for fading in fadings for norm in fading.norms])
+        low, high = decades(
+            [norm for _, fadings in self.groups for fading in fadings for norm in fading.norms]
+        )
         for title, fadings in self.groups:
-            lines += fading_lines(title, fadings, low=low, high=high, width=screen.width, ascii=ascii)
+            lines += fading_lines(
+                title, fadings, low=low, high=high, width=screen.width, ascii=ascii
+            )
         for text, style in lines:
             screen.print(Text(text, style=style), soft_wrap=True)
 
 
 def _of_model(model: Model) -> str:
-    above = f"; layer 0 of {model.config.layers}, with the output read off it" if model.config.layers > 1 else ""
+    above = (
+        f"; layer 0 of {model.config.layers}, with the output read off it"
+        if model.config.layers > 1
+        else ""
+    )
     return f"At the trained weights{above}"
 
 
@@ -75,14 +98,16 @@ def model_fading(model: Model, seq_len: int, seed: int) -> Fading:
     """Return the gradient by lag at a model's trained weights, on a text that it writes itself."""
     import numpy as np
 
-    from charrnn.network.fading import fading_of
-    from charrnn.sampling import sample
+    from charrnn.lecture.fading import fading_of
+    from charrnn.sampling.sampling import sample
 
     p = model.parameters
     text = "".join(sample(model, length=seq_len + 2, seed=seed))
     rest = np.random.default_rng(seed).integers(len(model.vocabulary), size=seq_len + 2 - len(text))
     x = np.concatenate([model.vocabulary.encode(text), rest]).astype(np.intp)
-    return fading_of(model.config.cell, p["layers.0.V"], p["layers.0.W"], p["layers.0.b_h"], p["U"], p["b_y"], x)
+    return fading_of(
+        model.config.cell, p["layers.0.V"], p["layers.0.W"], p["layers.0.b_h"], p["U"], p["b_y"], x
+    )
 
 
 # The quiz
@@ -95,8 +120,10 @@ def quiz_lines(quiz: Quiz, width: int) -> Iterator[Line]:
     yield from _wrapped(
         "h_t = tanh(V x_t + W h_{t−1} + b_h), ŷ_t = softmax(U h_t + b_y), L = Σ_t L_t, L_t = −ln ŷ_t[target]; "
         f"H = {quiz.hidden}, N = {quiz.vocabulary_size}, t = 0…{quiz.seq_len}, random weights. Each formula is evaluated literally, "
-        "from the Jacobian matrices; distance: ‖formula − reference‖ / ‖reference‖.", width, 0,
-    )  # fmt: skip
+        "from the Jacobian matrices; distance: ‖formula − reference‖ / ‖reference‖.",
+        width,
+        0,
+    )
     for name, candidates in (("∂L/∂b_y", quiz.b_y), ("∂L/∂b_h", quiz.b_h)):
         yield "", ""
         yield f"Which formula is {name}?", "bold"
@@ -104,7 +131,11 @@ def quiz_lines(quiz: Quiz, width: int) -> Iterator[Line]:
             yield from _candidate(candidate, width)
     yield "", ""
     yield from _wrapped(f"Read otherwise, (2) of ∂L/∂b_h: {quiz.b_h_total.formula}", width, 0)
-    yield from _wrapped(f"{quiz.b_h_total.sentence} Its distance from (4): {quiz.total_derivative_distance:.1e}.", width, 4)
+    yield from _wrapped(
+        f"{quiz.b_h_total.sentence} Its distance from (4): {quiz.total_derivative_distance:.1e}.",
+        width,
+        4,
+    )
     yield "", ""
     yield "How the formulas are read", "bold"
     for label in quiz.labels:
@@ -119,22 +150,35 @@ def _candidate(candidate: Candidate, width: int) -> Iterator[Line]:
     verdict = "RIGHT" if candidate.right else "wrong"
     yield (
         f"{mark} ({candidate.number}) {verdict}: {candidate.from_numeric:.1e} from the numeric gradient, "
-        f"{candidate.from_bptt:.1e} from BPTT", style,
-    )  # fmt: skip
+        f"{candidate.from_bptt:.1e} from BPTT",
+        style,
+    )
     yield from _wrapped(candidate.formula, width, 7)
     yield from _wrapped(candidate.sentence, width, 7, style="dim")
 
 
-def _wrapped(text: str, width: int, indent: int, *, first: int | None = None, style: str = "") -> Iterator[Line]:
+def _wrapped(
+    text: str, width: int, indent: int, *, first: int | None = None, style: str = ""
+) -> Iterator[Line]:
     start = " " * (indent if first is None else first)
-    for line in wrap(text, max(40, min(width, 100)), initial_indent=start, subsequent_indent=" " * indent, break_on_hyphens=False):
+    for line in wrap(
+        text,
+        max(40, min(width, 100)),
+        initial_indent=start,
+        subsequent_indent=" " * indent,
+        break_on_hyphens=False,
+    ):
         yield line, style
 
 
 def y_hat_facts(quiz: Quiz) -> str:
     """Return what holds of the vectors ŷ_t, from the vectors themselves."""
     y_hat = quiz.y_hat
-    least, greatest, error = float(y_hat.min()), float(y_hat.max()), float(abs(y_hat.sum(axis=1) - 1).max())
+    least, greatest, error = (
+        float(y_hat.min()),
+        float(y_hat.max()),
+        float(abs(y_hat.sum(axis=1) - 1).max()),
+    )
     inside = "all in [0, 1]" if least >= 0 and greatest <= 1 else "NOT all in [0, 1]"
     return (
         f"{len(y_hat)} vectors of length N = {y_hat.shape[1]}; elements from {least:.3g} to {greatest:.3g}, {inside}; "
@@ -152,8 +196,10 @@ def _intro(groups: Sequence[tuple[str, tuple[Fading, ...]]], width: int) -> Iter
     yield from _wrapped(
         f"Norm: the spectral norm of ∂h_T/∂s_k, lag T − k, T = {T}, s the whole state (the LSTM's c included). Share: the part of "
         "∂L/∂b_h that comes from that lag, the norm of its term over the sum of the norms. Kept: how far the gradient of "
-        "backpropagation truncated to T' steps is from the whole one (0: all is kept), and the cosine between them.", width, 0,
-    )  # fmt: skip
+        "backpropagation truncated to T' steps is from the whole one (0: all is kept), and the cosine between them.",
+        width,
+        0,
+    )
 
 
 def decades(norms: Sequence[float]) -> tuple[float, float]:
@@ -168,19 +214,33 @@ def some(last: int, most: int = 11) -> list[int]:
     return sorted(lags)
 
 
-def fading_lines(title: str, fadings: Sequence[Fading], *, low: float, high: float, width: int, ascii: bool) -> Iterator[Line]:
+def fading_lines(
+    title: str, fadings: Sequence[Fading], *, low: float, high: float, width: int, ascii: bool
+) -> Iterator[Line]:
     """Yield the bars of a few networks side by side."""
     column = max(CELL_WIDTH, min(44, (width - 6) // max(3, len(fadings)) - 2))
     T, greatest = fadings[0].seq_len, max(share for fading in fadings for share in fading.shares)
     yield "", ""
     yield title, "bold"
-    heads = [f"{fading.cell} ({', '.join(f'{gate} {value:.2f}' for gate, value in fading.singular.items())})" for fading in fadings]
+    heads = [
+        f"{fading.cell} ({', '.join(f'{gate} {value:.2f}' for gate, value in fading.singular.items())})"
+        for fading in fadings
+    ]
     if fadings[0].gain is None:
         yield f"largest singular values of W: {heads[0]}", ""
 
-    def table(head: str, first: str, keys: Sequence[int], figures: Callable[[Fading, int], tuple[str, float]]) -> Iterator[Line]:
+    def table(
+        head: str,
+        first: str,
+        keys: Sequence[int],
+        figures: Callable[[Fading, int], tuple[str, float]],
+    ) -> Iterator[Line]:
         yield head, "cyan"
-        yield f"{first:>4}  " + "".join(f"{fading.cell:<{column + 2}}" for fading in fadings).rstrip(), "dim"
+        yield (
+            f"{first:>4}  "
+            + "".join(f"{fading.cell:<{column + 2}}" for fading in fadings).rstrip(),
+            "dim",
+        )
         for key in keys:
             row = ""
             for text, share in (figures(fading, key) for fading in fadings):
@@ -198,9 +258,13 @@ def fading_lines(title: str, fadings: Sequence[Fading], *, low: float, high: flo
         found = fading.kept[steps - 1]
         return f"{found.distance:.2f}", max(0.0, found.cosine)
 
-    yield from table(f"Norm (bars: powers of ten, from 1e{low:+.0f} to 1e{high:+.0f})", "lag", some(T), norm)
+    yield from table(
+        f"Norm (bars: powers of ten, from 1e{low:+.0f} to 1e{high:+.0f})", "lag", some(T), norm
+    )
     yield from table(f"Share of the gradient (bars: 0 to {greatest:.0%})", "lag", some(T), share)
     steps = [2**i for i in range((T + 1).bit_length()) if 2**i < T + 1] + [T + 1]
-    yield from table("Kept by truncation to T' steps: distance (bars: cosine, 0 to 1)", "T'", steps, kept)
+    yield from table(
+        "Kept by truncation to T' steps: distance (bars: cosine, 0 to 1)", "T'", steps, kept
+    )
     for fading in fadings:
         yield from _wrapped(fading.sentence, width, 2, first=0)

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 def as_line(event: Event) -> str | None:
     """Return the event as a line of JSON, None for those that JSON leaves out."""
-    return as_json(event.as_dict()) + "\n" if event.in_json and getattr(event, "shown", True) else None
+    return (
+        as_json(event.as_dict()) + "\n" if event.in_json and getattr(event, "shown", True) else None
+    )
 
 
 class Printed:
@@ -77,7 +79,9 @@ def _check_apart(path: Path, sources: Sequence[str], config: TrainConfig) -> Non
         raise CharRNNError(f"--log and --out are both {path}; give them different names")
     source = part_of(path, sources)
     if source is not None:
-        raise CharRNNError(f"--log {path} would become part of the text in {source}; choose another place")
+        raise CharRNNError(
+            f"--log {path} would become part of the text in {source}; choose another place"
+        )
 
 
 def _check(path: Path, config: TrainConfig) -> None:
@@ -85,7 +89,9 @@ def _check(path: Path, config: TrainConfig) -> None:
     check_output(path)
     if path.is_file() and path.stat().st_size:
         if not (config.resume or config.overwrite):
-            raise CharRNNError(f"{path}: this file exists; choose another --log, or --overwrite to start afresh over it and --out")
+            raise CharRNNError(
+                f"{path}: this file exists; choose another --log, or --overwrite to start afresh over it and --out"
+            )
         _check_lines(path)
 
 
@@ -94,7 +100,9 @@ def _check_lines(path: Path) -> None:
     with path.open("rb") as file:
         first = file.readline(1 << 20)
     if _event(first) is None and (first.endswith(b"\n") or not first.startswith(b'{"event"')):
-        raise CharRNNError(f"{path}: this is not a log of charrnn and is left as it is; choose another --log")
+        raise CharRNNError(
+            f"{path}: this is not a log of charrnn and is left as it is; choose another --log"
+        )
 
 
 def _event(line: bytes) -> dict[str, Any] | None:

@@ -14,19 +14,23 @@ from charrnn.config import check_choice
 from charrnn.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from charrnn.network.model import Model
+    from charrnn.checkpoint.model import Model
 
 DEFAULT = Path("model.npz")
 UNKNOWN = ("error", "skip")
 
-ModelPath = Annotated[str, typer.Argument(metavar="MODEL", help="Checkpoint.", autocompletion=complete_checkpoint)]
+ModelPath = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Checkpoint.", autocompletion=complete_checkpoint)
+]
 MaybeModel = Annotated[
     str | None,
     typer.Argument(
-        metavar="MODEL", help="Checkpoint; default: model.npz here, else the one that ships.", autocompletion=complete_checkpoint,
+        metavar="MODEL",
+        help="Checkpoint; default: model.npz here, else the one that ships.",
+        autocompletion=complete_checkpoint,
         show_default=False,
     ),
-]  # fmt: skip
+]
 
 
 def _complete_unknown(incomplete: str) -> list[str]:
@@ -36,28 +40,33 @@ def _complete_unknown(incomplete: str) -> list[str]:
 def unknown_option(panel: str | None) -> Any:
     """Return the declaration of --unknown for a panel of the help."""
     return typer.Option(
-        "--unknown", metavar="error|skip", help="What to do about characters that the model doesn't know.",
-        autocompletion=_complete_unknown, rich_help_panel=panel,
-    )  # fmt: skip
+        "--unknown",
+        metavar="error|skip",
+        help="What to do about characters that the model doesn't know.",
+        autocompletion=_complete_unknown,
+        rich_help_panel=panel,
+    )
 
 
 def open_model(path: str | None) -> Model:
     """Return the model at `path`, or the default one. Raises CheckpointError."""
-    from charrnn.training.checkpoint import load
+    from charrnn.checkpoint.model import load
 
     return open_default()[1] if path is None else load(path)
 
 
 def open_default() -> tuple[str, Model]:
     """Return the model that is used where none is given, and its path, which is said on stderr. Raises CheckpointError."""
-    from charrnn.training.checkpoint import load, shipped_model
+    from charrnn.checkpoint.model import load, shipped_model
 
     if DEFAULT.exists():
         say(f"model: {DEFAULT}")
         return str(DEFAULT), load(DEFAULT)
     shipped = shipped_model()
     if shipped is None:
-        raise CheckpointError("no model was given and there is no model.npz here; name one, or make one with charrnn train")
+        raise CheckpointError(
+            "no model was given and there is no model.npz here; name one, or make one with charrnn train"
+        )
     say(f"model: there is no {DEFAULT} here, so the one that ships with charrnn: {shipped}")
     return str(shipped), load(shipped)
 
@@ -67,7 +76,7 @@ def known(model: Model, text: str, unknown: str, what: str) -> str:
 
     Raises VocabularyError if there are such characters and they are not to be skipped.
     """
-    from charrnn.sampling import check_prime
+    from charrnn.sampling.sampling import check_prime
 
     check_choice("--unknown", unknown, UNKNOWN)
     if unknown == "error":

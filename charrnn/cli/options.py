@@ -30,12 +30,24 @@ def complete_checkpoint(incomplete: str) -> list[str]:
     """Return the checkpoints (*.npz) and the folders that begin like this."""
     folder, slash, start = incomplete.rpartition("/")
     try:
-        found = sorted(path for path in Path(folder + slash or ".").iterdir() if path.name.startswith(start))
+        found = sorted(
+            path for path in Path(folder + slash or ".").iterdir() if path.name.startswith(start)
+        )
     except OSError:
         return []
-    names = [path.name + "/" * path.is_dir() for path in found if path.suffix == ".npz" or path.is_dir()]
+    names = [
+        path.name + "/" * path.is_dir() for path in found if path.suffix == ".npz" or path.is_dir()
+    ]
     return [folder + slash + name for name in names if start or not name.startswith(".")]
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, one object a line.", rich_help_panel=OUTPUT)]
-Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from: its traceback.", rich_help_panel=OUTPUT)]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print JSON on stdout, one object a line.", rich_help_panel=OUTPUT),
+]
+Debug = Annotated[
+    bool,
+    typer.Option(
+        "--debug", help="Show where an error comes from: its traceback.", rich_help_panel=OUTPUT
+    ),
+]

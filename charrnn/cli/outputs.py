@@ -13,7 +13,10 @@ from charrnn.errors import CharRNNError
 def part_of(path: str | Path, sources: Iterable[str]) -> str | None:
     """Return the file or folder among `sources` that `path` is, or lies in; None if it is apart from all."""
     target = Path(os.path.realpath(path))  # unlike resolve(), no error for a loop of links
-    return next((s for s in sources if s != "-" and Path(os.path.realpath(s)) in (target, *target.parents)), None)
+    return next(
+        (s for s in sources if s != "-" and Path(os.path.realpath(s)) in (target, *target.parents)),
+        None,
+    )
 
 
 def check_output(path: Path) -> None:
@@ -25,10 +28,16 @@ def check_output(path: Path) -> None:
     except FileNotFoundError:
         writable = os.access(path.parent, os.W_OK | os.X_OK)
     except OSError as error:
-        raise CharRNNError(f"{name}: cannot be written ({error.strerror}); choose another place") from None
+        raise CharRNNError(
+            f"{name}: cannot be written ({error.strerror}); choose another place"
+        ) from None
     if path.is_dir():
         raise CharRNNError(f"{name}: this is a folder; give the name of a file in it")
     if not path.parent.is_dir():
-        raise CharRNNError(f"{name}: the folder {visible(str(path.parent))} does not exist; make it first, or choose another place")
+        raise CharRNNError(
+            f"{name}: the folder {visible(str(path.parent))} does not exist; make it first, or choose another place"
+        )
     if not writable:
-        raise CharRNNError(f"{name}: cannot be written; change the permissions, or choose another place")
+        raise CharRNNError(
+            f"{name}: cannot be written; change the permissions, or choose another place"
+        )

@@ -75,7 +75,9 @@ def cells_of(text: str, values: Values, encoding: str = "utf-8") -> Iterator[Cel
     while start < len(text):
         stop, shown = start + 1, symbol(text[start], encoding)
         if shown == text[start]:
-            while stop < len(text) and is_mark(text[stop]) and symbol(text[stop], encoding)[:1] == "◌":
+            while (
+                stop < len(text) and is_mark(text[stop]) and symbol(text[stop], encoding)[:1] == "◌"
+            ):
                 stop += 1
             shown = text[start:stop]
         yield Cell(text[start:stop], shown, sum(map(width_of, shown)), tuple(values[start:stop]))
@@ -106,7 +108,9 @@ def brushes(scale: Scale, console: Console) -> list[Brush] | None:
     from rich.color import ColorSystem
     from rich.style import Style
 
-    system = {"standard": ColorSystem.STANDARD, "256": ColorSystem.EIGHT_BIT}.get(console.color_system, ColorSystem.TRUECOLOR)
+    system = {"standard": ColorSystem.STANDARD, "256": ColorSystem.EIGHT_BIT}.get(
+        console.color_system, ColorSystem.TRUECOLOR
+    )
     result = []
     for colour in scale.palette(dark_terminal()):
         style = Style() if colour is None else Style(color=ink(colour), bgcolor=colour)
@@ -126,7 +130,10 @@ class Painter:
         """Return the line that says what the colours, or the digits, mean."""
         if self.brushes is None:
             return f"{self.scale.plain}\n"
-        marks = " ".join(f"{self.brushes[level][0]} {text} {self.brushes[level][1]}" for level, text in self.scale.legend)
+        marks = " ".join(
+            f"{self.brushes[level][0]} {text} {self.brushes[level][1]}"
+            for level, text in self.scale.legend
+        )
         return f"{self.scale.title}\n{marks}\n"
 
     def paint(self, text: str, values: Values) -> Iterator[str]:

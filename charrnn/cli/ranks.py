@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def one_worker(config: TrainConfig, size: int) -> TrainConfig:
     """Return the options of a run of `size` ranks, each of them one process. Raises UsageError if more were asked for."""
     if config.workers not in (1, "auto"):
-        raise UsageError(f"--workers {config.workers} in each of {size} ranks; leave it out and launch a rank for each core")
+        raise UsageError(
+            f"--workers {config.workers} in each of {size} ranks; leave it out and launch a rank for each core"
+        )
     return replace(config, workers=1, explicit=config.explicit | {"workers"})
 
 

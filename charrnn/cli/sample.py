@@ -13,7 +13,10 @@ from charrnn.cli.terminal import say, visible
 from charrnn.config import SampleConfig, check, check_choice
 from charrnn.errors import CheckpointError, CorpusError, UsageError
 
-LONGEST_PRIME, LONGEST_NOVEL = 1_000_000, 100_000_000  # characters; a small archive may hold any number of them
+LONGEST_PRIME, LONGEST_NOVEL = (
+    1_000_000,
+    100_000_000,
+)  # characters; a small archive may hold any number of them
 DRAWING, BEGINNING, SHOWING = "How characters are drawn", "How a text begins", "What is shown"
 
 
@@ -21,32 +24,85 @@ def _option(names: str, panel: str, text: str, metavar: str | None = None, **mor
     return typer.Option(*names.split(), help=text, rich_help_panel=panel, metavar=metavar, **more)
 
 
-Temp = Annotated[float, _option("--temp --temperature", DRAWING, "Logits are divided by it; 0: the most probable character.", "X")]
-Length = Annotated[int, _option("--length", DRAWING, "Characters to draw; models of lines end by themselves.", "N")]
+Temp = Annotated[
+    float,
+    _option(
+        "--temp --temperature",
+        DRAWING,
+        "Logits are divided by it; 0: the most probable character.",
+        "X",
+    ),
+]
+Length = Annotated[
+    int, _option("--length", DRAWING, "Characters to draw; models of lines end by themselves.", "N")
+]
 TopK = Annotated[int | None, _option("--top-k", DRAWING, "Draw among the N most probable.", "N")]
-TopP = Annotated[float | None, _option("--top-p", DRAWING, "Draw among the fewest that hold this probability.", "P")]
-MinP = Annotated[float | None, _option("--min-p", DRAWING, "Draw among those with at least P times the greatest probability.", "P")]
+TopP = Annotated[
+    float | None,
+    _option("--top-p", DRAWING, "Draw among the fewest that hold this probability.", "P"),
+]
+MinP = Annotated[
+    float | None,
+    _option(
+        "--min-p", DRAWING, "Draw among those with at least P times the greatest probability.", "P"
+    ),
+]
 Seed = Annotated[
-    int | None, _option("--seed", DRAWING, "The same one gives the same text.", "N", show_default="a fresh one, which is said")
+    int | None,
+    _option(
+        "--seed",
+        DRAWING,
+        "The same one gives the same text.",
+        "N",
+        show_default="a fresh one, which is said",
+    ),
 ]
 Stop = Annotated[str | None, _option("--stop", DRAWING, "End after this text.", "TEXT")]
 Prime = Annotated[str | None, _option("--prime", BEGINNING, "Text to go on from.", "TEXT")]
-PrimeFile = Annotated[str | None, _option("--prime-file", BEGINNING, "File with the text to go on from; -: standard input.", "PATH")]
+PrimeFile = Annotated[
+    str | None,
+    _option(
+        "--prime-file", BEGINNING, "File with the text to go on from; -: standard input.", "PATH"
+    ),
+]
 Unknown = Annotated[str, unknown_option(BEGINNING)]
 Encoding = Annotated[str, _option("--encoding", BEGINNING, "Of --prime-file and --novel.", "NAME")]
 Num = Annotated[int, _option("--num", SHOWING, "Independent samples.", "N")]
-Novel = Annotated[str | None, _option("--novel", SHOWING, "Models of lines: only items that are not lines of FILE.", "FILE")]
-ShowProbs = Annotated[bool, _option("--show-probs", SHOWING, "Colour each character by its probability.")]
-Interactive = Annotated[bool, _option("--interactive -i", SHOWING, "Type beginnings; Ctrl-C stops a text, Ctrl-D leaves.")]
+Novel = Annotated[
+    str | None,
+    _option("--novel", SHOWING, "Models of lines: only items that are not lines of FILE.", "FILE"),
+]
+ShowProbs = Annotated[
+    bool, _option("--show-probs", SHOWING, "Colour each character by its probability.")
+]
+Interactive = Annotated[
+    bool,
+    _option("--interactive -i", SHOWING, "Type beginnings; Ctrl-C stops a text, Ctrl-D leaves."),
+]
 NoPrime = Annotated[bool, _option("--no-prime", SHOWING, "Leave the prime out of the output.")]
 
 
 def sample(
-    model: MaybeModel = None, temp: Temp = SampleConfig.temp, length: Length = SampleConfig.length, top_k: TopK = None,
-    top_p: TopP = None, min_p: MinP = None, seed: Seed = None, stop: Stop = None, prime: Prime = None, prime_file: PrimeFile = None,
-    unknown: Unknown = "error", encoding: Encoding = "utf-8", num: Num = 1, novel: Novel = None,
-    show_probs: ShowProbs = False, interactive: Interactive = False, no_prime: NoPrime = False, json: Json = False, debug: Debug = False,
-) -> None:  # fmt: skip
+    model: MaybeModel = None,
+    temp: Temp = SampleConfig.temp,
+    length: Length = SampleConfig.length,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    min_p: MinP = None,
+    seed: Seed = None,
+    stop: Stop = None,
+    prime: Prime = None,
+    prime_file: PrimeFile = None,
+    unknown: Unknown = "error",
+    encoding: Encoding = "utf-8",
+    num: Num = 1,
+    novel: Novel = None,
+    show_probs: ShowProbs = False,
+    interactive: Interactive = False,
+    no_prime: NoPrime = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
     """Write text with a model.
 
     Example: charrnn sample model.npz --prime "ROMEO:" --temp 0.7 --length 300
@@ -55,12 +111,16 @@ def sample(
     _check(num, unknown, prime, prime_file, novel, interactive, show_probs, json)
     from charrnn.cli.drawn import Request, write
 
-    if model is not None and not (model.endswith(".npz") or os.path.exists(model)):  # noqa: PTH110 - a name may be too long for Path.exists
-        raise CheckpointError(f"{visible(model)}: there is no such checkpoint; a text to go on from is given with --prime")
+    if model is not None and not (model.endswith(".npz") or os.path.exists(model)):
+        raise CheckpointError(
+            f"{visible(model)}: there is no such checkpoint; a text to go on from is given with --prime"
+        )
     opened = open_model(model)
     lines = opened.of_lines
     if novel is not None and not lines:
-        raise UsageError("--novel is for models of lines (charrnn train --lines), and this one was trained on running text")
+        raise UsageError(
+            "--novel is for models of lines (charrnn train --lines), and this one was trained on running text"
+        )
     if interactive:
         from charrnn.cli.interactive import converse
 
@@ -68,25 +128,47 @@ def sample(
         return
     start = known(opened, _beginning(prime, prime_file, lines, encoding), unknown, "prime")
     items = None if novel is None else _lines_of(novel, encoding)
-    write(Request(opened, config, start, _seed(seed), not no_prime, num), json=json, probs=show_probs, but=items)
+    write(
+        Request(opened, config, start, _seed(seed), not no_prime, num),
+        json=json,
+        probs=show_probs,
+        but=items,
+    )
 
 
 def _check(
-    num: int, unknown: str, prime: str | None, prime_file: str | None, novel: str | None, interactive: bool, show_probs: bool, json: bool
-) -> None:  # fmt: skip
+    num: int,
+    unknown: str,
+    prime: str | None,
+    prime_file: str | None,
+    novel: str | None,
+    interactive: bool,
+    show_probs: bool,
+    json: bool,
+) -> None:
     """Raise UsageError for options that don't go together."""
     check("--num", num, least=1)
     check_choice("--unknown", unknown, UNKNOWN)
     if prime is not None and prime_file is not None:
         raise UsageError("--prime and --prime-file both say how the text begins; give one of them")
     if prime_file == novel == "-":
-        raise UsageError("--prime-file - and --novel - would both read standard input; give a file for one of them")
+        raise UsageError(
+            "--prime-file - and --novel - would both read standard input; give a file for one of them"
+        )
     if novel is not None and show_probs:
         raise UsageError("--novel and --show-probs don't go together; give one of them")
-    refused = {"--prime": prime, "--prime-file": prime_file, "--novel": novel, "--json": json, "--num": num > 1}
+    refused = {
+        "--prime": prime,
+        "--prime-file": prime_file,
+        "--novel": novel,
+        "--json": json,
+        "--num": num > 1,
+    }
     clash = next((name for name, value in refused.items() if value), None)
     if interactive and clash:
-        raise UsageError(f"--interactive asks for beginnings and answers one at a time; leave out {clash}")
+        raise UsageError(
+            f"--interactive asks for beginnings and answers one at a time; leave out {clash}"
+        )
 
 
 def _beginning(prime: str | None, prime_file: str | None, lines: bool, encoding: str) -> str:
@@ -103,7 +185,9 @@ def _read(path: str, most: int, encoding: str) -> str:
 
     text, notes = read_text(path, encoding=encoding, limit=most + 1)
     if len(text) > most:
-        raise CorpusError(f"{path}: has more than {most:,} characters, which is more than is read here; give a shorter text")
+        raise CorpusError(
+            f"{path}: has more than {most:,} characters, which is more than is read here; give a shorter text"
+        )
     for note in notes:
         say(note)
     return text
@@ -115,7 +199,7 @@ def _lines_of(path: str, encoding: str) -> frozenset[str]:
 
 def _seed(given: int | None) -> int:
     """Return the seed; one that nobody chose is said, so that the text can be had again."""
-    from charrnn.sampling import fresh_seed
+    from charrnn.sampling.sampling import fresh_seed
 
     if given is not None:
         return given

@@ -39,7 +39,9 @@ def ramp(anchors: tuple[str, ...], count: int) -> list[str]:
         at = i * (len(points) - 1) / (count - 1)
         low = min(int(at), len(points) - 2)
         share = at - low
-        mixed = [round(a + (b - a) * share) for a, b in zip(points[low], points[low + 1], strict=True)]
+        mixed = [
+            round(a + (b - a) * share) for a, b in zip(points[low], points[low + 1], strict=True)
+        ]
         colours.append("#{:02x}{:02x}{:02x}".format(*mixed))
     return colours
 
@@ -66,7 +68,10 @@ def _from_the_middle(low: tuple[str, ...], high: tuple[str, ...]) -> tuple[Colou
 
 _LIGHT = _rising(("#fff3c4", "#fdba4a", "#e2571e", "#8c1c13", "#4a0d2b"))
 _DARK = _rising(("#2b2350", "#6b2077", "#b5305f", "#ec6a3a", "#ffdc5c"))
-_BITS = (*((n, f"{n}-{n + 1}") for n in range(9)), (9, "9+"))  # ASCII, so that it survives every encoding
+_BITS = (
+    *((n, f"{n}-{n + 1}") for n in range(9)),
+    (9, "9+"),
+)  # ASCII, so that it survives every encoding
 _CHANCES = (*((n, f">1/{2 ** (n + 1)}") for n in range(9)), (9, "less"))
 
 
@@ -111,7 +116,9 @@ def activation(unit: int) -> Scale:
         level=_of_activation,
         digit=lambda value: str(_of_activation(value)),
         describe=lambda value: f"activation {value:+.3f}",
-        legend=tuple((level, f"{(level - 5) / 4:+g}" if level != 5 else "0") for level in range(1, 10)),
+        legend=tuple(
+            (level, f"{(level - 5) / 4:+g}" if level != 5 else "0") for level in range(1, 10)
+        ),
         plain="under each character the activation from 1 (-1) over 5 (0) to 9 (+1)",
         light=_from_the_middle(("#123f7a", "#a9cdec"), ("#f7bfa5", "#96140f")),
         dark=_from_the_middle(("#7cc4ff", "#1c3553"), ("#55261c", "#ff9a6b")),

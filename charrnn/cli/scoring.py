@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from charrnn.network.model import Model
+    from charrnn.checkpoint.model import Model
 
 MOST = 100_000_000  # characters of one text; a small archive may hold any number of them
 SLOW = 200_000  # characters from which one stream takes some time
@@ -31,7 +31,13 @@ class Figures(NamedTuple):
         """Return the figures under the contract's names."""
         nats = self.total / self.characters
         bpc, perplexity = nats / math.log(2), math.exp(min(nats, 700.0))
-        return {"nats": nats, "bpc": bpc, "perplexity": perplexity, "characters": self.characters, "unknown": self.unknown}
+        return {
+            "nats": nats,
+            "bpc": bpc,
+            "perplexity": perplexity,
+            "characters": self.characters,
+            "unknown": self.unknown,
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +83,9 @@ def read(path: str, encoding: str) -> tuple[str, str]:
     name = "standard input" if path == "-" else path
     text, notes = read_text(path, encoding=encoding, limit=MOST + 1)
     if len(text) > MOST:
-        raise CorpusError(f"{name}: has more than {MOST:,} characters, which is more than is read at once; give it in pieces")
+        raise CorpusError(
+            f"{name}: has more than {MOST:,} characters, which is more than is read at once; give it in pieces"
+        )
     for note in notes:
         say(note)
     return name, text
@@ -94,8 +102,12 @@ def score_text(model: Model, name: str, text: str, *, streams: int, unknown: str
     is_known, indices = known_part(model, text)
     nats, lines = np.full(len(text), np.nan), model.of_lines
     try:
-        with blas_threads(1):  # steps are too short for several, which spin where other programs want the processor
-            read = _score_lines(model, indices) if lines else _score_running(model, indices, streams)
+        with blas_threads(
+            1
+        ):  # steps are too short for several, which spin where other programs want the processor
+            read = (
+                _score_lines(model, indices) if lines else _score_running(model, indices, streams)
+            )
     except CorpusError as error:
         raise CorpusError(f"{name}: {error}") from None
     nats[is_known] = read[: len(indices)]
@@ -127,14 +139,18 @@ def _score_running(model: Model, indices: NDArray[Any], streams: int) -> NDArray
     """Return the nats of running text, NaN for the first character of each stream."""
     import numpy as np
 
-    from charrnn.training.evaluation import score_indices, score_streams
+    from charrnn.sampling.scoring import score_indices, score_streams
 
     if streams > 1:
         if indices.size < 2:
-            raise CorpusError("the text has fewer than two characters, so nothing is predicted; give a longer one")
+            raise CorpusError(
+                "the text has fewer than two characters, so nothing is predicted; give a longer one"
+            )
         return score_streams(model, indices, streams)
     if indices.size > SLOW:
-        say(f"reading {indices.size:,} characters as one stream; --streams 64 is much faster and costs next to no accuracy")
+        say(
+            f"reading {indices.size:,} characters as one stream; --streams 64 is much faster and costs next to no accuracy"
+        )
     return np.concatenate([[np.nan], score_indices(model, indices)])
 
 
@@ -145,13 +161,15 @@ def _score_lines(model: Model, indices: NDArray[Any]) -> NDArray[Any]:
     """
     import numpy as np
 
+    from charrnn.sampling.scoring import score_items
     from charrnn.text.batches import items_of
-    from charrnn.training.evaluation import score_items
 
     newline = model.vocabulary.index("\n")
     items = items_of(indices, newline)
     if not len(items):
-        raise CorpusError("the text has nothing but empty lines; this model reads items, a line each")
+        raise CorpusError(
+            "the text has nothing but empty lines; this model reads items, a line each"
+        )
     ends = np.append(indices, newline) == newline
     counted = ~(ends & np.append(True, ends[:-1]))
     nats = np.full(len(ends), np.nan)
@@ -163,7 +181,7 @@ def unit_values(model: Model, scored: Scored, unit: int) -> list[float | None]:
     """Return the activation of a hidden unit of the top layer after each character, None where the model read nothing."""
     import numpy as np
 
-    from charrnn.training.evaluation import activations
+    from charrnn.sampling.scoring import activations
 
     values = np.full(len(scored.text), np.nan)
     is_known, indices = known_part(model, scored.text)
@@ -173,8 +191,12 @@ def unit_values(model: Model, scored: Scored, unit: int) -> list[float | None]:
     newline = model.vocabulary.index("\n")
     inside = is_known.copy()
     inside[is_known] = indices != newline
-    lines = np.split(indices, np.flatnonzero(indices == newline))  # each but the first begins with its newline
-    read = [activations(model, np.append(newline, line[line != newline]), unit)[1:] for line in lines]
+    lines = np.split(
+        indices, np.flatnonzero(indices == newline)
+    )  # each but the first begins with its newline
+    read = [
+        activations(model, np.append(newline, line[line != newline]), unit)[1:] for line in lines
+    ]
     values[inside] = np.concatenate(read)
     return optional(values)
 
@@ -197,4 +219,6 @@ def lines_of(scored: Scored) -> list[Line]:
 def floor_of(model: Model) -> tuple[float | None, int | None]:
     """Return the floor of the training run in nats and its order, None where it isn't known."""
     nats, order = model.meta.get("floor_nats"), model.meta.get("floor_order")
-    return (float(nats) if isinstance(nats, int | float) else None), (order if isinstance(order, int) else None)
+    return (float(nats) if isinstance(nats, int | float) else None), (
+        order if isinstance(order, int) else None
+    )

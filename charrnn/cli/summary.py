@@ -44,15 +44,25 @@ def labelled(label: str, text: str) -> Text:
 
 def facts(done: Done) -> list[tuple[str, str]]:
     """Return the lines of the summary: what each is about, and what it says."""
-    from charrnn.training.repetition import joined
+    from charrnn.training.reproduce import joined
 
     meta, model = done.model.meta, done.model.config
     took = f"{clock_time(done.seconds)}, {counted(done.steps, 'step')}, {counted(done.epochs, 'epoch')}"
-    took += f", {done.chars_per_second:,.0f} characters/s" if done.chars_per_second else ""  # 0: no step was taken now
+    took += (
+        f", {done.chars_per_second:,.0f} characters/s" if done.chars_per_second else ""
+    )  # 0: no step was taken now
     lines = [(ENDED[done.stopped], "")] if done.stopped in ENDED else []
-    lines += [("validation", loss(done.val_loss)), *_bounds(done)] if done.val_loss is not None else []
+    lines += (
+        [("validation", loss(done.val_loss)), *_bounds(done)] if done.val_loss is not None else []
+    )
     lines += [("training", loss(done.train_loss))] if done.train_loss is not None else []
-    lines += [("time", took), ("model", f"{done.checkpoint} ({shape(model.cell, model.layers, model.hidden)}, {done.params:,} parameters)")]
+    lines += [
+        ("time", took),
+        (
+            "model",
+            f"{done.checkpoint} ({shape(model.cell, model.layers, model.hidden)}, {done.params:,} parameters)",
+        ),
+    ]
     if done.stopped == "diverged" or done.checkpoint is None:
         return lines
     path = joined([done.checkpoint])
@@ -60,7 +70,10 @@ def facts(done: Done) -> list[tuple[str, str]]:
     return [
         *lines,
         ("sample it", f"charrnn sample {path} --temp 0.8"),
-        ("go on", f"{'' if done.ranks == 1 else f'mpiexec -n {done.ranks} '}charrnn train --resume --out {path}{more}"),
+        (
+            "go on",
+            f"{'' if done.ranks == 1 else f'mpiexec -n {done.ranks} '}charrnn train --resume --out {path}{more}",
+        ),
         *([("repeat it", done.command)] if done.repeatable else []),
     ]
 

@@ -13,13 +13,21 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _INVISIBLE = (  # C0, DEL and C1; what changes the direction of text or ends a line; annotations and the byte order mark
-    range(0x00, 0x20), range(0x7F, 0xA0), (0x061C, 0x200E, 0x200F), range(0x2028, 0x202F), range(0x2066, 0x206A),
-    range(0xFFF9, 0xFFFC), (0xFEFF,), range(0xD800, 0xE000),
-)  # fmt: skip
+    range(0x00, 0x20),
+    range(0x7F, 0xA0),
+    (0x061C, 0x200E, 0x200F),
+    range(0x2028, 0x202F),
+    range(0x2066, 0x206A),
+    range(0xFFF9, 0xFFFC),
+    (0xFEFF,),
+    range(0xD800, 0xE000),
+)
 
 
 def _escapes(codes: Iterable[Iterable[int]]) -> dict[int, str]:
-    return {code: chr(code).encode("unicode_escape").decode("ascii") for some in codes for code in some}
+    return {
+        code: chr(code).encode("unicode_escape").decode("ascii") for some in codes for code in some
+    }
 
 
 _ESCAPES = _escapes(_INVISIBLE)
@@ -34,7 +42,11 @@ def visible(text: str, *, lines: bool = False) -> str:
 def is_plain(stream: TextIO | None) -> bool:
     """Return whether nothing may move or be overwritten on `stream`: no terminal, or a dumb one."""
     try:
-        return stream is None or not stream.isatty() or os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+        return (
+            stream is None
+            or not stream.isatty()
+            or os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+        )
     except ValueError:  # closed
         return True
 

@@ -12,7 +12,14 @@ import typer
 
 from charrnn.cli import app
 from charrnn.cli.interruption import Interruption
-from charrnn.cli.options import OUTPUT, Debug, Json, complete_cell, complete_checkpoint, complete_optimizer
+from charrnn.cli.options import (
+    OUTPUT,
+    Debug,
+    Json,
+    complete_cell,
+    complete_checkpoint,
+    complete_optimizer,
+)
 from charrnn.cli.ranks import in_ranks, one_worker
 from charrnn.cli.terminal import say
 from charrnn.config import TrainConfig
@@ -35,7 +42,13 @@ class Listener(Protocol):
 
 UNITS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 SIGPIPE = 13
-MODEL, LENGTH, LEARNING, DATA, FILES = "Model", "How long (one of them)", "Learning", "Text", "Files"
+MODEL, LENGTH, LEARNING, DATA, FILES = (
+    "Model",
+    "How long (one of them)",
+    "Learning",
+    "Text",
+    "Files",
+)
 
 
 def _option(flags: str, panel: str, text: str, metavar: str | None = None, **more: Any) -> Any:
@@ -43,54 +56,195 @@ def _option(flags: str, panel: str, text: str, metavar: str | None = None, **mor
 
 
 def _chosen(flags: str, panel: str, text: str, metavar: str, default: str = "chosen") -> Any:
-    return _option(flags, panel, f"{text}  [default: {default}]" if default else text, metavar, show_default=False)
+    return _option(
+        flags,
+        panel,
+        f"{text}  [default: {default}]" if default else text,
+        metavar,
+        show_default=False,
+    )
 
 
-Corpora = Annotated[list[str] | None, typer.Argument(
-    metavar="CORPUS", show_default=False,
-    help="Each one text: a file, a folder (its text files in path order), - for standard input, .gz, .bz2, .xz.  "
-    "[default: the text that ships with charrnn]")]  # fmt: skip
-Out = Annotated[Path, _option("-o --out", FILES, "Checkpoint to write; an existing one is kept unless --resume or --overwrite says so.", "PATH", autocompletion=complete_checkpoint)]  # noqa: E501  # fmt: skip
-Resume = Annotated[bool, _option("--resume", FILES, "Go on with the run in --out, bit for bit; a larger --steps, --epochs or --budget extends it.")]  # noqa: E501  # fmt: skip
+Corpora = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="CORPUS",
+        show_default=False,
+        help="Each one text: a file, a folder (its text files in path order), - for standard input, .gz, .bz2, .xz.  "
+        "[default: the text that ships with charrnn]",
+    ),
+]
+Out = Annotated[
+    Path,
+    _option(
+        "-o --out",
+        FILES,
+        "Checkpoint to write; an existing one is kept unless --resume or --overwrite says so.",
+        "PATH",
+        autocompletion=complete_checkpoint,
+    ),
+]
+Resume = Annotated[
+    bool,
+    _option(
+        "--resume",
+        FILES,
+        "Go on with the run in --out, bit for bit; a larger --steps, --epochs or --budget extends it.",
+    ),
+]
 Overwrite = Annotated[bool, _option("--overwrite", FILES, "Start afresh over --out.")]
-InitFrom = Annotated[Path | None, _option("--init-from", FILES, "Start from the weights of another checkpoint; new characters are added.", "PATH", autocompletion=complete_checkpoint)]  # noqa: E501  # fmt: skip
-LogPath = Annotated[Path | None, _option("--log", FILES, "Write the events to a file as JSON lines; --resume continues it.", "PATH")]
-SaveEvery = Annotated[str, _option("--save-every", FILES, "Save at every new best and at least this often.", "30s|5m|1h")]
-Cell = Annotated[str, _option("--cell", MODEL, "Recurrent cell; rnn is the lecture's.", "rnn|gru|lstm", autocompletion=complete_cell)]
-Hidden = Annotated[int | None, _chosen("--hidden", MODEL, "Units in each layer.", "H", "256, or chosen for the budget")]
+InitFrom = Annotated[
+    Path | None,
+    _option(
+        "--init-from",
+        FILES,
+        "Start from the weights of another checkpoint; new characters are added.",
+        "PATH",
+        autocompletion=complete_checkpoint,
+    ),
+]
+LogPath = Annotated[
+    Path | None,
+    _option(
+        "--log", FILES, "Write the events to a file as JSON lines; --resume continues it.", "PATH"
+    ),
+]
+SaveEvery = Annotated[
+    str,
+    _option("--save-every", FILES, "Save at every new best and at least this often.", "30s|5m|1h"),
+]
+Cell = Annotated[
+    str,
+    _option(
+        "--cell",
+        MODEL,
+        "Recurrent cell; rnn is the lecture's.",
+        "rnn|gru|lstm",
+        autocompletion=complete_cell,
+    ),
+]
+Hidden = Annotated[
+    int | None,
+    _chosen("--hidden", MODEL, "Units in each layer.", "H", "256, or chosen for the budget"),
+]
 Layers = Annotated[int | None, _chosen("--layers", MODEL, "Layers, one above the other.", "L", "1")]
-Dropout = Annotated[float | None, _chosen("--dropout", MODEL, "Probability of dropping a unit or weight; 0: off.", "P")]
-Budget = Annotated[str | None, _chosen("--budget", LENGTH, "Wall time of the whole command, summed over resumes.", "90s|3m|1h", "3m")]
-Epochs = Annotated[float | None, _chosen("--epochs", LENGTH, "Passes over the training part.", "X", "")]
+Dropout = Annotated[
+    float | None,
+    _chosen("--dropout", MODEL, "Probability of dropping a unit or weight; 0: off.", "P"),
+]
+Budget = Annotated[
+    str | None,
+    _chosen(
+        "--budget",
+        LENGTH,
+        "Wall time of the whole command, summed over resumes.",
+        "90s|3m|1h",
+        "3m",
+    ),
+]
+Epochs = Annotated[
+    float | None, _chosen("--epochs", LENGTH, "Passes over the training part.", "X", "")
+]
 Steps = Annotated[int | None, _chosen("--steps", LENGTH, "Optimizer steps.", "N", "")]
-BatchSize = Annotated[int | None, _chosen("--batch-size", LEARNING, "Parallel streams of text.", "B", "64, or chosen for the budget")]
-SeqLen = Annotated[int | None, _chosen("--seq-len", LEARNING, "Characters of truncated backpropagation.", "T", "64, or chosen for the budget")]  # noqa: E501  # fmt: skip
-Rate = Annotated[float | None, _chosen("--lr", LEARNING, "Learning rate at its peak.", "X", "chosen for cell and optimizer")]
-Optimizer = Annotated[str, _option("--optimizer", LEARNING, "Update rule; sgd has momentum 0.9.", "adam|rmsprop|adagrad|sgd", autocompletion=complete_optimizer)]  # noqa: E501  # fmt: skip
-Clip = Annotated[float, _option("--clip", LEARNING, "Largest global norm of the gradient; 0: off.", "X")]
+BatchSize = Annotated[
+    int | None,
+    _chosen(
+        "--batch-size", LEARNING, "Parallel streams of text.", "B", "64, or chosen for the budget"
+    ),
+]
+SeqLen = Annotated[
+    int | None,
+    _chosen(
+        "--seq-len",
+        LEARNING,
+        "Characters of truncated backpropagation.",
+        "T",
+        "64, or chosen for the budget",
+    ),
+]
+Rate = Annotated[
+    float | None,
+    _chosen("--lr", LEARNING, "Learning rate at its peak.", "X", "chosen for cell and optimizer"),
+]
+Optimizer = Annotated[
+    str,
+    _option(
+        "--optimizer",
+        LEARNING,
+        "Update rule; sgd has momentum 0.9.",
+        "adam|rmsprop|adagrad|sgd",
+        autocompletion=complete_optimizer,
+    ),
+]
+Clip = Annotated[
+    float, _option("--clip", LEARNING, "Largest global norm of the gradient; 0: off.", "X")
+]
 Seed = Annotated[int, _option("--seed", LEARNING, "Everything random comes from it.", "N")]
-Workers = Annotated[str, _option("--workers", LEARNING, "Processes that share each batch; auto: a rule of model, batch and cores.", "N|auto")]  # noqa: E501  # fmt: skip
-ValFraction = Annotated[float, _option("--val-fraction", DATA, "The last part of each text validates; 0: none.", "F")]
+Workers = Annotated[
+    str,
+    _option(
+        "--workers",
+        LEARNING,
+        "Processes that share each batch; auto: a rule of model, batch and cores.",
+        "N|auto",
+    ),
+]
+ValFraction = Annotated[
+    float, _option("--val-fraction", DATA, "The last part of each text validates; 0: none.", "F")
+]
 Encoding = Annotated[str, _option("--encoding", DATA, "Encoding of the texts.", "NAME")]
-Lines = Annotated[bool, _option("--lines", DATA, "Every line is an item of its own, such as a name.")]
-SampleEvery = Annotated[int | None, _chosen("--sample-every", OUTPUT, "Steps between short samples; 0: none.", "N")]
+Lines = Annotated[
+    bool, _option("--lines", DATA, "Every line is an item of its own, such as a name.")
+]
+SampleEvery = Annotated[
+    int | None, _chosen("--sample-every", OUTPUT, "Steps between short samples; 0: none.", "N")
+]
 ValEvery = Annotated[int | None, _chosen("--val-every", OUTPUT, "Steps between validations.", "N")]
 Quiet = Annotated[bool, _option("-q --quiet", OUTPUT, "Say nothing but errors.")]
-DryRun = Annotated[bool, _option("--dry-run", OUTPUT, "Print what would be done, with sizes, memory and time, and do nothing.")]
+DryRun = Annotated[
+    bool,
+    _option(
+        "--dry-run",
+        OUTPUT,
+        "Print what would be done, with sizes, memory and time, and do nothing.",
+    ),
+]
 D = TrainConfig
 
 
 def train(
-    context: typer.Context, corpus: Corpora = None,
-    cell: Cell = D.cell, hidden: Hidden = None, layers: Layers = None, dropout: Dropout = None,
-    budget: Budget = None, epochs: Epochs = None, steps: Steps = None,
-    batch_size: BatchSize = None, seq_len: SeqLen = None, lr: Rate = None, optimizer: Optimizer = D.optimizer,
-    clip: Clip = D.clip, seed: Seed = D.seed, workers: Workers = "auto",
-    val_fraction: ValFraction = D.val_fraction, encoding: Encoding = D.encoding, lines: Lines = False,
-    out: Out = Path("model.npz"), resume: Resume = False, overwrite: Overwrite = False, init_from: InitFrom = None,
-    log: LogPath = None, save_every: SaveEvery = "60s", sample_every: SampleEvery = None, val_every: ValEvery = None,
-    quiet: Quiet = False, dry_run: DryRun = False, json: Json = False, debug: Debug = False,
-) -> None:  # fmt: skip
+    context: typer.Context,
+    corpus: Corpora = None,
+    cell: Cell = D.cell,
+    hidden: Hidden = None,
+    layers: Layers = None,
+    dropout: Dropout = None,
+    budget: Budget = None,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    batch_size: BatchSize = None,
+    seq_len: SeqLen = None,
+    lr: Rate = None,
+    optimizer: Optimizer = D.optimizer,
+    clip: Clip = D.clip,
+    seed: Seed = D.seed,
+    workers: Workers = "auto",
+    val_fraction: ValFraction = D.val_fraction,
+    encoding: Encoding = D.encoding,
+    lines: Lines = False,
+    out: Out = Path("model.npz"),
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    init_from: InitFrom = None,
+    log: LogPath = None,
+    save_every: SaveEvery = "60s",
+    sample_every: SampleEvery = None,
+    val_every: ValEvery = None,
+    quiet: Quiet = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
     """Train a network on texts and write it to a checkpoint.
 
     Ctrl-C ends after the current step and saves; --resume goes on.
@@ -124,7 +278,11 @@ def train(
 def configuration(context: typer.Context) -> TrainConfig:
     """Return the options that were given as a TrainConfig; the others stay its defaults, which --resume may replace."""
     known = TrainConfig.__dataclass_fields__
-    given = {name: value for name, value in context.params.items() if name in known and _was_given(context, name)}
+    given = {
+        name: value
+        for name, value in context.params.items()
+        if name in known and _was_given(context, name)
+    }
     for name in {"budget", "save_every"} & given.keys():
         given[name] = seconds(f"--{name.replace('_', '-')}", given[name])
     given["workers"] = _count(given.get("workers", "auto"))
@@ -149,12 +307,21 @@ def seconds(option: str, text: str) -> float:
     """Return a duration such as 90s, 3m, 1.5h, 1h30m or 90 in seconds. Raises UsageError."""
     parts = re.findall(r"([0-9]+\.?[0-9]*|\.[0-9]+)([a-z]*)", text := text.strip().lower())
     whole = "".join(number + unit for number, unit in parts) == text
-    if not parts or not whole or any(unit not in UNITS for _, unit in parts) or (len(parts) > 1 and not all(u for _, u in parts)):
-        raise UsageError(f"{option} is {text!r}; it must be a duration such as 90s, 3m, 1.5h or 1h30m")
+    if (
+        not parts
+        or not whole
+        or any(unit not in UNITS for _, unit in parts)
+        or (len(parts) > 1 and not all(u for _, u in parts))
+    ):
+        raise UsageError(
+            f"{option} is {text!r}; it must be a duration such as 90s, 3m, 1.5h or 1h30m"
+        )
     return sum(float(number) * UNITS[unit] for number, unit in parts)
 
 
-def _listeners(sources: Sequence[str], config: TrainConfig, log: Path | None, *, json: bool, quiet: bool) -> list[Listener]:
+def _listeners(
+    sources: Sequence[str], config: TrainConfig, log: Path | None, *, json: bool, quiet: bool
+) -> list[Listener]:
     """Return who hears of the events: the log, standard output, the person."""
     from charrnn.cli.display import display
     from charrnn.cli.log import Log, Printed
@@ -164,7 +331,12 @@ def _listeners(sources: Sequence[str], config: TrainConfig, log: Path | None, *,
     return listeners if quiet else [*listeners, display(json=json)]
 
 
-def run(sources: tuple[str, ...], config: TrainConfig, listeners: list[Listener], ranks: MPIEnd | None = None) -> None:
+def run(
+    sources: tuple[str, ...],
+    config: TrainConfig,
+    listeners: list[Listener],
+    ranks: MPIEnd | None = None,
+) -> None:
     """Train, and tell the listeners; leading `ranks`, if there are any. Raises typer.Exit after a signal, TrainingError if it diverged."""
     from charrnn.training.events import Done, Step
     from charrnn.training.loop import train as events
@@ -173,7 +345,13 @@ def run(sources: tuple[str, ...], config: TrainConfig, listeners: list[Listener]
         telling = Telling(listeners, interruption)
         done: Done | None = None
         try:
-            asking = events(sources, config, interrupted=lambda: bool(interruption), started=app.started, ranks=ranks)
+            asking = events(
+                sources,
+                config,
+                interrupted=lambda: bool(interruption),
+                started=app.started,
+                ranks=ranks,
+            )
             with closing(asking):
                 for event in asking:
                     if isinstance(event, Step):

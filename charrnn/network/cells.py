@@ -18,10 +18,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from charrnn.network.products import step_product
+from charrnn.network.matmul import step_product
 
 Array = NDArray[Any]
-Input = Callable[[int, Array], object]  # input_into(t, out): out ← scale · (V x_t + b_h), out (G·H, B)
+Input = Callable[
+    [int, Array], object
+]  # input_into(t, out): out ← scale · (V x_t + b_h), out (G·H, B)
 
 
 def columns(rows: int, T: int, B: int, dtype: DTypeLike) -> Array:
@@ -57,7 +59,9 @@ class Cell(ABC):
     scale: ClassVar[tuple[float, ...]]  # ½: σ, 1: tanh; one for each gate
     h: Array  # (H, T+1, B): h_{-1} to h_{T-1}, filled by forward
     dA: Array  # (G·H, T, B): gradient at A_t, filled by backward
-    dC: tuple[Array, ...]  # gradient at W h_{t-1}, in blocks of rows from the top; dA itself but for the gru
+    dC: tuple[
+        Array, ...
+    ]  # gradient at W h_{t-1}, in blocks of rows from the top; dA itself but for the gru
 
     @abstractmethod
     def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None:

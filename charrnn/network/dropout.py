@@ -33,16 +33,30 @@ def mask(rng: np.random.Generator, shape: tuple[int, ...], p: float, dtype: DTyp
     """Return an array of 0, with probability p to the nearest 1/256, and 1 / (1 − p): a byte of chance for each element."""
     dropped = min(255, round(p * 256))
     size = prod(shape)
-    draws = rng.bit_generator.random_raw(-(-size // 8)).astype("<u8", copy=False).view(np.uint8)[:size]  # 4 times as fast as `integers`
+    draws = (
+        rng.bit_generator.random_raw(-(-size // 8)).astype("<u8", copy=False).view(np.uint8)[:size]
+    )  # 4 times as fast as `integers`
     return np.multiply(draws.reshape(shape) >= dropped, 256 / (256 - dropped), dtype=dtype)
 
 
-def draw_masks(config: ModelConfig, N: int, *, T: int, B: int, p: float, rng: np.random.Generator, dtype: DTypeLike, own: slice) -> Masks:
+def draw_masks(
+    config: ModelConfig,
+    N: int,
+    *,
+    T: int,
+    B: int,
+    p: float,
+    rng: np.random.Generator,
+    dtype: DTypeLike,
+    own: slice,
+) -> Masks:
     """Return the masks of a chunk of B columns, cut to the columns `own`.
 
     Every replica draws those of the whole batch and takes its share: the run is then the same for any number of them.
     """
-    names = [name for name in shapes(config, N) if name.endswith((".V", ".W")) and name != "layers.0.V"]
+    names = [
+        name for name in shapes(config, N) if name.endswith((".V", ".W")) and name != "layers.0.V"
+    ]
     weights = {name: mask(rng, shapes(config, N)[name], p, dtype) for name in names}
     h = [mask(rng, (config.hidden, T, B), p, dtype)[:, :, own] for _ in range(config.layers)]
     return Masks(tuple(h), weights)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from charrnn.config import CELLS, CellName, ModelConfig, check
 from charrnn.network.dropout import draw_masks
-from charrnn.network.model import Model, Network, zero_state
+from charrnn.network.network import Network, zero_state
 from charrnn.network.parameters import Parameters, initialize
 
 Array = NDArray[Any]
@@ -54,7 +54,9 @@ class Check:
         return max(np.inf if np.isnan(error) else error for error in errors)
 
 
-def central_difference(loss: Loss, parameters: Parameters, direction: Array, epsilon: float = EPSILON) -> float:
+def central_difference(
+    loss: Loss, parameters: Parameters, direction: Array, epsilon: float = EPSILON
+) -> float:
     """Return the derivative of `loss` along `direction` (a flat array); `parameters` is moved and put back exactly."""
     here = parameters.flat.copy()
     parameters.flat[:] = here + epsilon * direction
@@ -76,7 +78,13 @@ def _element(loss: Loss, parameters: Parameters, i: int) -> float:
     return float((above - below) / (2 * EPSILON))
 
 
-def check_arrays(loss: Loss, parameters: Parameters, gradient: Parameters, rng: np.random.Generator, most: int | None) -> list[ArrayCheck]:
+def check_arrays(
+    loss: Loss,
+    parameters: Parameters,
+    gradient: Parameters,
+    rng: np.random.Generator,
+    most: int | None,
+) -> list[ArrayCheck]:
     """Return a check of each array, of at most `most` random elements of it (None: of all)."""
     checks, start = [], 0
     for name, analytic in gradient.items():
@@ -89,12 +97,23 @@ def check_arrays(loss: Loss, parameters: Parameters, gradient: Parameters, rng: 
         index = np.unravel_index(chosen[worst], analytic.shape)
         # An array whose true gradient is zero throughout (N = 1, say) is compared with what rounding leaves.
         error = distance[worst] / max(float(np.abs(analytic).max()), 1e-8)
-        checks.append(ArrayCheck(name, float(error), tuple(map(int, index)), float(analytic[index]), float(numeric[worst]), chosen.size))
+        checks.append(
+            ArrayCheck(
+                name,
+                float(error),
+                tuple(map(int, index)),
+                float(analytic[index]),
+                float(numeric[worst]),
+                chosen.size,
+            )
+        )
         start += analytic.size
     return checks
 
 
-def check_directions(loss: Loss, parameters: Parameters, gradient: Parameters, rng: np.random.Generator, count: int) -> float:
+def check_directions(
+    loss: Loss, parameters: Parameters, gradient: Parameters, rng: np.random.Generator, count: int
+) -> float:
     """Return the largest relative error along `count` random directions, each through all parameters at once."""
     worst = 0.0
     for _ in range(count):
@@ -104,11 +123,15 @@ def check_directions(loss: Loss, parameters: Parameters, gradient: Parameters, r
         direction += gradient.flat / max(float(np.linalg.norm(gradient.flat)), 1e-30)
         analytic = float(gradient.flat @ direction)
         numeric = central_difference(loss, parameters, direction)
-        worst = float(np.maximum(worst, abs(analytic - numeric) / max(abs(analytic), 1e-8)))  # NaN stays
+        worst = float(
+            np.maximum(worst, abs(analytic - numeric) / max(abs(analytic), 1e-8))
+        )  # NaN stays
     return worst
 
 
-def check_network(cell: CellName, layers: int, *, dropout: bool, hidden: int = 5, seq_len: int = 6, seed: int = 0) -> Check:
+def check_network(
+    cell: CellName, layers: int, *, dropout: bool, hidden: int = 5, seq_len: int = 6, seed: int = 0
+) -> Check:
     """Return the check of a small network with random weights, state and text; with dropout its masks are held fixed."""
     N, T, B = 4, seq_len, 3
     rng = np.random.default_rng([seed, layers, dropout])
@@ -119,43 +142,73 @@ def check_network(cell: CellName, layers: int, *, dropout: bool, hidden: int = 5
     x[: min(3, T), 0] = x[0, 0]  # one symbol several times, whatever was drawn
     state = 0.5 * rng.standard_normal(zero_state(config, B, np.float64).shape)
     lengths = np.array([T, max(1, T - 1), T]) if dropout else None
-    masks = draw_masks(config, N, T=T, B=B, p=0.25, rng=rng, dtype=np.float64, own=slice(None)) if dropout else None
+    masks = (
+        draw_masks(config, N, T=T, B=B, p=0.25, rng=rng, dtype=np.float64, own=slice(None))
+        if dropout
+        else None
+    )
     network, gradient = Network(config, N, np.float64), parameters.like()
     weight = 1 / (T * B)
 
     def loss(at: Parameters) -> float:
-        nats, _ = network.gradient(at, x, y, state, out=scratch, weight=weight, lengths=lengths, masks=masks)
-        return float(nats.sum() if lengths is None else (nats * (np.arange(T)[:, None] < lengths)).sum()) * weight
+        nats, _ = network.gradient(
+            at, x, y, state, out=scratch, weight=weight, lengths=lengths, masks=masks
+        )
+        return (
+            float(
+                nats.sum() if lengths is None else (nats * (np.arange(T)[:, None] < lengths)).sum()
+            )
+            * weight
+        )
 
     scratch = parameters.like()
-    network.gradient(parameters, x, y, state, out=gradient, weight=weight, lengths=lengths, masks=masks)
+    network.gradient(
+        parameters, x, y, state, out=gradient, weight=weight, lengths=lengths, masks=masks
+    )
     arrays = check_arrays(loss, parameters, gradient, rng, None)
-    return Check(cell, layers, dropout, tuple(arrays), check_directions(loss, parameters, gradient, rng, 4))
+    return Check(
+        cell, layers, dropout, tuple(arrays), check_directions(loss, parameters, gradient, rng, 4)
+    )
 
 
-def gradcheck(cells: Sequence[str] = CELLS, *, hidden: int = 5, seq_len: int = 6, seed: int = 0) -> Iterator[Check]:
+def gradcheck(
+    cells: Sequence[str] = CELLS, *, hidden: int = 5, seq_len: int = 6, seed: int = 0
+) -> Iterator[Check]:
     """Yield a check for each cell with 1 and 2 layers, with and without dropout: every parameter of each."""
     check("--hidden", hidden, least=1, most=64)  # every parameter costs two passes over the text
     check("--seq-len", seq_len, least=3, most=64)  # a shorter text doesn't show most bugs
     for cell in cells:
         for layers in (1, 2):
             for dropout in (False, True):
-                yield check_network(cast(CellName, cell), layers, dropout=dropout, hidden=hidden, seq_len=seq_len, seed=seed)
+                yield check_network(
+                    cast(CellName, cell),
+                    layers,
+                    dropout=dropout,
+                    hidden=hidden,
+                    seq_len=seq_len,
+                    seed=seed,
+                )
 
 
-def check_model(model: Model, *, seq_len: int = 8, seed: int = 0) -> Check:
+def check_trained(trained: Parameters, *, seq_len: int = 8, seed: int = 0) -> Check:
     """Return the check at trained weights: 32 random elements of each array and 8 random directions."""
     rng = np.random.default_rng(seed)
-    N, T, B = len(model.vocabulary), seq_len, 2
-    parameters = model.parameters.astype(np.float64)
-    network, gradient = Network(model.config, N, np.float64), parameters.like()
+    config, N, T, B = trained.config, trained.N, seq_len, 2
+    parameters = trained.astype(np.float64)
+    network, gradient = Network(config, N, np.float64), parameters.like()
     warm, x, y = rng.integers(0, N, (3, T, B))
     x[: min(3, T), 0] = x[0, 0]
-    _, state = network.losses(parameters, warm, x, zero_state(model.config, B, np.float64))
+    _, state = network.losses(parameters, warm, x, zero_state(config, B, np.float64))
 
     def loss(at: Parameters) -> float:
         return float(network.losses(at, x, y, state)[0].mean())
 
     network.gradient(parameters, x, y, state, out=gradient)
     arrays = check_arrays(loss, parameters, gradient, rng, 32)
-    return Check(model.config.cell, model.config.layers, False, tuple(arrays), check_directions(loss, parameters, gradient, rng, 8))
+    return Check(
+        config.cell,
+        config.layers,
+        False,
+        tuple(arrays),
+        check_directions(loss, parameters, gradient, rng, 8),
+    )

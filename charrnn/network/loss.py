@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.network.products import product
+from charrnn.network.matmul import product
 
 Array = NDArray[Any]
 BLOCK = 1 << 21  # probabilities held at once: 8 MB in float32
@@ -42,7 +42,9 @@ def losses(U: Array, b_y: Array, h: Array, y: Array) -> Array:
     return np.concatenate([_softmax(U, b_y, h[:, s], y[s])[1] for s in _blocks(b_y.size, y.size)])
 
 
-def losses_backward(U: Array, b_y: Array, h: Array, y: Array, weight: Array, *, dU: Array, db_y: Array, dh: Array) -> Array:
+def losses_backward(
+    U: Array, b_y: Array, h: Array, y: Array, weight: Array, *, dU: Array, db_y: Array, dh: Array
+) -> Array:
     """Return `losses` and overwrite dU, db_y and dh (H, P) with the gradients of L = Σ weight · losses.
 
     D_t = weight_t (ŷ_t − onehot(y_t)); ∂L/∂U = Σ D_t h_tᵀ; ∂L/∂b_y = Σ D_t: b_y acts on each L_t only once, through

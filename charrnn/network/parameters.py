@@ -42,7 +42,9 @@ def parameter_count(config: ModelConfig, N: int) -> int:
 class Parameters:
     """A flat array and its named views; `flat` may be given, so that it can live in shared memory."""
 
-    def __init__(self, config: ModelConfig, N: int, dtype: DTypeLike = np.float32, flat: Array | None = None) -> None:
+    def __init__(
+        self, config: ModelConfig, N: int, dtype: DTypeLike = np.float32, flat: Array | None = None
+    ) -> None:
         self.config, self.N = config, N
         self.flat: Array = np.zeros(parameter_count(config, N), dtype) if flat is None else flat
         self._views: dict[str, Array] = {}
@@ -52,7 +54,9 @@ class Parameters:
             self._views[name] = self.flat[start:stop].reshape(shape)
             start = stop
         if start != self.flat.size:
-            raise ValueError(f"flat has {self.flat.size} numbers, {config} with N = {N} needs {start}")
+            raise ValueError(
+                f"flat has {self.flat.size} numbers, {config} with N = {N} needs {start}"
+            )
 
     def __getitem__(self, name: str) -> Array:
         return self._views[name]
@@ -81,7 +85,11 @@ def orthogonal(rng: np.random.Generator, H: int) -> Array:
 
 
 def initialize(
-    config: ModelConfig, N: int, rng: np.random.Generator, frequencies: Array | None = None, dtype: DTypeLike = np.float32
+    config: ModelConfig,
+    N: int,
+    rng: np.random.Generator,
+    frequencies: Array | None = None,
+    dtype: DTypeLike = np.float32,
 ) -> Parameters:
     """Return parameters to start training from.
 
@@ -100,6 +108,8 @@ def initialize(
             b_h[H : 2 * H] = 1
     parameters["U"][:] = rng.standard_normal((N, H)) * 0.02 / np.sqrt(H / 128)
     if frequencies is not None:
-        seen = np.maximum(frequencies, 0.1)  # a character that occurs in the validation part alone is rare, not impossible
+        seen = np.maximum(
+            frequencies, 0.1
+        )  # a character that occurs in the validation part alone is rare, not impossible
         parameters["b_y"][:] = np.log(seen / seen.sum())
     return parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,9 @@ from charrnn.text.corpus import Corpus, Excerpt, Part, training_share
 Symbols = npt.NDArray[np.intp]
 _ALL = slice(None)
 _AHEAD = 1 << 16  # characters that Streams reads at once, over all streams
-ORDER_STREAM = 2  # the streams of random numbers under the seed: 0 weights, 1 dropout, 2 the order of items
+ORDER_STREAM = (
+    2  # the streams of random numbers under the seed: 0 weights, 1 dropout, 2 the order of items
+)
 _POOL = 32  # batches within which items are sorted by length
 _READ = 1 << 22  # characters of the store that read_items looks at at once
 
@@ -27,8 +29,22 @@ class Batch:
 
     x: Symbols  # (T, B)
     y: Symbols  # (T, B)
-    lengths: npt.NDArray[np.intp] | None  # (B,) predictions of each column, 0 … T, symbol 0 behind them; None: T each
+    lengths: (
+        npt.NDArray[np.intp] | None
+    )  # (B,) predictions of each column, 0 … T, symbol 0 behind them; None: T each
     predictions: int  # of the whole batch, also when these are only some of its columns
+
+
+class Batches(Protocol):
+    """Text cut into batches without end: `batch(step)` belongs to epoch step // steps_per_epoch."""
+
+    batch_size: int
+    seq_len: int
+    steps_per_epoch: int
+    predictions: int  # in an epoch
+    fresh: bool  # every batch starts from a zero state
+
+    def batch(self, step: int, columns: slice = ...) -> Batch: ...
 
 
 class Streams:
@@ -43,7 +59,9 @@ class Streams:
     def __init__(self, part: Part | Excerpt, batch_size: int, seq_len: int) -> None:
         n = len(part)
         if n < 2:
-            raise CorpusError(f"a text of {n} characters: there is nothing to predict; give a longer one")
+            raise CorpusError(
+                f"a text of {n} characters: there is nothing to predict; give a longer one"
+            )
         self.batch_size = B = min(batch_size, max(1, n // (seq_len + 1)))
         self._borders = np.array([b * n // B for b in range(B + 1)], np.int64)
         self._lengths = np.diff(self._borders) - 1  # predictions of each stream
@@ -53,7 +71,9 @@ class Streams:
         self.predictions = n - B  # per epoch
         self.part = part
         self._steps_ahead = max(1, _AHEAD // (B * self.seq_len))
-        self._ahead: dict[tuple[int, int], tuple[int, npt.NDArray[Any]]] = {}  # the last block by range of columns
+        self._ahead: dict[
+            tuple[int, int], tuple[int, npt.NDArray[Any]]
+        ] = {}  # the last block by range of columns
 
     def batch(self, step: int, columns: slice = _ALL) -> Batch:
         """The batch of `step`, which counts on over epochs, or some columns of it; it doesn't depend on earlier calls."""
@@ -132,14 +152,18 @@ class Items:
     def split(self, val_fraction: float) -> tuple[Items, Items]:
         """(training, validation): the first floor((1 − F)·n) items train, the others validate."""
         border = training_share(len(self), val_fraction)
-        return Items(self.symbols, self.starts[: border + 1]), Items(self.symbols, self.starts[border:])
+        return Items(self.symbols, self.starts[: border + 1]), Items(
+            self.symbols, self.starts[border:]
+        )
 
 
 def items_of(indices: npt.NDArray[Any], newline: int) -> Items:
     """All lines of one encoded text in order, repeats kept, empty ones left out."""
     ends = np.append(np.flatnonzero(indices == newline), len(indices))
     lengths = np.diff(ends, prepend=-1) - 1
-    return Items(indices[indices != newline], np.append(0, np.cumsum(lengths[lengths > 0])).astype(np.int64))
+    return Items(
+        indices[indices != newline], np.append(0, np.cumsum(lengths[lengths > 0])).astype(np.int64)
+    )
 
 
 def read_items(corpus: Corpus) -> Items:
@@ -148,11 +172,19 @@ def read_items(corpus: Corpus) -> Items:
     Raises CorpusError if there is no newline or no line.
     """
     if "\n" not in corpus.vocabulary:
-        raise CorpusError("the corpus has no newline, and with --lines every line is an item; give a text of several lines")
-    distinct = {line for start, stop in corpus.texts for line in _lines(corpus, start, stop) if line}
+        raise CorpusError(
+            "the corpus has no newline, and with --lines every line is an item; give a text of several lines"
+        )
+    distinct = {
+        line for start, stop in corpus.texts for line in _lines(corpus, start, stop) if line
+    }
     if not distinct:
-        raise CorpusError("the corpus has nothing but empty lines; give a text with something in its lines")
-    ordered = sorted(distinct, key=lambda line: blake2b(line.encode(), digest_size=16).digest() + line.encode())
+        raise CorpusError(
+            "the corpus has nothing but empty lines; give a text with something in its lines"
+        )
+    ordered = sorted(
+        distinct, key=lambda line: blake2b(line.encode(), digest_size=16).digest() + line.encode()
+    )
     newline = corpus.vocabulary.index("\n")
     return items_of(corpus.vocabulary.encode("\n".join(ordered)), newline)
 
@@ -161,7 +193,9 @@ def _lines(corpus: Corpus, start: int, stop: int) -> Iterator[str]:
     """The lines of the text start … stop−1, read piece by piece."""
     begun: list[str] = []  # pieces of the line that hasn't ended yet
     for at in range(start, stop, _READ):
-        first, *others = corpus.vocabulary.decode(corpus.store.read(at, min(at + _READ, stop))).split("\n")
+        first, *others = corpus.vocabulary.decode(
+            corpus.store.read(at, min(at + _READ, stop))
+        ).split("\n")
         begun.append(first)
         if others:
             yield "".join(begun)
@@ -179,7 +213,9 @@ class ItemBatches:
 
     fresh = True  # every batch starts from a zero state
 
-    def __init__(self, items: Items, batch_size: int, newline: int, seed: int | None = None) -> None:
+    def __init__(
+        self, items: Items, batch_size: int, newline: int, seed: int | None = None
+    ) -> None:
         if not len(items):
             raise CorpusError("there are no items to predict; give more lines")
         self.batch_size = min(batch_size, len(items))
@@ -220,7 +256,9 @@ class ItemBatches:
         if self._seed is None:
             rows[:n] = np.argsort(self._lengths, kind="stable")
             return rows.reshape(steps, B)
-        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self._seed, ORDER_STREAM, epoch])))
+        rng = np.random.Generator(
+            np.random.PCG64(np.random.SeedSequence([self._seed, ORDER_STREAM, epoch]))
+        )
         shuffled = rng.permutation(n)
         rows[:n] = shuffled[np.lexsort((self._lengths[shuffled], np.arange(n) // (_POOL * B)))]
         return rows.reshape(steps, B)[rng.permutation(steps)]

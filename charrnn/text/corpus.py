@@ -52,7 +52,9 @@ class Part:
         which = bisect_right(self._ends, start)
         while start < stop:
             end = min(stop, self._ends[which])
-            shift = self.extents[which][1] - self._ends[which]  # from a position here to one in the store
+            shift = (
+                self.extents[which][1] - self._ends[which]
+            )  # from a position here to one in the store
             pieces.append(self.store.read(start + shift, end + shift))
             start, which = end, which + 1
         if len(pieces) == 1:
@@ -99,7 +101,10 @@ class Corpus:
 
     def split(self, val_fraction: float) -> tuple[Part, Part]:
         """(training, validation): of each text of n characters the first floor((1 − F)·n) train, the others validate."""
-        borders = [(start, start + training_share(stop - start, val_fraction), stop) for start, stop in self.texts]
+        borders = [
+            (start, start + training_share(stop - start, val_fraction), stop)
+            for start, stop in self.texts
+        ]
         training = tuple((start, border) for start, border, _ in borders if start < border)
         validation = tuple((border, stop) for _, border, stop in borders if border < stop)
         return Part(self.store, training), Part(self.store, validation)
@@ -117,11 +122,15 @@ class _Recorder:
         vocabulary = self.vocabulary or Vocabulary.of(text)
         try:
             indices = vocabulary.encode(text)
-        except VocabularyError:  # rare; asking first for what is missing would scan every piece twice
+        except (
+            VocabularyError
+        ):  # rare; asking first for what is missing would scan every piece twice
             vocabulary = Vocabulary(vocabulary.characters + vocabulary.missing(text))
             indices = vocabulary.encode(text)
         if vocabulary.dtype != self.store.dtype:
-            self.store = self.store.recode(np.arange(1 << 8 * self.store.dtype.itemsize, dtype=vocabulary.dtype))
+            self.store = self.store.recode(
+                np.arange(1 << 8 * self.store.dtype.itemsize, dtype=vocabulary.dtype)
+            )
         self.vocabulary = vocabulary
         self.store.append(indices)
 
@@ -149,14 +158,18 @@ def read_corpus(
     notes, recorder, lengths, digest = Notes(), _Recorder(base), [], blake2b(digest_size=16)
     for source in sources:
         of_text, length = blake2b(), 0
-        for text in read_source(source, encoding=encoding, stdin=stdin, notes=notes, chunk_size=chunk_size):
+        for text in read_source(
+            source, encoding=encoding, stdin=stdin, notes=notes, chunk_size=chunk_size
+        ):
             of_text.update(_utf8(text, source))
             recorder.add(text)
             length += len(text)
         lengths.append(length)
         digest.update(of_text.digest())  # of fixed size, so that moving a border changes the whole
     if sum(lengths) < 2:
-        raise CorpusError("the corpus is a single character: there is nothing to predict; give a longer text")
+        raise CorpusError(
+            "the corpus is a single character: there is nothing to predict; give a longer text"
+        )
     vocabulary, store = recorder.finish()
     return Corpus(vocabulary, store, tuple(lengths), notes.lines(), digest.hexdigest())
 
@@ -174,11 +187,17 @@ def _utf8(text: str, source: str | Path) -> bytes:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
         name, half = printable(str(source)), f"U+{ord(text[error.start]):04X}"
-        raise CorpusError(f"{name}: has {half}, half of a UTF-16 pair and no character; give the right --encoding") from None
+        raise CorpusError(
+            f"{name}: has {half}, half of a UTF-16 pair and no character; give the right --encoding"
+        ) from None
 
 
 def read_text(
-    source: str | Path, *, encoding: str = "utf-8", stdin: BinaryIO | None = None, limit: int | None = None
+    source: str | Path,
+    *,
+    encoding: str = "utf-8",
+    stdin: BinaryIO | None = None,
+    limit: int | None = None,
 ) -> tuple[str, tuple[str, ...]]:
     """(the clean characters of one source, at most the first `limit`; notes on what was changed). Raises CorpusError."""
     check_encoding(encoding)
@@ -199,4 +218,6 @@ def default_corpus() -> Path:
     for path in (installed, Path(__file__).parents[2] / "corpora" / "tales.txt"):
         if path.is_file():
             return path
-    raise CorpusError(f"{installed}: the text that ships with charrnn is missing; give a file, or install charrnn again")
+    raise CorpusError(
+        f"{installed}: the text that ships with charrnn is missing; give a file, or install charrnn again"
+    )

@@ -23,7 +23,9 @@ class Floor:
     all: tuple[float, ...]
 
 
-def floor(train: Indices, val: Indices, vocabulary_size: int, boundary: int | None = None) -> Floor | None:
+def floor(
+    train: Indices, val: Indices, vocabulary_size: int, boundary: int | None = None
+) -> Floor | None:
     """Return the best of the Witten-Bell models of order 1 to 7, None if a part is too short to say anything."""
     if len(train) < 2 or len(val) < 1:
         return None
@@ -32,7 +34,13 @@ def floor(train: Indices, val: Indices, vocabulary_size: int, boundary: int | No
     return Floor(best, nats.index(best) + 1, nats)
 
 
-def witten_bell(train: Indices, val: Indices, vocabulary_size: int, max_order: int = 7, boundary: int | None = None) -> tuple[float, ...]:
+def witten_bell(
+    train: Indices,
+    val: Indices,
+    vocabulary_size: int,
+    max_order: int = 7,
+    boundary: int | None = None,
+) -> tuple[float, ...]:
     """Return the nats per character on `val` of interpolated n-gram models of order 1 to `max_order`, counted on `train`.
 
     p_n(w|c) = (count(c, w) + T(c) p_{n−1}(w|c')) / (count(c) + T(c)), where c are the n − 1 characters before w, c' is
@@ -105,7 +113,14 @@ def _since(text: Array, boundary: int) -> Array:
     return since
 
 
-def _refine(p: Array, context: Array, gram: Array, counted: int, sizes: tuple[int, int], inside: Array | None) -> None:
+def _refine(
+    p: Array,
+    context: Array,
+    gram: Array,
+    counted: int,
+    sizes: tuple[int, int],
+    inside: Array | None,
+) -> None:
     """p_{n−1} → p_n in place: the first `counted` positions of `context` and `gram` train, the last are those of p.
 
     `inside`: which positions have a whole context, None for all of them.

@@ -21,7 +21,9 @@ from charrnn.errors import CorpusError, UsageError
 from charrnn.text.vocabulary import printable
 
 CHUNK = 1 << 20  # bytes read and decoded at once
-_HEAD = 1 << 16  # bytes of a folder's file that tell whether it is text; a NUL among the first 8 kB tells that it isn't
+_HEAD = (
+    1 << 16
+)  # bytes of a folder's file that tell whether it is text; a NUL among the first 8 kB tells that it isn't
 _NUL_WITHIN = 1 << 13
 _NAMED = 5  # files of a folder that are named for the same note; the others are counted
 _BROKEN = (EOFError, zlib.error, lzma.LZMAError)
@@ -48,7 +50,11 @@ class Notes:
 
     def skipped(self, source: str) -> int:
         """How many files and folders of `source` were skipped."""
-        return sum(len(files) for (of, what), files in self._files.items() if of == source and what.startswith("skipped, "))
+        return sum(
+            len(files)
+            for (of, what), files in self._files.items()
+            if of == source and what.startswith("skipped, ")
+        )
 
     def lines(self) -> tuple[str, ...]:
         """The notes."""
@@ -64,23 +70,39 @@ def check_encoding(name: str) -> None:
     """Raise UsageError unless `name` is an encoding of text that can be read piece by piece."""
     try:
         text = codecs.lookup(name).incrementaldecoder is not None
-        "a".encode(name)  # a LookupError here: rot13, hex and the like turn text into text or bytes into bytes
+        "a".encode(
+            name
+        )  # a LookupError here: rot13, hex and the like turn text into text or bytes into bytes
     except UnicodeError:
         text = False
     except (LookupError, ValueError):
         known = sorted({*encodings.aliases.aliases.values(), "utf-8", "utf-16", "latin-1"})
         near = difflib.get_close_matches(name, known, 3) or ["utf-8", "latin-1", "utf-16"]
-        raise UsageError(f"--encoding {printable(name)} isn't an encoding of text; try {', '.join(near)}") from None
+        raise UsageError(
+            f"--encoding {printable(name)} isn't an encoding of text; try {', '.join(near)}"
+        ) from None
     if not text or codecs.lookup(name).name in ("idna", "punycode", "undefined"):
-        raise UsageError(f"--encoding {printable(name)} isn't an encoding of whole texts; try utf-8, latin-1 or utf-16")
+        raise UsageError(
+            f"--encoding {printable(name)} isn't an encoding of whole texts; try utf-8, latin-1 or utf-16"
+        )
 
 
 def read_source(
-    source: str | Path, *, encoding: str, stdin: BinaryIO | None, notes: Notes, chunk_size: int = CHUNK
+    source: str | Path,
+    *,
+    encoding: str,
+    stdin: BinaryIO | None,
+    notes: Notes,
+    chunk_size: int = CHUNK,
 ) -> Generator[str, None, None]:
     """The characters of one source in pieces, line ends as \\n, without byte order mark. Raises CorpusError."""
     if str(source) == "-":
-        pieces = _decoded(_Stream(stdin or _standard_input(), "standard input", chunk_size), encoding, notes, "standard input")
+        pieces = _decoded(
+            _Stream(stdin or _standard_input(), "standard input", chunk_size),
+            encoding,
+            notes,
+            "standard input",
+        )
         empty = "standard input has no characters; pipe a text into it"
     elif stat.S_ISDIR(_status(source).st_mode):
         pieces = _folder(Path(source), encoding, notes, chunk_size)
@@ -112,10 +134,14 @@ def _status(source: str | Path) -> os.stat_result:
     except FileNotFoundError:
         raise CorpusError(f"{name}: no such file or folder{_similar(Path(source))}") from None
     except (OSError, ValueError) as error:
-        raise CorpusError(f"{name}: cannot be read ({getattr(error, 'strerror', None) or error}); check the path") from error
+        raise CorpusError(
+            f"{name}: cannot be read ({getattr(error, 'strerror', None) or error}); check the path"
+        ) from error
     mode = status.st_mode
     if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
-        raise CorpusError(f"{name}: is a {_kind(mode)}, not a text; give a file, a folder, or - for standard input")
+        raise CorpusError(
+            f"{name}: is a {_kind(mode)}, not a text; give a file, a folder, or - for standard input"
+        )
     return status
 
 
@@ -126,10 +152,14 @@ def _kind(mode: int) -> str:
 def _similar(path: Path) -> str:
     """What to do about a path that isn't there."""
     try:
-        near = difflib.get_close_matches(path.name, [sibling.name for sibling in path.parent.iterdir()], 1)
+        near = difflib.get_close_matches(
+            path.name, [sibling.name for sibling in path.parent.iterdir()], 1
+        )
     except OSError:
         return f"; there is no folder {printable(str(path.parent))} either"
-    return f"; did you mean {printable(str(path.with_name(near[0])))}?" if near else "; check the path"
+    return (
+        f"; did you mean {printable(str(path.with_name(near[0])))}?" if near else "; check the path"
+    )
 
 
 class _Stream:
@@ -145,9 +175,15 @@ class _Stream:
         try:
             chunk = self.file.read(size or self.chunk_size)
         except (OSError, *_BROKEN) as error:
-            if isinstance(error, OSError) and error.errno is not None:  # else gzip and bz2 speak about their data
-                raise CorpusError(f"{self.name}: cannot be read ({error.strerror}); check the file and its permissions") from error
-            raise CorpusError(f"{self.name}: broken archive ({error}); make or fetch it again") from error
+            if (
+                isinstance(error, OSError) and error.errno is not None
+            ):  # else gzip and bz2 speak about their data
+                raise CorpusError(
+                    f"{self.name}: cannot be read ({error.strerror}); check the file and its permissions"
+                ) from error
+            raise CorpusError(
+                f"{self.name}: broken archive ({error}); make or fetch it again"
+            ) from error
         self.start = self.start or chunk[:8]
         self.offset += len(chunk)
         return chunk
@@ -165,7 +201,9 @@ def _open(path: Path) -> BinaryIO:
             return cast(BinaryIO, lzma.open(path, "rb"))
         return path.open("rb")
     except OSError as error:
-        raise CorpusError(f"{printable(str(path))}: cannot be read ({error.strerror}); check the file and its permissions") from error
+        raise CorpusError(
+            f"{printable(str(path))}: cannot be read ({error.strerror}); check the file and its permissions"
+        ) from error
 
 
 def _file(path: Path, encoding: str, notes: Notes, chunk_size: int) -> Iterator[str]:
@@ -174,9 +212,13 @@ def _file(path: Path, encoding: str, notes: Notes, chunk_size: int) -> Iterator[
         yield from _decoded(_Stream(file, name, chunk_size), encoding, notes, name)
 
 
-def _decoded(stream: _Stream, encoding: str, notes: Notes, source: str, head: bytes = b"") -> Iterator[str]:
+def _decoded(
+    stream: _Stream, encoding: str, notes: Notes, source: str, head: bytes = b""
+) -> Iterator[str]:
     """The clean characters of a stream, whose first bytes `head` may have been read already; no piece is empty."""
-    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)("strict"), translate=True)
+    decoder = io.IncrementalNewlineDecoder(
+        codecs.getincrementaldecoder(encoding)("strict"), translate=True
+    )
     first, ended = True, False
     chunk = head or stream.read()
     while not ended:
@@ -202,12 +244,20 @@ def _decoded(stream: _Stream, encoding: str, notes: Notes, source: str, head: by
 def _undecodable(stream: _Stream, encoding: str, error: UnicodeError) -> CorpusError:
     """What to say about bytes that aren't in the encoding."""
     if not isinstance(error, UnicodeDecodeError):  # UTF-16 and UTF-32 without a byte order mark
-        return CorpusError(f"{stream.name}: isn't {encoding} ({error}); give another --encoding, such as {encoding}-le")
-    at = stream.offset - len(error.object) + error.start  # error.object is what was left of earlier chunks and the last one
+        return CorpusError(
+            f"{stream.name}: isn't {encoding} ({error}); give another --encoding, such as {encoding}-le"
+        )
+    at = (
+        stream.offset - len(error.object) + error.start
+    )  # error.object is what was left of earlier chunks and the last one
     hint = next((hint for mark, hint in _MARKS.items() if stream.start.startswith(mark)), "")
-    hint = hint or "give the encoding it was saved in, such as --encoding latin-1 or --encoding cp1251"
+    hint = (
+        hint or "give the encoding it was saved in, such as --encoding latin-1 or --encoding cp1251"
+    )
     byte = error.object[error.start]
-    return CorpusError(f"{stream.name}: byte 0x{byte:02x} at offset {at} isn't {encoding} ({error.reason}); {hint}")
+    return CorpusError(
+        f"{stream.name}: byte 0x{byte:02x} at offset {at} isn't {encoding} ({error.reason}); {hint}"
+    )
 
 
 def _folder(folder: Path, encoding: str, notes: Notes, chunk_size: int) -> Iterator[str]:

@@ -16,7 +16,9 @@ from charrnn.errors import CorpusError
 
 MEMORY = 32 << 20  # bytes a store may hold in memory before it moves to a temporary file
 _BLOCK = 4 << 20  # elements handled at once when all of them are rewritten
-_POSITIONAL = hasattr(os, "pread")  # POSIX: reading at an offset without moving the offset that processes share
+_POSITIONAL = hasattr(
+    os, "pread"
+)  # POSIX: reading at an offset without moving the offset that processes share
 
 
 def _temporary() -> BinaryIO:
@@ -29,8 +31,12 @@ def _open_again(place: int | str) -> BinaryIO:
     """Another handle of the file that share() named by descriptor or, on Windows, by path."""
     if isinstance(place, int):
         return cast(BinaryIO, FileIO(os.dup(place), "rb"))
-    deleting: int = getattr(os, "O_TEMPORARY", 0)  # Windows refuses a second handle that doesn't agree to deletion
-    return cast(BinaryIO, FileIO(place, "rb", opener=lambda path, flags: os.open(path, flags | deleting)))
+    deleting: int = getattr(
+        os, "O_TEMPORARY", 0
+    )  # Windows refuses a second handle that doesn't agree to deletion
+    return cast(
+        BinaryIO, FileIO(place, "rb", opener=lambda path, flags: os.open(path, flags | deleting))
+    )
 
 
 class Store:
@@ -73,8 +79,12 @@ class Store:
         target = self if table.dtype == self.dtype else Store(table.dtype, self._limit)
         for start in range(0, self._length, _BLOCK):
             block = self.read(start, min(start + _BLOCK, self._length))
-            if table.dtype == self.dtype == np.uint8:  # bytes.translate is several times faster than an array lookup
-                block = np.frombuffer(block.tobytes().translate(table.tobytes().ljust(256, b"\0")), np.uint8)
+            if (
+                table.dtype == self.dtype == np.uint8
+            ):  # bytes.translate is several times faster than an array lookup
+                block = np.frombuffer(
+                    block.tobytes().translate(table.tobytes().ljust(256, b"\0")), np.uint8
+                )
             else:
                 block = table[block]
             target._replace(start, block)
@@ -122,7 +132,9 @@ class Store:
         try:
             file = self._adopt(_temporary())
         except OSError as error:
-            raise CorpusError(f"no temporary file can be made ({error.strerror}); set TMPDIR to a folder with space") from error
+            raise CorpusError(
+                f"no temporary file can be made ({error.strerror}); set TMPDIR to a folder with space"
+            ) from error
         self._write(0, self._memory or b"")
         self._memory = None
         return file
@@ -137,7 +149,9 @@ class Store:
                     view = view[self._file.write(view) :]
         except OSError as error:
             where = f"the temporary folder {tempfile.gettempdir()}"
-            raise CorpusError(f"{where} cannot take the corpus ({error.strerror}); set TMPDIR to a folder with space") from error
+            raise CorpusError(
+                f"{where} cannot take the corpus ({error.strerror}); set TMPDIR to a folder with space"
+            ) from error
 
     def _read(self, offset: int, count: int) -> bytes | bytearray:
         piece = self._read_some(offset, count)
@@ -147,7 +161,9 @@ class Store:
         while len(data) < count:
             piece = self._read_some(offset + len(data), count - len(data))
             if not piece:
-                raise CorpusError(f"the corpus's temporary file ends at byte {offset + len(data)}; start again")
+                raise CorpusError(
+                    f"the corpus's temporary file ends at byte {offset + len(data)}; start again"
+                )
             data += piece
         return data
 

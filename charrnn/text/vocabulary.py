@@ -14,15 +14,36 @@ import numpy.typing as npt
 from charrnn.errors import VocabularyError
 
 Indices = npt.NDArray[Any]  # unsigned integers, of Vocabulary.dtype when they come from here
-_LOOKALIKES = {"‘": "'", "’": "'", "‚": "'", "`": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "\t": " ",
-               "–": "-", "—": "-", "−": "-", "‐": "-", "‑": "-", "'": "’‘", '"': "”“„", "-": "–—"}  # fmt: skip
+_LOOKALIKES = {
+    "‘": "'",
+    "’": "'",
+    "‚": "'",
+    "`": "'",
+    "“": '"',
+    "”": '"',
+    "„": '"',
+    "«": '"',
+    "»": '"',
+    "\t": " ",
+    "–": "-",
+    "—": "-",
+    "−": "-",
+    "‐": "-",
+    "‑": "-",
+    "'": "’‘",
+    '"': "”“„",
+    "-": "–—",
+}
 
 
 def printable(text: str) -> str:
     """`text` with everything that would break a one-line message (newlines, controls, surrogates) escaped."""
     if text.isprintable():
         return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
 
 
 def code_points(text: str) -> Indices:
@@ -63,10 +84,14 @@ class Vocabulary:
         counts = np.bincount(codes)
         if counts.max() > 1:
             twice = chr(int(counts.argmax()))
-            raise VocabularyError(f"a vocabulary has each character once, and {_named(twice)} is there {counts.max()} times")
+            raise VocabularyError(
+                f"a vocabulary has each character once, and {_named(twice)} is there {counts.max()} times"
+            )
         if counts[0xD800:0xE000].any():
             lone = chr(0xD800 + int(counts[0xD800:0xE000].argmax()))
-            raise VocabularyError(f"{_named(lone)} is half of a UTF-16 pair, not a character; give the text's encoding")
+            raise VocabularyError(
+                f"{_named(lone)} is half of a UTF-16 pair, not a character; give the text's encoding"
+            )
 
     @classmethod
     def of(cls, text: str) -> Vocabulary:
@@ -82,7 +107,9 @@ class Vocabulary:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The narrowest of uint8, uint16, uint32 that holds every index."""
-        return np.dtype(np.uint8 if len(self) <= 1 << 8 else np.uint16 if len(self) <= 1 << 16 else np.uint32)
+        return np.dtype(
+            np.uint8 if len(self) <= 1 << 8 else np.uint16 if len(self) <= 1 << 16 else np.uint32
+        )
 
     @cached_property
     def _codes(self) -> npt.NDArray[np.uint32]:
@@ -99,7 +126,9 @@ class Vocabulary:
     def _ascii(self) -> tuple[bytes, bytes]:
         """For bytes.translate, several times faster than an array lookup: (the known ASCII bytes, index by byte)."""
         known = self._table[:128] >= 0
-        return np.flatnonzero(known).astype(np.uint8).tobytes(), self._table[:128].astype(np.uint8).tobytes().ljust(256, b"\0")
+        return np.flatnonzero(known).astype(np.uint8).tobytes(), self._table[:128].astype(
+            np.uint8
+        ).tobytes().ljust(256, b"\0")
 
     def _lookup(self, codes: Indices) -> npt.NDArray[np.int32]:
         return self._table.take(codes, mode="clip")
@@ -114,7 +143,9 @@ class Vocabulary:
     def missing(self, text: str) -> str:
         """The distinct characters of `text` that aren't known, in ascending order."""
         if text.isascii():
-            return "".join(sorted(set(text.encode("ascii").translate(None, self._ascii[0]).decode("ascii"))))
+            return "".join(
+                sorted(set(text.encode("ascii").translate(None, self._ascii[0]).decode("ascii")))
+            )
         codes = code_points(text)
         unknown = self._lookup(codes) < 0
         return distinct(codes[unknown]) if unknown.any() else ""
@@ -137,7 +168,9 @@ class Vocabulary:
         if not array.size:
             return ""
         if array.min() < 0 or array.max() >= len(self):
-            raise VocabularyError(f"index {array[(array < 0) | (array >= len(self))].flat[0]} isn't in 0 … {len(self) - 1}")
+            raise VocabularyError(
+                f"index {array[(array < 0) | (array >= len(self))].flat[0]} isn't in 0 … {len(self) - 1}"
+            )
         return _text(self._codes[array])
 
     def find_unknown(self, text: str) -> list[tuple[int, str]]:
@@ -147,11 +180,21 @@ class Vocabulary:
     def nearest(self, char: str, most: int = 3) -> str:
         """Up to `most` known characters that might stand for `char`: same letter, same look, else close by in Unicode."""
         plain = unicodedata.normalize("NFKD", char)
-        candidates = [_LOOKALIKES.get(char, ""), char.swapcase(), plain, plain.swapcase(), _LOOKALIKES.get(plain[:1], "")]
-        likely = dict.fromkeys(c for c in "".join(candidates) if c in self and not unicodedata.combining(c))
+        candidates = [
+            _LOOKALIKES.get(char, ""),
+            char.swapcase(),
+            plain,
+            plain.swapcase(),
+            _LOOKALIKES.get(plain[:1], ""),
+        ]
+        likely = dict.fromkeys(
+            c for c in "".join(candidates) if c in self and not unicodedata.combining(c)
+        )
         if not likely:
             distance = np.abs(self._codes.astype(np.int64) - ord(char))
-            likely = dict.fromkeys(self.characters[i] for i in np.argsort(distance, kind="stable")[:most])
+            likely = dict.fromkeys(
+                self.characters[i] for i in np.argsort(distance, kind="stable")[:most]
+            )
         return "".join(likely)[:most]
 
     def _unknown(self, text: str) -> VocabularyError:
@@ -159,7 +202,13 @@ class Vocabulary:
         at, others = int(positions[0]), len(distinct(code_points(text)[positions])) - 1
         line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
         near = ", ".join(repr(c) for c in self.nearest(text[at]))
-        more = f" (nor are {others} other characters of the text)" if others > 1 else " (nor is one other)" if others else ""
+        more = (
+            f" (nor are {others} other characters of the text)"
+            if others > 1
+            else " (nor is one other)"
+            if others
+            else ""
+        )
         return VocabularyError(
             f"line {line}, column {column}: {_named(text[at])} isn't among the {len(self)} characters the model knows{more}; "
             f"the nearest it knows: {near}; replace it, or use --unknown skip"

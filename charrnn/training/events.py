@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
-from charrnn.network.model import Model
+from charrnn.checkpoint.model import Model
 
 OUTSIDE_JSON = {"json": False}
 Stopped = Literal["finished", "interrupted", "early", "diverged"]
@@ -25,7 +25,9 @@ class Event:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the event as JSON has it."""
-        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("json", True)}
+        shown = {
+            f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("json", True)
+        }
         return {"event": self.name, **shown}
 
 

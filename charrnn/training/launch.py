@@ -56,7 +56,9 @@ def keep(rank: int, size: int) -> None:
         os.close(alive)
         os.set_inheritable(held, True)
         ignore_signals()
-        os.execv(sys.executable, [sys.executable, "-ISs", __file__, str(child), str(rank), str(size)])
+        os.execv(
+            sys.executable, [sys.executable, "-ISs", __file__, str(child), str(rank), str(size)]
+        )
     os.close(held)
     threading.Thread(target=_end_with, args=(keeper, alive, rank, size), daemon=True).start()
 
@@ -64,7 +66,9 @@ def keep(rank: int, size: int) -> None:
 def _end_with(keeper: int, alive: int, rank: int, size: int) -> None:
     """Wait until the keeper is gone, which no launcher need notice while this process lives, and end it."""
     os.read(alive, 1)
-    _say(f"rank {rank} of {size} on {os.uname().nodename} lost its keeper (process {keeper} was killed)")
+    _say(
+        f"rank {rank} of {size} on {os.uname().nodename} lost its keeper (process {keeper} was killed)"
+    )
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -78,7 +82,9 @@ def main(child: int, rank: int, size: int) -> int:
     if code >= 0:
         return code
     if signal.Signals(-code).name not in SIGNALS:  # else it was asked to end
-        _say(f"rank {rank} of {size} on {os.uname().nodename} (process {child}) was killed by signal {-code}")
+        _say(
+            f"rank {rank} of {size} on {os.uname().nodename} (process {child}) was killed by signal {-code}"
+        )
     return 128 - code
 
 

@@ -16,17 +16,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charrnn.checkpoint.atomic_write import check_writable, exclusive_lock, is_read
+from charrnn.checkpoint.model import Model, save
 from charrnn.config import TrainConfig
 from charrnn.errors import UsageError
-from charrnn.network.model import Model
 from charrnn.network.parameters import Parameters
-from charrnn.sampling import sample
-from charrnn.training.checkpoint import save
-from charrnn.training.destination import check_writable, hold, is_read
-from charrnn.training.events import Done, Event, Notice, Sampled, Saved, Start, Step, Stopped, Validated
+from charrnn.sampling.sampling import sample
+from charrnn.training.events import (
+    Done,
+    Event,
+    Notice,
+    Sampled,
+    Saved,
+    Start,
+    Step,
+    Stopped,
+    Validated,
+)
 from charrnn.training.preparation import Prepared, begin
-from charrnn.training.repetition import command
 from charrnn.training.replica import Leader, Plan, Replica
+from charrnn.training.reproduce import command
 from charrnn.training.resumption import go_on, packed
 from charrnn.training.schedule import Schedule, begins_decay, total_steps
 from charrnn.training.workers import replicas
@@ -63,7 +72,7 @@ def train(
     with contextlib.ExitStack() as stack:
         check_out(sources, config)
         if config.out is not None:
-            stack.enter_context(hold(config.out))
+            stack.enter_context(exclusive_lock(config.out))
         prepared = prepare(sources, config, ranks.size if ranks is not None else 1)
         yield from (Notice(note) for note in prepared.notes)
         yield from Run(config, prepared, interrupted, clock, started, ranks).events()
@@ -107,15 +116,35 @@ class Run:
         p, s = self.prepared, self.settings
         floor_nats, floor_order = self._floor()
         yield Start(
-            corpus_characters=p.corpus.characters, vocabulary_size=len(p.corpus.vocabulary), params=p.best.flat.size, cell=s.cell,
-            hidden=s.hidden, layers=s.layers, batch_size=p.training.batch_size, seq_len=p.training.seq_len, workers=p.workers,
-            ranks=p.ranks, seed=s.seed, floor_nats=floor_nats, floor_order=floor_order, first_step=self.record.step,
-        )  # fmt: skip
+            corpus_characters=p.corpus.characters,
+            vocabulary_size=len(p.corpus.vocabulary),
+            params=p.best.flat.size,
+            cell=s.cell,
+            hidden=s.hidden,
+            layers=s.layers,
+            batch_size=p.training.batch_size,
+            seq_len=p.training.seq_len,
+            workers=p.workers,
+            ranks=p.ranks,
+            seed=s.seed,
+            floor_nats=floor_nats,
+            floor_order=floor_order,
+            first_step=self.record.step,
+        )
         if self.finished and not self._validation_due:
             yield Notice(f"the run already has its {self.record.step:,} steps: nothing left to do")
             yield self._done("early" if self.record.early else "finished", None)
             return
-        plan = Plan(s.model, len(p.corpus.vocabulary), s.dtype, s.optimizer, s.clip, s.dropout, s.averaging, s.seed)
+        plan = Plan(
+            s.model,
+            len(p.corpus.vocabulary),
+            s.dtype,
+            s.optimizer,
+            s.clip,
+            s.dropout,
+            s.averaging,
+            s.seed,
+        )
         with self._replicas(plan) as replica:
             self.replica, self.leader = replica, Leader(replica)
             self.good, self.untried = replica.parameters.flat.copy(), replica.parameters.flat.copy()
@@ -149,7 +178,11 @@ class Run:
         """Return whether these steps want a validation that hasn't been: one that is interrupted is made up for on resuming."""
         record = self.record
         validated = bool(record.curve) and record.curve[-1][0] == record.step
-        return record.step > 0 and not validated and (self.finished or record.step % self.settings.val_every == 0)
+        return (
+            record.step > 0
+            and not validated
+            and (self.finished or record.step % self.settings.val_every == 0)
+        )
 
     def _steps(self) -> Generator[Event, None, Stopped]:
         """Yield the events of all steps and return why they ended."""
@@ -191,9 +224,16 @@ class Run:
         record.recent_sum, record.recent_count = record.recent_sum + loss, record.recent_count + 1
         every = max(1, round(SHOWN_CHARACTERS / (training.batch_size * training.seq_len)))
         return Step(
-            record.step, record.steps, record.step / training.steps_per_epoch, loss, norm, lr, speed, *self._progress(),
+            record.step,
+            record.steps,
+            record.step / training.steps_per_epoch,
+            loss,
+            norm,
+            lr,
+            speed,
+            *self._progress(),
             shown=record.step % every == 0 or record.step == record.steps,
-        )  # fmt: skip
+        )
 
     def _progress(self) -> tuple[float, float]:
         """Return the share of the run that is done and the seconds left."""
@@ -230,11 +270,15 @@ class Run:
         if record.without_best >= PATIENCE:
             record.steps, record.early = total_steps(record.step), True
             return
-        left = (1 - SPARE) * budget - self._elapsed() - 2 * self.validation_seconds - 0.2  # what is to be done at the end
+        left = (
+            (1 - SPARE) * budget - self._elapsed() - 2 * self.validation_seconds - 0.2
+        )  # what is to be done at the end
         record.steps = begins_decay(record.step, self._seconds_per_step(), left)
         if record.steps is not None:
             possible = record.step + max(1, int(left / self._seconds_per_step()))
-            if record.extended or record.steps > LATE * possible:  # after an extension or a stall, less than a whole decay is left
+            if (
+                record.extended or record.steps > LATE * possible
+            ):  # after an extension or a stall, less than a whole decay is left
                 record.steps, record.extended = min(record.steps, possible), True
 
     def _validate(self, last: bool = False) -> Iterator[Event]:
@@ -255,7 +299,9 @@ class Run:
         record.without_best = 0 if best else record.without_best + 1
         if best:
             record.best, record.best_step = loss, record.step
-            self.prepared.best.flat[:] = (self.replica.average if averaged else self.replica.parameters).flat
+            self.prepared.best.flat[:] = (
+                self.replica.average if averaged else self.replica.parameters
+            ).flat
         yield Validated(record.step, loss, best)
         if best and not last:
             yield from self._save(self._resume_arrays())
@@ -263,7 +309,9 @@ class Run:
     def _sample(self) -> str:
         """Return a short text by the averaged weights, at the same seed each time."""
         about = {"training": self.settings.as_dict()}
-        model = Model(self.settings.model, self.prepared.corpus.vocabulary, self.replica.average, about)
+        model = Model(
+            self.settings.model, self.prepared.corpus.vocabulary, self.replica.average, about
+        )
         return "".join(sample(model, length=200, temp=0.8, seed=self.settings.seed))
 
     def _model(self, parameters: Parameters) -> Model:
@@ -275,13 +323,24 @@ class Run:
         p, record = self.prepared, self.record
         return {
             "training": self.settings.as_dict(),
-            "corpus": {"characters": p.corpus.characters, "digest": p.corpus.digest, "names": [Path(s).name for s in p.sources]},
-            "step": record.step, "steps": record.steps, "best_step": record.best_step,
-            "epochs": record.step / p.training.steps_per_epoch, "seconds": round(self._elapsed(), 3),
-            "train_loss": record.mean_recent(), "val_loss": record.best, "curve": record.curve,
-            "floor_nats": self._floor()[0], "floor_order": self._floor()[1],
-            "chars_per_second": record.speed(), "speeds": record.speeds,
-        }  # fmt: skip
+            "corpus": {
+                "characters": p.corpus.characters,
+                "digest": p.corpus.digest,
+                "names": [Path(s).name for s in p.sources],
+            },
+            "step": record.step,
+            "steps": record.steps,
+            "best_step": record.best_step,
+            "epochs": record.step / p.training.steps_per_epoch,
+            "seconds": round(self._elapsed(), 3),
+            "train_loss": record.mean_recent(),
+            "val_loss": record.best,
+            "curve": record.curve,
+            "floor_nats": self._floor()[0],
+            "floor_order": self._floor()[1],
+            "chars_per_second": record.speed(),
+            "speeds": record.speeds,
+        }
 
     def _named(self) -> Parameters:
         """Return what the checkpoint's named arrays hold: the best on validation, else the current weights."""
@@ -294,15 +353,21 @@ class Run:
         replica = self.replica
         return {
             "record": packed(self.prepared),
-            "theta": replica.parameters.flat, "average": replica.average.flat, "state": self.leader.gather_state(),
-            "best": self.prepared.best.flat if self.settings.dtype != "float32" else np.zeros(0, np.float32),
+            "theta": replica.parameters.flat,
+            "average": replica.average.flat,
+            "state": self.leader.gather_state(),
+            "best": self.prepared.best.flat
+            if self.settings.dtype != "float32"
+            else np.zeros(0, np.float32),
             **replica.optimizer.moments,
-        }  # fmt: skip
+        }
 
     def _save(self, resume: dict[str, Array] | None) -> Iterator[Event]:
         """Write the checkpoint, where there is one to write."""
         self.saved_at = self.clock()
-        if resume is None and self.record.best is None:  # diverged: back to the last weights that were good
+        if (
+            resume is None and self.record.best is None
+        ):  # diverged: back to the last weights that were good
             self.replica.parameters.flat[:] = self.good
         if self.config.out is None:
             return
@@ -314,13 +379,20 @@ class Run:
         p, record, s = self.prepared, self.record, self.settings
         parameters = p.best if record.best is not None or current is None else current
         return Done(
-            steps=record.step, epochs=record.step / p.training.steps_per_epoch, seconds=round(self._elapsed(), 3),
+            steps=record.step,
+            epochs=record.step / p.training.steps_per_epoch,
+            seconds=round(self._elapsed(), 3),
             train_loss=record.mean_recent(),
-            val_loss=record.best, val_bpc=None if record.best is None else record.best / math.log(2),
-            floor_nats=self._floor()[0], chars_per_second=record.speed() or 0.0,
-            params=p.best.flat.size, workers=p.workers, ranks=p.ranks,
-            checkpoint=None if self.config.out is None else str(self.config.out), stopped=stopped,
+            val_loss=record.best,
+            val_bpc=None if record.best is None else record.best / math.log(2),
+            floor_nats=self._floor()[0],
+            chars_per_second=record.speed() or 0.0,
+            params=p.best.flat.size,
+            workers=p.workers,
+            ranks=p.ranks,
+            checkpoint=None if self.config.out is None else str(self.config.out),
+            stopped=stopped,
             command=command(p, record.steps, self.config.out),
             repeatable=record.steps is not None and not (record.extended or record.changed),
             model=Model(s.model, p.corpus.vocabulary, parameters.copy(), self._meta()),
-        )  # fmt: skip
+        )

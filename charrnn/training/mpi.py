@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 
 from charrnn.blas import blas_threads
 from charrnn.errors import TrainingError
-from charrnn.text.batches import Streams
+from charrnn.text.batches import Batches, Streams
 from charrnn.text.corpus import Excerpt
 from charrnn.text.store import Store
-from charrnn.training.evaluation import Batches
 from charrnn.training.replica import Plan, Replica, share
 
 Array = NDArray[Any]
@@ -33,11 +32,18 @@ POLL = 0.005  # seconds between looks whether rank 0 has read the text: MPI itse
 
 def join(rank: int, size: int) -> MPIEnd:
     """Return this process's end, as the launcher numbered it. Raises TrainingError without mpi4py, or with that of another MPI."""
-    os.environ.setdefault("MPIR_CVAR_SUPPRESS_ABORT_MESSAGE", "1")  # MPICH: what went wrong is said by whoever aborts
+    os.environ.setdefault(
+        "MPIR_CVAR_SUPPRESS_ABORT_MESSAGE", "1"
+    )  # MPICH: what went wrong is said by whoever aborts
     try:
         from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:  # not installed; or installed, and no MPI library is found
-        raise TrainingError(f"{size} ranks were launched, but mpi4py cannot be loaded ({error}): pip install 'charrnn[mpi]'") from None
+    except (
+        ImportError,
+        RuntimeError,
+    ) as error:  # not installed; or installed, and no MPI library is found
+        raise TrainingError(
+            f"{size} ranks were launched, but mpi4py cannot be loaded ({error}): pip install 'charrnn[mpi]'"
+        ) from None
     if MPI.COMM_WORLD.size != size:
         raise TrainingError(
             f"{size} ranks were launched, but mpi4py sees {MPI.COMM_WORLD.size}: it uses another MPI ({_first_line(MPI)}) than the "
@@ -57,7 +63,9 @@ class MPIEnd:
     def __init__(self, MPI: Any) -> None:
         self.world, self.in_place, self.failure = MPI.COMM_WORLD, MPI.IN_PLACE, MPI.Exception
         self.rank, self.size = int(self.world.rank), int(self.world.size)
-        self.begun = self.over = False  # whether the other ranks have what they need, and have been told to stop
+        self.begun = self.over = (
+            False  # whether the other ranks have what they need, and have been told to stop
+        )
         self._order = np.zeros(ORDER_BYTES, np.uint8)
 
     def buffer(self, size: int, dtype: Any) -> Array:
@@ -89,14 +97,18 @@ class MPIEnd:
             return error
         time.sleep(PATIENCE)
         stack = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return TrainingError(f"MPI failed in the middle of the run, as when a rank or the network is gone ({stack[-1]})")
+        return TrainingError(
+            f"MPI failed in the middle of the run, as when a rank or the network is gone ({stack[-1]})"
+        )
 
     def abort(self, code: int) -> None:
         """End all ranks at once with this exit code."""
         self.world.Abort(code)
 
     @contextmanager
-    def lead(self, plan: Plan, training: Batches, validation: Batches | None, arrays: dict[str, Array]) -> Iterator[Replica]:
+    def lead(
+        self, plan: Plan, training: Batches, validation: Batches | None, arrays: dict[str, Array]
+    ) -> Iterator[Replica]:
         """Yield rank 0's replica, when the others have all they need; they have ended when the with block has."""
         self.begun = True
         self.world.Ibarrier().Wait()
@@ -131,7 +143,11 @@ class MPIEnd:
 
     def _share_object(self, value: Any) -> Any:
         """Return rank 0's value on every rank."""
-        data = np.frombuffer(pickle.dumps(value), np.uint8) if self.rank == 0 else np.zeros(0, np.uint8)
+        data = (
+            np.frombuffer(pickle.dumps(value), np.uint8)
+            if self.rank == 0
+            else np.zeros(0, np.uint8)
+        )
         length = self.world.bcast(data.size)
         data = data if self.rank == 0 else np.empty(length, np.uint8)
         for start in range(0, length, CHUNK):
@@ -142,14 +158,18 @@ class MPIEnd:
         """Send the characters of a rank's columns."""
         start, stop = streams.extent(share(streams.batch_size, rank, self.size))
         for at in range(start, stop, CHUNK):
-            self.world.Send(np.ascontiguousarray(streams.part.read(at, min(at + CHUNK, stop))), rank)
+            self.world.Send(
+                np.ascontiguousarray(streams.part.read(at, min(at + CHUNK, stop))), rank
+            )
 
     def _received(self, described: Any) -> Any:
         """Return batches as rank 0 described them; of a running text with the characters of this rank's columns alone."""
         if not isinstance(described, Described):
             return described
         store = Store(described.dtype)
-        streams = Streams(Excerpt(store, 0, described.length), described.batch_size, described.seq_len)
+        streams = Streams(
+            Excerpt(store, 0, described.length), described.batch_size, described.seq_len
+        )
         start, stop = streams.extent(share(streams.batch_size, self.rank, self.size))
         streams.part = Excerpt(store, start, described.length)
         for at in range(start, stop, CHUNK):
@@ -172,4 +192,6 @@ def _described(batches: Batches | None) -> Batches | Described | None:
     """Return what is sent to every rank of batches: of items all, since every epoch deals them out anew."""
     if not isinstance(batches, Streams):
         return batches
-    return Described(len(batches.part), batches.part.store.dtype.str, batches.batch_size, batches.seq_len)
+    return Described(
+        len(batches.part), batches.part.store.dtype.str, batches.batch_size, batches.seq_len
+    )

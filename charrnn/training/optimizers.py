@@ -116,7 +116,12 @@ class SGD:
         theta -= u
 
 
-OPTIMIZER_CLASSES: dict[str, type[Optimizer]] = {"adam": Adam, "rmsprop": RMSprop, "adagrad": Adagrad, "sgd": SGD}
+OPTIMIZER_CLASSES: dict[str, type[Optimizer]] = {
+    "adam": Adam,
+    "rmsprop": RMSprop,
+    "adagrad": Adagrad,
+    "sgd": SGD,
+}
 
 
 def clip_by_norm(g: Array, limit: float) -> float:
@@ -124,7 +129,11 @@ def clip_by_norm(g: Array, limit: float) -> float:
 
     The norm is finite wherever g is: large gradients are measured in float64, lest their squares overflow.
     """
-    norm = float(np.sqrt(np.dot(g, g))) if np.abs(g).max(initial=0) < 1e15 else float(np.linalg.norm(g.astype(np.float64)))
+    norm = (
+        float(np.sqrt(np.dot(g, g)))
+        if np.abs(g).max(initial=0) < 1e15
+        else float(np.linalg.norm(g.astype(np.float64)))
+    )
     if limit and norm > limit and np.isfinite(norm):
         g *= limit / norm
     return norm

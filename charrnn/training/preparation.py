@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charrnn.checkpoint.model import Model, load
 from charrnn.config import TrainConfig
 from charrnn.errors import CheckpointError, CorpusError, UsageError
-from charrnn.network.model import Model, zero_state
+from charrnn.network.network import zero_state
 from charrnn.network.parameters import Parameters, initialize
-from charrnn.text.batches import ItemBatches, Items, Streams, read_items
+from charrnn.text.batches import Batches, ItemBatches, Items, Streams, read_items
 from charrnn.text.corpus import Corpus, Part, default_corpus, read_corpus
 from charrnn.text.ngram import Floor, floor
-from charrnn.training.checkpoint import load
-from charrnn.training.choices import Settings, choose, cores
-from charrnn.training.evaluation import CHUNK, VALIDATION_STREAMS, Batches
+from charrnn.training.defaults import Settings, choose, cores
+from charrnn.training.evaluation import CHUNK, VALIDATION_STREAMS
 
 Array = NDArray[Any]
 MOST_POINTS = 1000  # of the learning curve
@@ -46,13 +46,19 @@ class Record:
     best: float | None = None  # lowest validation loss
     best_step: int | None = None
     without_best: int = 0  # validations since then
-    curve: list[tuple[int, float | None, float | None]] = field(default_factory=list)  # step, training, validation loss
-    speeds: list[float] = field(default_factory=list)  # characters a second, of every stride-th step
+    curve: list[tuple[int, float | None, float | None]] = field(
+        default_factory=list
+    )  # step, training, validation loss
+    speeds: list[float] = field(
+        default_factory=list
+    )  # characters a second, of every stride-th step
     stride: int = 1
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as JSON keeps it for resuming, which no clock may change; the meta has what comes of one."""
-        return {name: value for name, value in asdict(self).items() if name not in ("seconds", "speeds")}
+        return {
+            name: value for name, value in asdict(self).items() if name not in ("seconds", "speeds")
+        }
 
     def mean_recent(self) -> float | None:
         """Return the mean training loss since the last validation, or between the last two if nothing came since."""
@@ -100,19 +106,27 @@ class Prepared:
 def begin(sources: Sequence[str | Path], config: TrainConfig, ranks: int = 1) -> Prepared:
     """Return a run ready to start. Raises CharRNNError for a text, option or checkpoint that doesn't fit."""
     if config.batch_size is not None:
-        check_ranks(ranks, config.batch_size)  # once before a large text is read, and again when its streams are known
+        check_ranks(
+            ranks, config.batch_size
+        )  # once before a large text is read, and again when its streams are known
     start = load(config.init_from) if config.init_from is not None else None
     sources = tuple(sources) or (default_corpus(),)
-    corpus = read_corpus(sources, encoding=config.encoding, base=start.vocabulary if start else None)
+    corpus = read_corpus(
+        sources, encoding=config.encoding, base=start.vocabulary if start else None
+    )
     if start is not None:
         config = _shape_of(start, config)
     parts = parts_of(corpus, config.lines, config.val_fraction)
     validation = validation_batches(corpus, parts[1])
     settings = choose(
-        config, characters=_size(parts[0]), validation=validation.predictions if validation else 0,
-        N=len(corpus.vocabulary), processors=cores() if ranks == 1 else ranks, ranks=ranks,
+        config,
+        characters=_size(parts[0]),
+        validation=validation.predictions if validation else 0,
+        N=len(corpus.vocabulary),
+        processors=cores() if ranks == 1 else ranks,
+        ranks=ranks,
         item=parts[0].transitions / len(parts[0]) if isinstance(parts[0], Items) else None,
-    )  # fmt: skip
+    )
     training = training_batches(corpus, parts[0], settings)
     check_ranks(ranks, training.batch_size)
     if settings.steps is None and settings.epochs is not None:
@@ -127,10 +141,20 @@ def begin(sources: Sequence[str | Path], config: TrainConfig, ranks: int = 1) ->
     if settings.budget is not None:
         notes.append(_chosen(config, settings))
     return Prepared(
-        corpus=corpus, sources=sources, init_from=config.init_from, settings=settings, training=training, validation=validation,
-        floor=_floor(parts, corpus), workers=min(settings.workers, training.batch_size), ranks=ranks,
-        arrays=arrays, best=best, record=Record(steps=settings.steps, ranks=ranks), notes=notes,
-    )  # fmt: skip
+        corpus=corpus,
+        sources=sources,
+        init_from=config.init_from,
+        settings=settings,
+        training=training,
+        validation=validation,
+        floor=_floor(parts, corpus),
+        workers=min(settings.workers, training.batch_size),
+        ranks=ranks,
+        arrays=arrays,
+        best=best,
+        record=Record(steps=settings.steps, ranks=ranks),
+        notes=notes,
+    )
 
 
 def check_ranks(ranks: int, columns: int) -> None:
@@ -146,9 +170,13 @@ def steps_of(epochs: float, training: Batches) -> int:
     return max(1, math.ceil(epochs * training.steps_per_epoch - 1e-9))
 
 
-def parts_of(corpus: Corpus, lines: bool, val_fraction: float) -> tuple[Part, Part] | tuple[Items, Items]:
+def parts_of(
+    corpus: Corpus, lines: bool, val_fraction: float
+) -> tuple[Part, Part] | tuple[Items, Items]:
     """Return the training and the validation part: of the text, or of its distinct lines."""
-    parts: tuple[Part, Part] | tuple[Items, Items] = read_items(corpus).split(val_fraction) if lines else corpus.split(val_fraction)
+    parts: tuple[Part, Part] | tuple[Items, Items] = (
+        read_items(corpus).split(val_fraction) if lines else corpus.split(val_fraction)
+    )
     if _size(parts[0]) < 2:
         raise CorpusError(
             f"--val-fraction {val_fraction:g} leaves nothing to train on of {corpus.characters} characters; give a smaller one"
@@ -170,11 +198,17 @@ def training_batches(corpus: Corpus, part: Part | Items, settings: Settings) -> 
 def validation_batches(corpus: Corpus, part: Part | Items) -> Batches | None:
     """Return the validation part as 64 streams, whatever the batch size; None if it predicts nothing."""
     if isinstance(part, Items):
-        return ItemBatches(part, VALIDATION_STREAMS, corpus.vocabulary.index("\n")) if len(part) else None
+        return (
+            ItemBatches(part, VALIDATION_STREAMS, corpus.vocabulary.index("\n"))
+            if len(part)
+            else None
+        )
     return Streams(part, VALIDATION_STREAMS, CHUNK) if len(part) >= 2 else None
 
 
-def _initial(corpus: Corpus, part: Part | Items, settings: Settings, start: Model | None) -> Parameters:
+def _initial(
+    corpus: Corpus, part: Part | Items, settings: Settings, start: Model | None
+) -> Parameters:
     """Return the weights to begin with: fresh ones, or another checkpoint's with columns and rows for new characters."""
     N = len(corpus.vocabulary)
     rng = np.random.default_rng([settings.seed, 0])
@@ -215,19 +249,29 @@ def _floor(parts: tuple[Part, Part] | tuple[Items, Items], corpus: Corpus) -> Fl
 
 def _symbols(part: Part | Items, corpus: Corpus) -> Array:
     """Return a whole part, of items each with its newline."""
-    return part.joined(corpus.vocabulary.index("\n")) if isinstance(part, Items) else part.read(0, len(part))
+    return (
+        part.joined(corpus.vocabulary.index("\n"))
+        if isinstance(part, Items)
+        else part.read(0, len(part))
+    )
 
 
 def _notes(settings: Settings, training: Batches, validation: Batches | None) -> list[str]:
     """Return what is worth saying about a short text."""
     notes = []
-    if training.batch_size < settings.batch_size or (training.seq_len < settings.seq_len and not settings.lines):
+    if training.batch_size < settings.batch_size or (
+        training.seq_len < settings.seq_len and not settings.lines
+    ):
         streams = f"{training.batch_size} stream{'s' * (training.batch_size != 1)} of up to {training.seq_len} characters a step"
-        notes.append(f"the text is short: {streams} instead of {settings.batch_size} of {settings.seq_len}")
+        notes.append(
+            f"the text is short: {streams} instead of {settings.batch_size} of {settings.seq_len}"
+        )
     if validation is None and settings.val_fraction:
         notes.append("the validation part is too short to predict anything: no validation")
     elif validation is not None and validation.predictions < RELIABLE:
-        notes.append(f"the validation part has {validation.predictions} characters to predict: its loss is a rough guide, not reliable")
+        notes.append(
+            f"the validation part has {validation.predictions} characters to predict: its loss is a rough guide, not reliable"
+        )
     return notes
 
 
@@ -236,13 +280,23 @@ def _chosen(config: TrainConfig, settings: Settings) -> str:
     offered = ("hidden", "batch_size", *(() if settings.lines else ("seq_len",)), "dropout", "lr")
     names = [name for name in offered if getattr(config, name) is None]
     options = " ".join(f"--{name.replace('_', '-')} {getattr(settings, name):g}" for name in names)
-    return f"chosen for {settings.budget:.10g} s on this machine and this text: {options}" if options else "nothing was left to choose"
+    return (
+        f"chosen for {settings.budget:.10g} s on this machine and this text: {options}"
+        if options
+        else "nothing was left to choose"
+    )
 
 
 def _shape_of(start: Model, config: TrainConfig) -> TrainConfig:
     """Return the options with the shape of the checkpoint to start from. Raises CheckpointError if others were asked for."""
     for name in ("cell", "hidden", "layers"):
         asked, has = getattr(config, name), getattr(start.config, name)
-        if asked not in (None, has) and not (name == "cell" and asked == "lstm" and name not in config.explicit):
-            raise CheckpointError(f"{config.init_from}: --{name} {asked} was asked for, but this checkpoint has {has}; leave it out")
-    return replace(config, cell=start.config.cell, hidden=start.config.hidden, layers=start.config.layers)
+        if asked not in (None, has) and not (
+            name == "cell" and asked == "lstm" and name not in config.explicit
+        ):
+            raise CheckpointError(
+                f"{config.init_from}: --{name} {asked} was asked for, but this checkpoint has {has}; leave it out"
+            )
+    return replace(
+        config, cell=start.config.cell, hidden=start.config.hidden, layers=start.config.layers
+    )

@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 
 from charrnn.config import ModelConfig
 from charrnn.network.dropout import Masks, draw_masks
-from charrnn.network.model import Network, zero_state
+from charrnn.network.network import Network, zero_state
 from charrnn.network.parameters import Parameters, parameter_count
-from charrnn.training.evaluation import Batches, batch_nats, total_nats
+from charrnn.text.batches import Batches
+from charrnn.training.evaluation import batch_nats, total_nats
 from charrnn.training.optimizers import OPTIMIZER_CLASSES, clip_by_norm
 
 Array = NDArray[Any]
-DROPOUT_STREAM = 1  # the streams of random numbers under the seed: 0 weights, 1 dropout, 2 the order of items
+DROPOUT_STREAM = (
+    1  # the streams of random numbers under the seed: 0 weights, 1 dropout, 2 the order of items
+)
 
 
 def share(B: int, rank: int, size: int) -> slice:
@@ -84,11 +87,25 @@ class Plan:
 class Replica:
     """Parameters, their average, the optimizer and the carried state of this rank's columns."""
 
-    def __init__(self, plan: Plan, transport: Transport, training: Batches, validation: Batches | None, arrays: dict[str, Array]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        transport: Transport,
+        training: Batches,
+        validation: Batches | None,
+        arrays: dict[str, Array],
+    ) -> None:
         """`arrays` holds what rank 0 starts from: theta, average, the optimizer's moments, state (L, S, H, B)."""
-        self.plan, self.transport, self.training, self.validation = plan, transport, training, validation
+        self.plan, self.transport, self.training, self.validation = (
+            plan,
+            transport,
+            training,
+            validation,
+        )
         n = parameter_count(plan.model, plan.N)
-        self.message = transport.buffer(n + 1, plan.dtype)  # the gradient, then this rank's share of the loss
+        self.message = transport.buffer(
+            n + 1, plan.dtype
+        )  # the gradient, then this rank's share of the loss
         self.gradient = Parameters(plan.model, plan.N, flat=self.message[:n])
         self.parameters = Parameters(plan.model, plan.N, flat=arrays["theta"].copy())
         self.average = Parameters(plan.model, plan.N, flat=arrays["average"].copy())
@@ -106,11 +123,22 @@ class Replica:
         B = batch.x.shape[1]
         self.message[:] = 0
         if B and batch.predictions:
-            state = zero_state(self.plan.model, B, self.plan.dtype) if self.training.fresh else self.state
+            state = (
+                zero_state(self.plan.model, B, self.plan.dtype)
+                if self.training.fresh
+                else self.state
+            )
             weight = 1 / batch.predictions
             masks = self._masks(step, len(batch.x))
             nats, after = self.network.gradient(
-                self.parameters, batch.x, batch.y, state, out=self.gradient, weight=weight, lengths=batch.lengths, masks=masks
+                self.parameters,
+                batch.x,
+                batch.y,
+                state,
+                out=self.gradient,
+                weight=weight,
+                lengths=batch.lengths,
+                masks=masks,
             )
             self.message[-1] = batch_nats(batch, nats) * weight
             if not self.training.fresh:
@@ -130,7 +158,16 @@ class Replica:
             return None
         rng = np.random.Generator(np.random.SFC64([self.plan.seed, DROPOUT_STREAM, step]))
         B = self.training.batch_size
-        return draw_masks(self.plan.model, self.plan.N, T=T, B=B, p=p, rng=rng, dtype=self.plan.dtype, own=self.columns)
+        return draw_masks(
+            self.plan.model,
+            self.plan.N,
+            T=T,
+            B=B,
+            p=p,
+            rng=rng,
+            dtype=self.plan.dtype,
+            own=self.columns,
+        )
 
     def _keep_average(self, step: int) -> None:
         """average ← average + (1 − k)(θ − average); k grows with the step, so that the beginning is soon forgotten."""

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from charrnn.blas import blas_threads, one_thread_environment
 from charrnn.errors import TrainingError
-from charrnn.training.evaluation import Batches
+from charrnn.text.batches import Batches
 from charrnn.training.replica import Alone, Plan, Replica, Transport
 
 Array = NDArray[Any]
@@ -66,7 +66,9 @@ class Block:
     def __init__(self, key: int | str, size: int, length: int, dtype: str) -> None:
         nbytes = (size + 1) * length * np.dtype(dtype).itemsize
         # mypy judges one platform at a time, and the two have different signatures
-        self.map = mmap.mmap(-1, nbytes, tagname=key) if isinstance(key, str) else mmap.mmap(key, nbytes)  # type: ignore[call-arg]
+        self.map = (
+            mmap.mmap(-1, nbytes, tagname=key) if isinstance(key, str) else mmap.mmap(key, nbytes)
+        )  # type: ignore[call-arg]
         self.slots: Array = np.frombuffer(self.map, dtype).reshape(size + 1, length)
 
 
@@ -77,18 +79,25 @@ def shared_memory(nbytes: int) -> Iterator[int | str]:
         yield f"charrnn-{uuid.uuid4().hex}"
         return
     with contextlib.ExitStack() as stack:
-        for folder in ("/dev/shm", None):  # in memory where there is room, so that nothing is written to a disk
+        for folder in (
+            "/dev/shm",
+            None,
+        ):  # in memory where there is room, so that nothing is written to a disk
             try:
                 file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
                 os.truncate(file.fileno(), nbytes)
-                if hasattr(os, "posix_fallocate"):  # a block that turns out too large later would be a bus error
+                if hasattr(
+                    os, "posix_fallocate"
+                ):  # a block that turns out too large later would be a bus error
                     os.posix_fallocate(file.fileno(), 0, nbytes)
             except OSError as error:
                 failure = error
             else:
                 yield file.fileno()
                 return
-        raise TrainingError(f"no room for {nbytes:,} bytes of shared memory ({failure}); train with --workers 1")
+        raise TrainingError(
+            f"no room for {nbytes:,} bytes of shared memory ({failure}); train with --workers 1"
+        )
 
 
 class SharedMemory:
@@ -125,7 +134,9 @@ class SharedMemory:
 class WorkerEnd(SharedMemory):
     """The transport in a worker: its standard input and output lead to rank 0."""
 
-    def __init__(self, rank: int, size: int, block: Block, orders: IO[bytes], answers: IO[bytes]) -> None:
+    def __init__(
+        self, rank: int, size: int, block: Block, orders: IO[bytes], answers: IO[bytes]
+    ) -> None:
         super().__init__(rank, size, block)
         self.orders, self.answers = orders, answers
 
@@ -177,7 +188,13 @@ class LeaderEnd(SharedMemory):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.workers[rank - 1].wait(timeout=10)
             code = self.workers[rank - 1].returncode
-            how = "its pipe is closed" if code is None else f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+            how = (
+                "its pipe is closed"
+                if code is None
+                else f"killed by signal {-code}"
+                if code < 0
+                else f"exit code {code}"
+            )
             raise TrainingError(
                 f"worker {rank} of {self.size} ended in the middle of the run ({how}); what was saved is whole: go on with --resume"
             ) from None
@@ -216,17 +233,23 @@ def replicas(
     length = arrays["theta"].size + 1
     with contextlib.ExitStack() as stack:
         stack.enter_context(blas_threads(1))
-        key = stack.enter_context(shared_memory((count + 1) * length * np.dtype(plan.dtype).itemsize))
+        key = stack.enter_context(
+            shared_memory((count + 1) * length * np.dtype(plan.dtype).itemsize)
+        )
         block = Block(key, count, length, plan.dtype)
         inherited = descriptors if isinstance(key, str) else (*descriptors, key)
         workers: list[subprocess.Popen[bytes]] = []
         stack.callback(_end, workers)
-        workers.extend(_start(inherited) for _ in range(1, count))  # one by one: if one can't start, those before it are ended
+        workers.extend(
+            _start(inherited) for _ in range(1, count)
+        )  # one by one: if one can't start, those before it are ended
         transport = LeaderEnd(count, block, workers)
         for rank, worker in enumerate(workers, 1):
             assert worker.stdin is not None
             with transport._alive(rank):
-                send(worker.stdin, Job(rank, count, key, length, plan, training, validation, arrays))
+                send(
+                    worker.stdin, Job(rank, count, key, length, plan, training, validation, arrays)
+                )
         replica = Replica(plan, transport, training, validation, arrays)
         yield replica
         transport.broadcast(("stop",))
@@ -236,10 +259,23 @@ def _start(descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:
     """Start a worker that finds this very package, in a session of its own so that the terminal's Ctrl-C passes it by."""
     environment = one_thread_environment()
     package = str(Path(__file__).parents[2])
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, environment.get("PYTHONPATH")]))
-    options: dict[str, Any] = {"creationflags": 0x200} if WINDOWS else {"pass_fds": descriptors, "start_new_session": True}
-    command = [sys.executable, "-P", "-m", "charrnn.training.workers"]  # -P: no module of the folder that we happen to be in
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, **options)
+    environment["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [package, environment.get("PYTHONPATH")])
+    )
+    options: dict[str, Any] = (
+        {"creationflags": 0x200}
+        if WINDOWS
+        else {"pass_fds": descriptors, "start_new_session": True}
+    )
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "charrnn.training.workers",
+    ]  # -P: no module of the folder that we happen to be in
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, **options
+    )
 
 
 def _end(workers: list[subprocess.Popen[bytes]]) -> None:
@@ -263,7 +299,13 @@ def main() -> None:
     os.dup2(2, 1)  # whatever prints to standard output mustn't land among the answers
     try:
         job: Job = receive(orders)
-        transport: Transport = WorkerEnd(job.rank, job.size, Block(job.key, job.size, job.length, job.plan.dtype), orders, answers)
+        transport: Transport = WorkerEnd(
+            job.rank,
+            job.size,
+            Block(job.key, job.size, job.length, job.plan.dtype),
+            orders,
+            answers,
+        )
         Replica(job.plan, transport, job.training, job.validation, job.arrays).follow()
     except PeerGoneError:
         sys.exit(1)

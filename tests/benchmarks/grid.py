@@ -17,8 +17,69 @@ from charrnn.network.parameters import GATES
 
 CLIFF = 1.1
 SIZES: dict[str, tuple[int, ...]] = {
-    "B": (1, 2, 3, 4, 6, 7, 8, 12, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 96, 127, 128, 129, 192, 255, 256, 257, 384, 511, 512),
-    "T": (1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 32, 33, 50, 63, 64, 65, 100, 127, 128, 129, 200, 255, 256, 257, 500, 511, 512, 513, 1000),
+    "B": (
+        1,
+        2,
+        3,
+        4,
+        6,
+        7,
+        8,
+        12,
+        15,
+        16,
+        17,
+        24,
+        31,
+        32,
+        33,
+        48,
+        63,
+        64,
+        65,
+        96,
+        127,
+        128,
+        129,
+        192,
+        255,
+        256,
+        257,
+        384,
+        511,
+        512,
+    ),
+    "T": (
+        1,
+        2,
+        3,
+        4,
+        7,
+        8,
+        15,
+        16,
+        17,
+        31,
+        32,
+        33,
+        50,
+        63,
+        64,
+        65,
+        100,
+        127,
+        128,
+        129,
+        200,
+        255,
+        256,
+        257,
+        500,
+        511,
+        512,
+        513,
+        1000,
+    ),
     "H": (16, 32, 48, 63, 64, 65, 96, 127, 128, 129, 192, 250, 255, 256, 257, 300, 384, 500, 512),
     "N": (27, 64, 65, 96, 97, 127, 128, 129, 160, 200, 256, 257, 500, 1000, 2657),
 }
@@ -43,7 +104,9 @@ class Point:
 
     def measured(self, seconds: float) -> Timing:
         """Return the time of its steps."""
-        config = bare(cell=self.cell, hidden=self.H, layers=self.L, batch_size=self.B, seq_len=self.T)
+        config = bare(
+            cell=self.cell, hidden=self.H, layers=self.L, batch_size=self.B, seq_len=self.T
+        )
         with made_text(self.N, CHARACTERS) as text:
             return time_steps(text, config, seconds, warm=2)
 
@@ -69,7 +132,13 @@ def rows(cell: str, sizes: dict[str, tuple[int, ...]], seconds: float) -> Iterat
             milliseconds = 1000 * timing.least
             per_character = 1e9 * timing.least / (points[i].B * points[i].T)
             mark = f"cliff: {timing.least / timings[i + 1].least:.2f}" if i in cliffs else ""
-            yield [f"{cell}, {name} = {value}", str(timing.workers), f"{milliseconds:.2f}", f"{per_character:,.0f}", mark]
+            yield [
+                f"{cell}, {name} = {value}",
+                str(timing.workers),
+                f"{milliseconds:.2f}",
+                f"{per_character:,.0f}",
+                mark,
+            ]
 
 
 def layers(cell: str, seconds: float) -> list[str]:
@@ -82,10 +151,16 @@ def layers(cell: str, seconds: float) -> list[str]:
 
 def main() -> None:
     """Print a table over all sizes, and one that compares two layers with one."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cell", choices=CELLS, action="append", help="only this one; may be given again")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--cell", choices=CELLS, action="append", help="only this one; may be given again"
+    )
     parser.add_argument("--seconds", type=float, default=0.5, help="of each measurement, at least")
-    parser.add_argument("--quick", action="store_true", help="few sizes for 0.05 s: to see that it works")
+    parser.add_argument(
+        "--quick", action="store_true", help="few sizes for 0.05 s: to see that it works"
+    )
     a = parser.parse_args()
     sizes, seconds = (QUICK, 0.05) if a.quick else (SIZES, a.seconds)
     chosen = a.cell or CELLS
@@ -101,7 +176,10 @@ def main() -> None:
 
     table(header, marked())
     print(f"Cliffs: {'; '.join(marks) or 'none'}.\n")
-    table(["two layers", "time, of one layer's", "multiply-adds", "time / multiply-adds"], (layers(cell, 2 * seconds) for cell in chosen))
+    table(
+        ["two layers", "time, of one layer's", "multiply-adds", "time / multiply-adds"],
+        (layers(cell, 2 * seconds) for cell in chosen),
+    )
     print(machine())
 
 

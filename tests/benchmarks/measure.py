@@ -19,7 +19,7 @@ import numpy as np
 
 from charrnn.blas import blas_threads
 from charrnn.config import TrainConfig
-from charrnn.training.choices import cores
+from charrnn.training.defaults import cores
 from charrnn.training.events import Start, Step
 from charrnn.training.loop import train
 
@@ -46,7 +46,9 @@ class Timing:
         return min(self.seconds)
 
 
-def time_steps(source: Path, config: TrainConfig, seconds: float, warm: int = 3, least: int = 3) -> Timing:
+def time_steps(
+    source: Path, config: TrainConfig, seconds: float, warm: int = 3, least: int = 3
+) -> Timing:
     """Return the time of each training step, by the clock outside, over about `seconds` and at least `least` steps."""
     times: list[float] = []
     workers, before, end = 1, 0.0, float("inf")
@@ -71,14 +73,27 @@ def time_steps(source: Path, config: TrainConfig, seconds: float, warm: int = 3,
 
 def bare(**options: object) -> TrainConfig:
     """Return the options of a run that only trains: no validation, no samples, no dropout, no file."""
-    plain = {"out": None, "steps": 10**9, "val_fraction": 0.0, "sample_every": 0, "dropout": 0.0, "workers": "auto"}
+    plain = {
+        "out": None,
+        "steps": 10**9,
+        "val_fraction": 0.0,
+        "sample_every": 0,
+        "dropout": 0.0,
+        "workers": "auto",
+    }
     return TrainConfig(**{**plain, **options})  # type: ignore[arg-type]
 
 
 def wall(command: Sequence[str]) -> float:
     """Return the seconds that a command takes. Raises CalledProcessError if it fails."""
     start = time.perf_counter()
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    subprocess.run(
+        command,
+        check=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
     return time.perf_counter() - start
 
 
@@ -135,7 +150,12 @@ def table(header: Sequence[str], rows: Iterator[Sequence[str]] | Sequence[Sequen
 def machine(*more: str) -> str:
     """Return one line that says on what the figures were measured."""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    parts = [f"{cores()} cores", _processor(), f"Python {platform.python_version()}", f"NumPy {np.__version__}"]
+    parts = [
+        f"{cores()} cores",
+        _processor(),
+        f"Python {platform.python_version()}",
+        f"NumPy {np.__version__}",
+    ]
     return ", ".join([*parts, f"{blas['name']} {blas['version']}", *more])
 
 

@@ -55,7 +55,11 @@ class Peaks(threading.Thread):
         """Look again and again."""
         while not self.over.wait(POLL):
             with contextlib.suppress(OSError, ValueError):
-                children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii").split()
+                children = (
+                    Path(f"/proc/{self.pid}/task/{self.pid}/children")
+                    .read_text(encoding="ascii")
+                    .split()
+                )
                 for pid in (self.pid, *map(int, children)):
                     self._look(pid)
 
@@ -66,19 +70,36 @@ class Peaks(threading.Thread):
 
     def __str__(self) -> str:
         own = self.bytes.pop(self.pid, 0)
-        return " + ".join(f"{peak / MB:.0f}" for peak in (own, *self.bytes.values())) if own else "unknown"
+        return (
+            " + ".join(f"{peak / MB:.0f}" for peak in (own, *self.bytes.values()))
+            if own
+            else "unknown"
+        )
 
 
 def trained(name: str, source: str, stdin: IO[bytes] | None, folder: Path, steps: int) -> list[str]:
     """Return a line of the table: a run of some steps by the command, watched."""
-    command = [*CHARRNN, "train", source, "--out", str(folder / "model.npz"), "--overwrite", "--json", "--steps", str(steps)]
+    command = [
+        *CHARRNN,
+        "train",
+        source,
+        "--out",
+        str(folder / "model.npz"),
+        "--overwrite",
+        "--json",
+        "--steps",
+        str(steps),
+    ]
     own = folder / "own"
     own.mkdir()
     start, ready, first = time.perf_counter(), 0.0, 0.0
     with subprocess.Popen(
-        [*command, "--val-fraction", "0", "--sample-every", "0"], stdin=stdin or subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, env={**os.environ, "TMPDIR": str(own)},
-    ) as process:  # fmt: skip
+        [*command, "--val-fraction", "0", "--sample-every", "0"],
+        stdin=stdin or subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(own)},
+    ) as process:
         peaks = Peaks(process.pid)
         peaks.start()
         assert process.stdout is not None
@@ -98,7 +119,9 @@ def runs(text: Path, folder: Path, steps: int) -> Iterator[list[str]]:
     """Yield a line for each way to bring a text."""
     yield trained("file", str(text), None, folder, steps)
     copy = "import shutil, sys; shutil.copyfileobj(open(sys.argv[1], 'rb'), sys.stdout.buffer, 1 << 20)"
-    with subprocess.Popen([sys.executable, "-c", copy, str(text)], stdout=subprocess.PIPE) as source:
+    with subprocess.Popen(
+        [sys.executable, "-c", copy, str(text)], stdout=subprocess.PIPE
+    ) as source:
         assert source.stdout is not None
         yield trained("pipe", "-", source.stdout, folder, steps)
     packed = folder / "text.gz"
@@ -129,17 +152,27 @@ def by_size(source: Path, folder: Path, size: int, seconds: float) -> Iterator[l
     for share in (1000, 100, 10, 1):
         text = enlarge(source, folder / "sized.txt", size // share)
         timing = time_steps(text, bare(hidden=128), seconds)
-        yield [f"{size / share / MB:,g}", f"{1000 * timing.median:.2f}", f"{1000 * timing.least:.2f}"]
+        yield [
+            f"{size / share / MB:,g}",
+            f"{1000 * timing.median:.2f}",
+            f"{1000 * timing.least:.2f}",
+        ]
         text.unlink()
 
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--from", dest="texts", type=Path, action="append", required=True, metavar="TEXT")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--from", dest="texts", type=Path, action="append", required=True, metavar="TEXT"
+    )
     parser.add_argument("--size", type=float, default=1000, help="in MB")
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--quick", action="store_true", help="10 MB and 20 steps: to see that it works")
+    parser.add_argument(
+        "--quick", action="store_true", help="10 MB and 20 steps: to see that it works"
+    )
     a = parser.parse_args()
     size, steps = (10 * MB, 20) if a.quick else (int(a.size * MB), a.steps)
     with tempfile.TemporaryDirectory(prefix="charrnn-benchmark-") as name:
@@ -147,10 +180,19 @@ def main() -> None:
         header = ["text", "symbols", "encoded, MB/s", "read from a file, MB/s"]
         table(header, (encoding(text, folder, size) for text in a.texts))
         text = enlarge(a.texts[0], folder / "text.txt", size)
-        header = [f"{size / MB:,.0f} MB from a", "ready, s", "first steps, s", "peak resident sets, MB", "files left"]
+        header = [
+            f"{size / MB:,.0f} MB from a",
+            "ready, s",
+            "first steps, s",
+            "peak resident sets, MB",
+            "files left",
+        ]
         table(header, runs(text, folder, steps))
         text.unlink()
-        table(["corpus, MB", "median of a step, ms", "least, ms"], by_size(a.texts[0], folder, size, 0.2 if a.quick else 3))
+        table(
+            ["corpus, MB", "median of a step, ms", "least, ms"],
+            by_size(a.texts[0], folder, size, 0.2 if a.quick else 3),
+        )
     print(machine())
 
 

@@ -26,9 +26,16 @@ STEPS = {128: 400, 256: 150, 512: 60}  # some seconds of training
 def train_command(text: Path, model: Path, cell: str, hidden: int, steps: int) -> list[str]:
     """Return the command of a run that does nothing but train."""
     options = {
-        "out": model, "cell": cell, "hidden": hidden, "steps": steps, "batch-size": BATCH, "seq-len": LENGTH,
-        "val-fraction": 0, "dropout": 0, "sample-every": 0,
-    }  # fmt: skip
+        "out": model,
+        "cell": cell,
+        "hidden": hidden,
+        "steps": steps,
+        "batch-size": BATCH,
+        "seq-len": LENGTH,
+        "val-fraction": 0,
+        "dropout": 0,
+        "sample-every": 0,
+    }
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     return [*CHARRNN, "train", str(text), "--overwrite", "--quiet", *words]
 
@@ -36,7 +43,9 @@ def train_command(text: Path, model: Path, cell: str, hidden: int, steps: int) -
 def train_speed(text: Path, model: Path, cell: str, hidden: int, steps: int) -> float:
     """Return charrnn's characters per second over `steps` steps."""
     short = 10
-    seconds = wall(train_command(text, model, cell, hidden, short + steps)) - wall(train_command(text, model, cell, hidden, short))
+    seconds = wall(train_command(text, model, cell, hidden, short + steps)) - wall(
+        train_command(text, model, cell, hidden, short)
+    )
     return steps * BATCH * LENGTH / seconds
 
 
@@ -44,7 +53,19 @@ def sample_speed(model: Path, length: int) -> float:
     """Return charrnn's characters per second over `length` drawn characters."""
 
     def run(characters: int) -> float:
-        return wall([*CHARRNN, "sample", str(model), "--length", str(characters), "--seed", "1", "--temp", "0.8"])
+        return wall(
+            [
+                *CHARRNN,
+                "sample",
+                str(model),
+                "--length",
+                str(characters),
+                "--seed",
+                "1",
+                "--temp",
+                "0.8",
+            ]
+        )
 
     short = 1000
     return length / (run(short + length) - run(short))
@@ -64,7 +85,9 @@ class Rounds:
             options.update(steps=2, length=200)
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         peer = Path(__file__).with_name("pytorch_peer.py")
-        done = subprocess.run([self.python, str(peer), work, *words], check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            [self.python, str(peer), work, *words], check=True, capture_output=True, text=True
+        )
         answer: dict[str, Any] = json.loads(done.stdout)
         self.version = answer["torch"]
         return float(answer["chars_per_second"])
@@ -73,7 +96,12 @@ class Rounds:
         """Return a row of the table from (charrnn, PyTorch) of each round."""
         ours, theirs = zip(*pairs, strict=True)
         self.ratios.append(statistics.median(a / b for a, b in zip(ours, theirs, strict=True)))
-        return [name, f"{statistics.median(ours):,.0f}", f"{statistics.median(theirs):,.0f}", f"{self.ratios[-1]:.2f}"]
+        return [
+            name,
+            f"{statistics.median(ours):,.0f}",
+            f"{statistics.median(theirs):,.0f}",
+            f"{self.ratios[-1]:.2f}",
+        ]
 
     def trained(self, text: Path, model: Path, sizes: tuple[int, ...]) -> Iterator[list[str]]:
         """Yield a row for each cell and size."""
@@ -81,7 +109,10 @@ class Rounds:
             for hidden in sizes:
                 steps = STEPS[hidden] * (3 if cell == "rnn" else 1)
                 pairs = (
-                    (train_speed(text, model, cell, hidden, steps), self.torch("train", cell=cell, hidden=hidden, symbols=SYMBOLS))
+                    (
+                        train_speed(text, model, cell, hidden, steps),
+                        self.torch("train", cell=cell, hidden=hidden, symbols=SYMBOLS),
+                    )
                     for _ in range(self.rounds)
                 )
                 yield self.row(f"{cell} {hidden}", pairs)
@@ -91,23 +122,33 @@ class Rounds:
         for cell in CELLS:
             wall(train_command(text, model, cell, SAMPLED, 2))
             pairs = (
-                (sample_speed(model, length), self.torch("sample", cell=cell, hidden=SAMPLED, symbols=SYMBOLS)) for _ in range(self.rounds)
+                (
+                    sample_speed(model, length),
+                    self.torch("sample", cell=cell, hidden=SAMPLED, symbols=SYMBOLS),
+                )
+                for _ in range(self.rounds)
             )
             yield self.row(f"{cell} {SAMPLED}", pairs)
 
     def summary(self) -> None:
         """Print the geometric mean and the least ratio of the table before, and begin anew."""
-        print(f"Geometric mean {statistics.geometric_mean(self.ratios):.2f}, least {min(self.ratios):.2f}.\n")
+        print(
+            f"Geometric mean {statistics.geometric_mean(self.ratios):.2f}, least {min(self.ratios):.2f}.\n"
+        )
         self.ratios = []
 
 
 def main() -> None:
     """Print a table for training and one for sampling."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--torch-python", required=True, metavar="PYTHON")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=["train", "sample"])
-    parser.add_argument("--quick", action="store_true", help="one size, few steps: to see that it works")
+    parser.add_argument(
+        "--quick", action="store_true", help="one size, few steps: to see that it works"
+    )
     a = parser.parse_args()
     if a.quick:
         STEPS[128] = 20
@@ -116,10 +157,16 @@ def main() -> None:
     with made_text(SYMBOLS, CHARACTERS) as text, tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model.npz"
         if a.only != "sample":
-            table([f"training, {header[0]}", *header[1:]], rounds.trained(text, model, (128,) if a.quick else SIZES))
+            table(
+                [f"training, {header[0]}", *header[1:]],
+                rounds.trained(text, model, (128,) if a.quick else SIZES),
+            )
             rounds.summary()
         if a.only != "train":
-            table([f"sampling, {header[0]}", *header[1:]], rounds.sampled(text, model, 2000 if a.quick else 40_000))
+            table(
+                [f"sampling, {header[0]}", *header[1:]],
+                rounds.sampled(text, model, 2000 if a.quick else 40_000),
+            )
             rounds.summary()
     print(machine(f"PyTorch {rounds.version}", f"medians of {a.rounds} rounds"))
 

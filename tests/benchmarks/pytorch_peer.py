@@ -62,7 +62,12 @@ def train(cell: str, H: int, N: int, B: int, T: int, steps: int) -> float:
 
 def drawers(cell: str, H: int, N: int) -> list[Callable[[int], None]]:
     """Return two functions that draw n characters one by one: with the layer, and with the cell."""
-    whole, single, output, onehot = LAYERS[cell][0](N, H), LAYERS[cell][1](N, H), nn.Linear(H, N), torch.eye(N)
+    whole, single, output, onehot = (
+        LAYERS[cell][0](N, H),
+        LAYERS[cell][1](N, H),
+        nn.Linear(H, N),
+        torch.eye(N),
+    )
 
     def draw(h: torch.Tensor) -> int:
         return int(torch.multinomial(torch.softmax(output(h).view(-1) / 0.8, 0), 1))
@@ -101,11 +106,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", choices=["train", "sample"])
     parser.add_argument("--cell", choices=list(LAYERS), default="lstm")
-    for name, value in (("hidden", 256), ("symbols", 65), ("batch-size", 64), ("seq-len", 64), ("steps", 40), ("length", 4000)):
+    for name, value in (
+        ("hidden", 256),
+        ("symbols", 65),
+        ("batch-size", 64),
+        ("seq-len", 64),
+        ("steps", 40),
+        ("length", 4000),
+    ):
         parser.add_argument(f"--{name}", type=int, default=value)
     a = parser.parse_args()
     torch.manual_seed(0)
-    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    torch.set_num_threads(
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     if a.work == "train":
         speed = train(a.cell, a.hidden, a.symbols, a.batch_size, a.seq_len, a.steps)
     else:

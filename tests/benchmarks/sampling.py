@@ -15,10 +15,10 @@ from collections.abc import Iterator
 import numpy as np
 from measure import CELLS, best, machine, table
 
+from charrnn.checkpoint.model import Model
 from charrnn.config import ModelConfig
-from charrnn.network.model import Model
 from charrnn.network.parameters import GATES, initialize
-from charrnn.sampling import Sampler, sample, sample_many
+from charrnn.sampling.sampling import Sampler, sample, sample_many
 from charrnn.text.vocabulary import Vocabulary
 
 SYMBOLS, HIDDEN, STREAMS, ROUNDS = 65, 256, 256, 9
@@ -53,21 +53,36 @@ def row(cell: str, peak: float, count: int) -> list[str]:
     model, wide = untrained(cell), max(3, count // 100)
     one = median_of(sample(model, length=ROUNDS * count, seed=1, temp=0.8), count)
     alone = product(model, count)
-    many = median_of(sample_many(model, STREAMS, length=ROUNDS * wide, seed=1, temp=0.8, nats=False), wide)
+    many = median_of(
+        sample_many(model, STREAMS, length=ROUNDS * wide, seed=1, temp=0.8, nats=False), wide
+    )
     speed = 2 * (GATES[cell] * HIDDEN**2 + SYMBOLS * HIDDEN) * STREAMS / many
-    characters = [f"{1 / one:,.0f}", f"{100 * alone / one:.0f} %", f"{STREAMS / many:,.0f}", f"{100 * speed / peak:.0f} %"]
+    characters = [
+        f"{1 / one:,.0f}",
+        f"{100 * alone / one:.0f} %",
+        f"{STREAMS / many:,.0f}",
+        f"{100 * speed / peak:.0f} %",
+    ]
     return [f"{cell} {HIDDEN}", *characters]
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="few characters: to see that it works")
     count = 100 if parser.parse_args().quick else 10_000
     matrix = np.random.default_rng(0).standard_normal((2048, 2048), dtype=np.float32)
     out = np.empty_like(matrix)
     peak = 2 * 2048**3 / best(lambda: np.matmul(matrix, matrix, out=out), count / 10_000)
-    header = ["drawing", "1 stream, characters/s", "of its products' speed", f"{STREAMS} streams, characters/s", "of sgemm peak"]
+    header = [
+        "drawing",
+        "1 stream, characters/s",
+        "of its products' speed",
+        f"{STREAMS} streams, characters/s",
+        "of sgemm peak",
+    ]
     table(header, [row(cell, peak, count) for cell in CELLS])
     print(machine(f"sgemm peak {peak / 1e9:.0f} GFLOP/s with all threads of the BLAS"))
 

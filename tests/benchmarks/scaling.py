@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np
 
 from charrnn.config import ModelConfig
-from charrnn.network.model import zero_state
+from charrnn.network.network import zero_state
 from charrnn.network.parameters import initialize, parameter_count
 from charrnn.text.batches import Streams
 from charrnn.text.corpus import Part
@@ -37,18 +37,45 @@ RANKS = [2**k for k in range(1, 11)]
 
 def options() -> argparse.Namespace:
     """Return what was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("--cell", default="lstm")
     parser.add_argument("--hidden", type=int, default=256)
-    parser.add_argument("--batch-size", type=int, default=64, help="streams of all ranks together, for the measurement here")
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=64,
+        help="streams of all ranks together, for the measurement here",
+    )
     parser.add_argument("--seq-len", type=int, default=64)
     parser.add_argument("--steps", type=int, default=30, help="steps in each round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2], help="ranks to measure here")
-    parser.add_argument("--weak", type=int, default=32, help="streams of each rank in the prediction where the batch grows")
-    parser.add_argument("--strong", type=int, default=1024, help="streams of all ranks in the prediction where it doesn't")
-    parser.add_argument("--latency", type=float, default=5.0, help="of the network's messages, in microseconds")
-    parser.add_argument("--bandwidth", type=float, nargs="+", default=[10.0, 100.0], help="of the network, in Gbit/s")
+    parser.add_argument(
+        "--ranks", type=int, nargs="+", default=[1, 2], help="ranks to measure here"
+    )
+    parser.add_argument(
+        "--weak",
+        type=int,
+        default=32,
+        help="streams of each rank in the prediction where the batch grows",
+    )
+    parser.add_argument(
+        "--strong",
+        type=int,
+        default=1024,
+        help="streams of all ranks in the prediction where it doesn't",
+    )
+    parser.add_argument(
+        "--latency", type=float, default=5.0, help="of the network's messages, in microseconds"
+    )
+    parser.add_argument(
+        "--bandwidth",
+        type=float,
+        nargs="+",
+        default=[10.0, 100.0],
+        help="of the network, in Gbit/s",
+    )
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -76,7 +103,13 @@ def replica(o: argparse.Namespace, B: int, transport: Transport) -> Replica:
     streams = Streams(Part(store, ((0, len(store)),)), B, o.seq_len)
     theta = initialize(model, N, np.random.default_rng(0), np.ones(N), "float32").flat
     plan = Plan(model, N, "float32", "adam", 1.0, 0.0, 0.98, 0)
-    return Replica(plan, transport, streams, None, {"theta": theta, "average": theta, "state": zero_state(model, B, "float32")})
+    return Replica(
+        plan,
+        transport,
+        streams,
+        None,
+        {"theta": theta, "average": theta, "state": zero_state(model, B, "float32")},
+    )
 
 
 def worker(o: argparse.Namespace) -> None:
@@ -87,11 +120,15 @@ def worker(o: argparse.Namespace) -> None:
     silent = Alone()
     silent.rank, silent.size = end.rank, end.size
     whole, alone = replica(o, o.batch_size, end), replica(o, o.batch_size, silent)
-    rounds: dict[str, list[float]] = {name: [] for name in ("step", "compute", "all_reduce", "order", "small")}
+    rounds: dict[str, list[float]] = {
+        name: [] for name in ("step", "compute", "all_reduce", "order", "small")
+    }
     small = np.zeros(2, np.float32)
     for k in range(o.rounds + 1):
         end.world.Barrier()
-        found = {"compute": timed(lambda k: alone.step(k, 1e-4), o.steps)}  # all ranks at once, as they do in a step
+        found = {
+            "compute": timed(lambda k: alone.step(k, 1e-4), o.steps)
+        }  # all ranks at once, as they do in a step
         if end.rank == 0:
             leader = Leader(whole)
             found["step"] = timed(lambda k, leader=leader: leader.step(k, 1e-4), o.steps)
@@ -99,7 +136,9 @@ def worker(o: argparse.Namespace) -> None:
         else:
             whole.follow()
         found["all_reduce"] = timed(lambda k: end.all_reduce(), 3 * o.steps)
-        found["order"] = timed(lambda k: end.broadcast(("step", 1, 0.1) if end.rank == 0 else None), 3 * o.steps)
+        found["order"] = timed(
+            lambda k: end.broadcast(("step", 1, 0.1) if end.rank == 0 else None), 3 * o.steps
+        )
         found["small"] = timed(lambda k: end.world.Allreduce(end.in_place, small), 3 * o.steps)
         if k:  # the first round warms up
             for name, value in found.items():
@@ -111,8 +150,17 @@ def worker(o: argparse.Namespace) -> None:
 def measured(ranks: int) -> dict[str, float]:
     """Return the seconds of a step and its parts with so many ranks on this machine."""
     mpiexec = Path(sys.executable).parent / "mpiexec"
-    words = [str(mpiexec if mpiexec.exists() else "mpiexec"), "-n", str(ranks), sys.executable, *sys.argv, "--worker"]
-    found: dict[str, float] = json.loads(subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout)
+    words = [
+        str(mpiexec if mpiexec.exists() else "mpiexec"),
+        "-n",
+        str(ranks),
+        sys.executable,
+        *sys.argv,
+        "--worker",
+    ]
+    found: dict[str, float] = json.loads(
+        subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout
+    )
     return found
 
 
@@ -125,7 +173,12 @@ class Computing:
         for B in self.columns:
             alone = replica(o, B, Alone())
             timed(lambda k, one=alone: one.step(k, 1e-4), 3)
-            self.seconds.append(min(timed(lambda k, one=alone: one.step(k, 1e-4), o.steps // 2) for _ in range(o.rounds)))
+            self.seconds.append(
+                min(
+                    timed(lambda k, one=alone: one.step(k, 1e-4), o.steps // 2)
+                    for _ in range(o.rounds)
+                )
+            )
 
     def __call__(self, columns: float) -> float:
         if columns > self.columns[-1]:
@@ -143,8 +196,12 @@ def predict(o: argparse.Namespace, computing: Computing, nbytes: int) -> None:
     """Print the predicted efficiency, and the all-reduce's share of a step: all that hiding it behind the work could save."""
     for gigabits in o.bandwidth:
         speed = gigabits * 1e9 / 8
-        print(f"\n{gigabits:g} Gbit/s, {o.latency:g} µs; efficiency, and the share of a step between the ranks")
-        print(f"{'ranks':>6}  {f'weak, {o.weak} streams a rank':>28}  {f'strong, {o.strong} streams in all':>28}")
+        print(
+            f"\n{gigabits:g} Gbit/s, {o.latency:g} µs; efficiency, and the share of a step between the ranks"
+        )
+        print(
+            f"{'ranks':>6}  {f'weak, {o.weak} streams a rank':>28}  {f'strong, {o.strong} streams in all':>28}"
+        )
         for ranks in RANKS:
             talk = between(ranks, nbytes, o.latency * 1e-6, speed)
             weak = computing(o.weak) + talk
@@ -157,17 +214,27 @@ def predict(o: argparse.Namespace, computing: Computing, nbytes: int) -> None:
 
 def show(o: argparse.Namespace, found: dict[int, dict[str, float]], nbytes: int) -> None:
     """Print what was measured here, and the model's step beside it."""
-    print(f"{'ranks':>6} {'step':>10} {'compute':>10} {'all-reduce':>11} {'order':>9} {'predicted':>10} {'efficiency':>11}   (ms)")
+    print(
+        f"{'ranks':>6} {'step':>10} {'compute':>10} {'all-reduce':>11} {'order':>9} {'predicted':>10} {'efficiency':>11}   (ms)"
+    )
     for ranks, one in found.items():
         talk = 0.0
         if ranks > 1:  # the machine's own latency and bandwidth, from a small and the whole message
             latency = one["small"] / (2 * math.ceil(math.log2(ranks)))
             speed = 2 * (ranks - 1) / ranks * nbytes / max(one["all_reduce"] - one["small"], 1e-9)
             talk = between(ranks, nbytes, latency, speed)
-        row: list[Any] = [one["step"], one["compute"], one["all_reduce"], one["order"], one["compute"] + talk]
+        row: list[Any] = [
+            one["step"],
+            one["compute"],
+            one["all_reduce"],
+            one["order"],
+            one["compute"] + talk,
+        ]
         efficiency = next(iter(found.values()))["step"] * min(found) / ranks / one["step"]
-        print(f"{ranks:>6} {1e3 * row[0]:>10.2f} {1e3 * row[1]:>10.2f} {1e3 * row[2]:>11.3f} {1e3 * row[3]:>9.3f} "
-              f"{1e3 * row[4]:>10.2f} {efficiency:>11.1%}   predicted/measured {row[4] / row[0]:.3f}")  # fmt: skip
+        print(
+            f"{ranks:>6} {1e3 * row[0]:>10.2f} {1e3 * row[1]:>10.2f} {1e3 * row[2]:>11.3f} {1e3 * row[3]:>9.3f} "
+            f"{1e3 * row[4]:>10.2f} {efficiency:>11.1%}   predicted/measured {row[4] / row[0]:.3f}"
+        )
 
 
 def main() -> None:
@@ -183,7 +250,10 @@ def main() -> None:
     show(o, {ranks: measured(ranks) for ranks in o.ranks}, nbytes)
     computing = Computing(o)
     pairs = zip(computing.columns, computing.seconds, strict=True)
-    print("\ncomputing, ms by columns: " + ", ".join(f"{columns}: {1e3 * seconds:.2f}" for columns, seconds in pairs))
+    print(
+        "\ncomputing, ms by columns: "
+        + ", ".join(f"{columns}: {1e3 * seconds:.2f}" for columns, seconds in pairs)
+    )
     predict(o, computing, nbytes)
 
 

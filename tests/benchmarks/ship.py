@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 import charrnn
-from charrnn.network.model import Model, Network
+from charrnn.checkpoint.model import Model, load, save
+from charrnn.network.network import Network
 from charrnn.text.corpus import read_corpus
-from charrnn.training.checkpoint import load, save
 from charrnn.training.evaluation import total_nats
 from charrnn.training.events import Done
 from charrnn.training.preparation import parts_of, validation_batches
@@ -30,8 +30,12 @@ def command(trained: Path, text: Path) -> str:
     """Return the command that repeats a run that has ended, with the text's name for its path and without --out."""
     meta = load(trained).meta
     if meta["step"] != meta["steps"] or meta["val_loss"] is None:
-        raise SystemExit(f"{trained}: this run hasn't ended, or has no validation; charrnn train --resume goes on with it")
-    *_, done = charrnn.train([text], charrnn.TrainConfig(out=trained, resume=True))  # nothing is left to do
+        raise SystemExit(
+            f"{trained}: this run hasn't ended, or has no validation; charrnn train --resume goes on with it"
+        )
+    *_, done = charrnn.train(
+        [text], charrnn.TrainConfig(out=trained, resume=True)
+    )  # nothing is left to do
     if not isinstance(done, Done) or not done.repeatable:
         raise SystemExit(f"{trained}: no single command repeats this run; train afresh")
     words = [Path(word).name if word == str(text) else word for word in shlex.split(done.command)]
@@ -48,9 +52,14 @@ def validation_loss(model: Model, text: Path) -> float:
     """Return the model's nats per character on the validation part of its own run."""
     training = model.meta["training"]
     corpus = read_corpus([text], encoding=training["encoding"], base=model.vocabulary)
-    batches = validation_batches(corpus, parts_of(corpus, training["lines"], training["val_fraction"])[1])
+    batches = validation_batches(
+        corpus, parts_of(corpus, training["lines"], training["val_fraction"])[1]
+    )
     assert batches is not None
-    return total_nats(Network(model.config, len(model.vocabulary)), model.parameters, batches) / batches.predictions
+    return (
+        total_nats(Network(model.config, len(model.vocabulary)), model.parameters, batches)
+        / batches.predictions
+    )
 
 
 def ship(trained: Path, text: Path, out: Path) -> str:
@@ -58,7 +67,12 @@ def ship(trained: Path, text: Path, out: Path) -> str:
     recipe, model = command(trained, text), load(trained)
     half = halved(model)
     loss, before = validation_loss(half, text), model.meta["val_loss"]
-    made = {"command": recipe, "seed": model.meta["training"]["seed"], "seconds": model.meta["seconds"], "val_loss": before}
+    made = {
+        "command": recipe,
+        "seed": model.meta["training"]["seed"],
+        "seconds": model.meta["seconds"],
+        "val_loss": before,
+    }
     new = out.with_stem(f"{out.stem}-new")
     meta = {name: value for name, value in model.meta.items() if name != "speeds"}
     save(new, replace(half, meta=meta | {"val_loss": loss, "recipe": made}), half=True)
@@ -66,14 +80,18 @@ def ship(trained: Path, text: Path, out: Path) -> str:
     if cost >= MOST_NATS or size > MOST_BYTES:
         new.unlink()
         allowed = f"at most {MOST_NATS} and {MOST_BYTES:,}"
-        raise SystemExit(f"{trained}: half precision costs {cost:.5f} nats and takes {size:,} bytes; {allowed}")
+        raise SystemExit(
+            f"{trained}: half precision costs {cost:.5f} nats and takes {size:,} bytes; {allowed}"
+        )
     new.replace(out)
     return f"{out}: {size:,} bytes, {loss:.4f} nats, {cost:+.6f} by half precision\n{recipe}"
 
 
 def main(words: list[str]) -> None:
     """Read the arguments, ship, and print what was done."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("trained", type=Path)
     parser.add_argument("text", type=Path)
     parser.add_argument("--out", type=Path, default=SHIPPED)

@@ -22,13 +22,20 @@ import numpy as np
 from measure import CELLS, SIZES, bare, machine, made_text, sgemm_peak, table, time_steps
 
 from charrnn.blas import blas_threads
-from charrnn.network import cells, model, products
+from charrnn.network import cells
+from charrnn.network import matmul as products
+from charrnn.network import network as model
 from charrnn.network.parameters import GATES
 from charrnn.training import replica, workers
 from charrnn.training.optimizers import Adam
 
 SYMBOLS, BATCH, LENGTH = 65, 64, 64
-RECURRENT, POSITIONS, ELEMENTWISE, OUTPUT = "recurrent products", "dW, dV", "elementwise", "output layer"
+RECURRENT, POSITIONS, ELEMENTWISE, OUTPUT = (
+    "recurrent products",
+    "dW, dV",
+    "elementwise",
+    "output layer",
+)
 OPTIMIZER, REDUCE, REST = "optimizer", "all-reduce", "Python, rest"
 PARTS = (RECURRENT, POSITIONS, ELEMENTWISE, OUTPUT, OPTIMIZER, REDUCE, REST)
 Function = Callable[..., Any]
@@ -81,22 +88,33 @@ class Clocks:
         """Put clocks on everything that a step of this process calls."""
         kind: Any = cells.CELL_CLASSES[cell]
         timed = [
-            (kind, "forward", ELEMENTWISE), (kind, "backward", ELEMENTWISE),
-            (model, "input_gradient", POSITIONS), (model, "losses_backward", OUTPUT),
-            (replica, "clip_by_norm", OPTIMIZER), (Adam, "update", OPTIMIZER), (replica.Replica, "_keep_average", OPTIMIZER),
-            (workers.SharedMemory, "all_reduce", REDUCE), (replica.Alone, "all_reduce", REDUCE),
-        ]  # fmt: skip
+            (kind, "forward", ELEMENTWISE),
+            (kind, "backward", ELEMENTWISE),
+            (model, "input_gradient", POSITIONS),
+            (model, "losses_backward", OUTPUT),
+            (replica, "clip_by_norm", OPTIMIZER),
+            (Adam, "update", OPTIMIZER),
+            (replica.Replica, "_keep_average", OPTIMIZER),
+            (workers.SharedMemory, "all_reduce", REDUCE),
+            (replica.Alone, "all_reduce", REDUCE),
+        ]
         with ExitStack() as stack:
             for owner, name, part in timed:
-                stack.enter_context(patch.object(owner, name, self.timed(part, getattr(owner, name))))
-            stack.enter_context(patch.object(replica.Replica, "step", self.whole(replica.Replica.step)))
+                stack.enter_context(
+                    patch.object(owner, name, self.timed(part, getattr(owner, name)))
+                )
+            stack.enter_context(
+                patch.object(replica.Replica, "step", self.whole(replica.Replica.step))
+            )
             stack.enter_context(patch.object(cells, "step_product", self.step_product))
             stack.enter_context(patch.object(model, "np", self.numpy(POSITIONS)))
             yield
 
     def shares(self, warm: int = 3) -> list[str]:
         """Return the percentage of each part, from its median over the steps."""
-        medians = [statistics.median(step.get(part, 0.0) for step in self.steps[warm:]) for part in PARTS]
+        medians = [
+            statistics.median(step.get(part, 0.0) for step in self.steps[warm:]) for part in PARTS
+        ]
         return [f"{100 * seconds / sum(medians):.1f} %" for seconds in medians]
 
 
@@ -116,21 +134,34 @@ def row(text: Path, cell: str, H: int, seconds: float, peaks: dict[int, float]) 
     with clocks.attached(cell), blas_threads(1):
         time_steps(text, config, seconds)
     share = speed * operations(cell, H, SYMBOLS) / peaks[timing.workers]
-    return [f"{cell} {H}", str(timing.workers), f"{speed:,.0f}", f"{100 * share:.0f} %", *clocks.shares()]
+    return [
+        f"{cell} {H}",
+        str(timing.workers),
+        f"{speed:,.0f}",
+        f"{100 * share:.0f} %",
+        *clocks.shares(),
+    ]
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
-    parser.add_argument("--quick", action="store_true", help="H = 128 for 0.3 s: to see that it works")
+    parser.add_argument(
+        "--quick", action="store_true", help="H = 128 for 0.3 s: to see that it works"
+    )
     a = parser.parse_args()
     seconds, sizes = (0.3, SIZES[:1]) if a.quick else (a.seconds, SIZES)
     peaks: dict[int, float] = {}
     with made_text(SYMBOLS, 4_000_000) as text:
         rows = (row(text, cell, H, seconds, peaks) for cell in CELLS for H in sizes)
         table(["training, B = T = 64", "workers", "characters/s", "of sgemm peak", *PARTS], rows)
-    limits = (f"sgemm peak {peak / 1e9:.0f} GFLOP/s with {count} processes" for count, peak in peaks.items())
+    limits = (
+        f"sgemm peak {peak / 1e9:.0f} GFLOP/s with {count} processes"
+        for count, peak in peaks.items()
+    )
     print(machine(*limits))
 
 

@@ -11,14 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
+from charrnn.checkpoint.model import load
+from charrnn.sampling.scoring import score_streams
 from charrnn.text.corpus import read_corpus
-from charrnn.training.checkpoint import load
-from charrnn.training.evaluation import VALIDATION_STREAMS, score_streams
+from charrnn.training.evaluation import VALIDATION_STREAMS
 
 
 def main() -> None:
     """Print both figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", type=Path)
     parser.add_argument("text", type=Path)
     parser.add_argument("--size", type=int, default=256, help="predictions in a window")
@@ -32,7 +35,9 @@ def main() -> None:
     validation = part.read(0, len(part))
     counts = VALIDATION_STREAMS, max(1, validation.size // (asked.size + 1))
     carried, cold = (np.nanmean(score_streams(model, validation, streams)) for streams in counts)
-    print(f"carried state {carried:.4f}, windows of {asked.size} from a zero state {cold:.4f} nats per character")
+    print(
+        f"carried state {carried:.4f}, windows of {asked.size} from a zero state {cold:.4f} nats per character"
+    )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from promises.trial import LINES, POSIX, Trial, a_text, begin, charrnn, environment, fill, folder, small_disk, wait_for
+from promises.trial import (
+    LINES,
+    POSIX,
+    Trial,
+    a_text,
+    begin,
+    charrnn,
+    environment,
+    fill,
+    folder,
+    small_disk,
+    wait_for,
+)
 
 CELLS, OPTIMIZERS = ("rnn", "gru", "lstm"), ("adam", "rmsprop", "adagrad", "sgd")
 STEPS, DISK = 60, 1 << 20
@@ -48,9 +60,37 @@ class Case(NamedTuple):
 
     def options(self, text: Path) -> list[str]:
         """Return the words that begin the run: dropout on, a validation every third step."""
-        words = [str(LINES if self.lines else text), "--cell", self.cell, "--optimizer", self.optimizer, "--workers", str(self.workers)]
-        words += ["--hidden", "6", "--batch-size", "32", "--seq-len", "32", "--dropout", "0.2", "--steps", str(STEPS), "--seed", "5"]
-        return [*words, "--val-every", "3", "--sample-every", "7", *(["--lines"] if self.lines else [])]
+        words = [
+            str(LINES if self.lines else text),
+            "--cell",
+            self.cell,
+            "--optimizer",
+            self.optimizer,
+            "--workers",
+            str(self.workers),
+        ]
+        words += [
+            "--hidden",
+            "6",
+            "--batch-size",
+            "32",
+            "--seq-len",
+            "32",
+            "--dropout",
+            "0.2",
+            "--steps",
+            str(STEPS),
+            "--seed",
+            "5",
+        ]
+        return [
+            *words,
+            "--val-every",
+            "3",
+            "--sample-every",
+            "7",
+            *(["--lines"] if self.lines else []),
+        ]
 
 
 ALL = [Case(*parts) for parts in product(CELLS, OPTIMIZERS, (False, True), (1, 2))]
@@ -62,13 +102,28 @@ class Runs:
 
     def __init__(self, case: Case, disk: Path, home: Path, rng: random.Random) -> None:
         self.case, self.disk, self.rng = case, disk, rng
-        self.out, self.log, self.text = disk / "m.npz", home / "stopped.jsonl", a_text(home / "text.txt")
+        self.out, self.log, self.text = (
+            disk / "m.npz",
+            home / "stopped.jsonl",
+            a_text(home / "text.txt"),
+        )
         self.straight = home / "straight.npz", home / "straight.jsonl"
 
     def words(self) -> list[str]:
         """Return the options that begin the run or go on with it."""
-        start = ["--resume"] if self.out.exists() else [*self.case.options(self.text), "--overwrite"]
-        return ["train", *start, "--out", str(self.out), "--log", str(self.log), *FREQUENTLY, "--quiet"]
+        start = (
+            ["--resume"] if self.out.exists() else [*self.case.options(self.text), "--overwrite"]
+        )
+        return [
+            "train",
+            *start,
+            "--out",
+            str(self.out),
+            "--log",
+            str(self.log),
+            *FREQUENTLY,
+            "--quiet",
+        ]
 
     def step(self) -> int:
         """Return the last step that the log knows of."""
@@ -77,7 +132,9 @@ class Runs:
     def stop(self, kind: str, after: int) -> int:
         """Stop the run somewhere after step `after`; return the exit code."""
         if kind == "after k steps":
-            return subprocess.run([sys.executable, "-c", STOPPING, str(after), *self.words()], env=environment()).returncode
+            return subprocess.run(
+                [sys.executable, "-c", STOPPING, str(after), *self.words()], env=environment()
+            ).returncode
         process = begin([sys.executable, "-c", STOPPING, "0", *self.words()])
         wait_for(lambda: process.poll() is not None or (self.out.exists() and self.step() >= after))
         time.sleep(self.rng.random() * 0.02)
@@ -94,31 +151,58 @@ def events(log: Path) -> list[dict[str, Any]]:
     """Return the whole lines of a log."""
     if not log.exists():
         return []
-    return [json.loads(line) for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [
+        json.loads(line)
+        for line in log.read_text().splitlines(keepends=True)
+        if line.endswith("\n")
+    ]
 
 
 def losses(log: Path) -> list[tuple[Any, ...]]:
     """Return what a log says of the losses, without what interrupted parts of the run said at their ends."""
     told = events(log)
-    kept = [(event["event"], event["step"], event[LOSSES[event["event"]]]) for event in told if event["event"] in LOSSES]
+    kept = [
+        (event["event"], event["step"], event[LOSSES[event["event"]]])
+        for event in told
+        if event["event"] in LOSSES
+    ]
     last = told[-1]
-    return [*kept, (last["event"], last.get("steps"), last.get("train_loss"), last.get("val_loss"), last.get("stopped"))]
+    return [
+        *kept,
+        (
+            last["event"],
+            last.get("steps"),
+            last.get("train_loss"),
+            last.get("val_loss"),
+            last.get("stopped"),
+        ),
+    ]
 
 
 def contents(path: Path) -> dict[str, Any]:
     """Return all of a checkpoint that the clock has no part in."""
     with np.load(path, allow_pickle=False) as archive:
         arrays: dict[str, Any] = {name: archive[name] for name in archive.files}
-    meta, kept = json.loads(str(arrays.pop("meta"))), json.loads(arrays.pop("resume.record").tobytes())
+    meta, kept = (
+        json.loads(str(arrays.pop("meta"))),
+        json.loads(arrays.pop("resume.record").tobytes()),
+    )
     for name in ("seconds", "chars_per_second", "speeds"):
         meta.pop(name)
-    return {**arrays, **{f"meta.{name}": value for name, value in meta.items()}, **kept["record"], "settings": kept["settings"]}
+    return {
+        **arrays,
+        **{f"meta.{name}": value for name, value in meta.items()},
+        **kept["record"],
+        "settings": kept["settings"],
+    }
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     """Return what differs between the contents of two checkpoints, arrays by their bytes."""
     same = {
-        name: a.tobytes() == b.tobytes() and a.shape == b.shape and a.dtype == b.dtype if isinstance(a, np.ndarray) else a == b
+        name: a.tobytes() == b.tobytes() and a.shape == b.shape and a.dtype == b.dtype
+        if isinstance(a, np.ndarray)
+        else a == b
         for name in one.keys() & other.keys()
         for a, b in [(one[name], other[name])]
     }
@@ -141,7 +225,9 @@ def attempt(trial: Trial, case: Case, seed: int) -> None:
     with small_disk(DISK) as disk, folder() as home:
         runs = Runs(case, disk or home, home, rng)
         out, log = runs.straight
-        ended = charrnn("train", *case.options(runs.text), "--out", out, "--log", log, *FREQUENTLY, "--quiet")
+        ended = charrnn(
+            "train", *case.options(runs.text), "--out", out, "--log", log, *FREQUENTLY, "--quiet"
+        )
         if not trial.check(ended.code == 0, f"{case}: the run that isn't stopped: {ended.err}"):
             return
         stops = []
@@ -152,8 +238,12 @@ def attempt(trial: Trial, case: Case, seed: int) -> None:
         ended = charrnn(*runs.words())
         trial.check(ended.code == 0, f"{case}: going on to the end: {ended.err}")
         other = differences(contents(out), contents(runs.out))
-        trial.check(not other, f"{case} ({', '.join(stops)}): the checkpoints differ in {', '.join(other)}")
-        trial.check(losses(log) == losses(runs.log), f"{case} ({', '.join(stops)}): the losses differ")
+        trial.check(
+            not other, f"{case} ({', '.join(stops)}): the checkpoints differ in {', '.join(other)}"
+        )
+        trial.check(
+            losses(log) == losses(runs.log), f"{case} ({', '.join(stops)}): the losses differ"
+        )
 
 
 def exact_resume(cases: list[Case], seed: int = 0) -> Trial:

@@ -41,9 +41,15 @@ PLACES: dict[str, Mapping[str, str | None]] = {
     "optimised": {"PYTHONOPTIMIZE": "1"},
 }
 WATCHING: tuple[tuple[str, ...], ...] = (
-    ("--sample-every", "0"), ("--sample-every", "1"), ("--sample-every", "7"), ("--log", "run.jsonl"), ("--json",), ("--quiet",),
-    ("--save-every", "0.001s"), ("--log", "run.jsonl", "--json", "--sample-every", "3", "--save-every", "0.001s"),
-)  # fmt: skip
+    ("--sample-every", "0"),
+    ("--sample-every", "1"),
+    ("--sample-every", "7"),
+    ("--log", "run.jsonl"),
+    ("--json",),
+    ("--quiet",),
+    ("--save-every", "0.001s"),
+    ("--log", "run.jsonl", "--json", "--sample-every", "3", "--save-every", "0.001s"),
+)
 CLOCK = ("seconds", "chars_per_second", "speeds", "command", "checkpoint", "seconds_per_check")
 
 
@@ -61,7 +67,8 @@ def figures(ended: Ended) -> list[Any]:
 def anywhere(names: list[str]) -> Trial:
     """Return the trial of all commands in different environments and working directories."""
     trial = Trial(
-        "6. the same again", "train, sample, gradcheck, eval, next, info with another hash seed, locale, time zone, folder, width"
+        "6. the same again",
+        "train, sample, gradcheck, eval, next, info with another hash seed, locale, time zone, folder, width",
     )
     with folder() as home:
         text, model = a_text(home / "text.txt"), home / "model.npz"
@@ -72,19 +79,29 @@ def anywhere(names: list[str]) -> Trial:
             elsewhere.mkdir()
             found = _all(text, model, home / "again.npz", PLACES[name], elsewhere)
             for what, value in first.items():
-                trial.check(value == found[what], f"{name}: {what} differs: {str(value)[:300]} … {str(found[what])[:300]}")
+                trial.check(
+                    value == found[what],
+                    f"{name}: {what} differs: {str(value)[:300]} … {str(found[what])[:300]}",
+                )
     return trial
 
 
-def _all(text: Path, model: Path, out: Path, changes: Mapping[str, str | None], cwd: Path) -> dict[str, Any]:
+def _all(
+    text: Path, model: Path, out: Path, changes: Mapping[str, str | None], cwd: Path
+) -> dict[str, Any]:
     """Return what each command gives."""
     options: dict[str, Any] = {"changes": changes, "cwd": cwd}
     trained = charrnn("train", text, *SIZES, "--json", "--out", out, "--overwrite", **options)
     return {
         "train": figures(trained),
-        "the checkpoint": {name: value.tobytes() if hasattr(value, "tobytes") else value for name, value in contents(out).items()},
+        "the checkpoint": {
+            name: value.tobytes() if hasattr(value, "tobytes") else value
+            for name, value in contents(out).items()
+        },
         "sample": charrnn("sample", model, "--seed", "3", "--length", "300", **options).out,
-        "five samples": charrnn("sample", model, "--seed", "3", "--num", "5", "--json", **options).out,
+        "five samples": charrnn(
+            "sample", model, "--seed", "3", "--num", "5", "--json", **options
+        ).out,
         "gradcheck": figures(charrnn("gradcheck", "--cell", "gru", "--json", **options)),
         "eval": charrnn("eval", model, text, "--json", **options).out,
         "next": charrnn("next", model, "the ", "--json", **options).out,
@@ -107,7 +124,11 @@ def watched(ways: tuple[tuple[str, ...], ...]) -> Trial:
             path = home / "watched.npz"
             ended = charrnn("train", text, *SIZES, *options, "--out", path, "--overwrite", cwd=home)
             found = contents(path)
-            names = [name for name in expected if name.startswith("resume.") or "--val-every" not in options]
+            names = [
+                name
+                for name in expected
+                if name.startswith("resume.") or "--val-every" not in options
+            ]
             other = set(differences(expected, found)) & set(names) - {"settings", "meta.training"}
             trial.check(ended.code == 0 and not other, f"{options}: {other} differ")
     return trial

@@ -52,7 +52,11 @@ class Ended(NamedTuple):
 
 def environment(**changes: str | None) -> dict[str, str]:
     """Return the environment for a command: this one with the package found from any folder; None removes a variable."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
+    }
     kept |= {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
     return {name: value for name, value in {**kept, **changes}.items() if value is not None}
 
@@ -64,17 +68,32 @@ def command(*arguments: object) -> list[str]:
 
 def begin(words: list[str], **options: Any) -> subprocess.Popen[bytes]:
     """Return a started command that talks to nobody."""
-    quiet: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    quiet: dict[str, Any] = {
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.DEVNULL,
+        "stderr": subprocess.DEVNULL,
+    }
     return subprocess.Popen(words, **{**quiet, "env": environment(), **options})
 
 
-def charrnn(*arguments: object, changes: Mapping[str, str | None] | None = None, given: bytes = b"", **options: Any) -> Ended:
+def charrnn(
+    *arguments: object,
+    changes: Mapping[str, str | None] | None = None,
+    given: bytes = b"",
+    **options: Any,
+) -> Ended:
     """Return how the command `charrnn` ended; `changes` are to the environment, `given` is its standard input."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as into:
+    with (
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as err,
+        tempfile.TemporaryFile() as into,
+    ):
         into.write(given)
         into.seek(0)
         streams: dict[str, Any] = {"stdin": into, "stdout": out, "stderr": err}
-        process = begin(command(*arguments), **{**streams, "env": environment(**(changes or {})), **options})
+        process = begin(
+            command(*arguments), **{**streams, "env": environment(**(changes or {})), **options}
+        )
         code, peak = _awaited(process)
         out.seek(0)
         err.seek(0)
@@ -112,7 +131,13 @@ def small_disk(size: int) -> Iterator[Path | None]:
     """Yield a folder that is a disk of `size` bytes in memory; None where that cannot be had (Linux's root alone may)."""
     with folder() as path:
         made = LINUX and os.geteuid() == 0
-        made = made and subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path], capture_output=True).returncode == 0
+        made = (
+            made
+            and subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path], capture_output=True
+            ).returncode
+            == 0
+        )
         try:
             yield path if made else None
         finally:

@@ -12,9 +12,35 @@ from pathlib import Path
 from typing import Any
 
 from promises.exact_resume import events
-from promises.trial import LINUX, POSIX, ROOT, Ended, Trial, a_text, begin, charrnn, command, fill, folder, small_disk, wait_for
+from promises.trial import (
+    LINUX,
+    POSIX,
+    ROOT,
+    Ended,
+    Trial,
+    a_text,
+    begin,
+    charrnn,
+    command,
+    fill,
+    folder,
+    small_disk,
+    wait_for,
+)
 
-TINY = ("--hidden", "24", "--batch-size", "4", "--seq-len", "8", "--workers", "1", "--sample-every", "0", "--quiet")
+TINY = (
+    "--hidden",
+    "24",
+    "--batch-size",
+    "4",
+    "--seq-len",
+    "8",
+    "--workers",
+    "1",
+    "--sample-every",
+    "0",
+    "--quiet",
+)
 OFTEN = ("--save-every", "0.001s", "--val-every", "1", "--steps", "1000000")
 
 
@@ -27,22 +53,40 @@ def killing(count: int, seed: int = 0) -> list[Trial]:
     """Return the trials of `count` runs that save all the time and are killed."""
     how = "kill -9 at random moments while training saves after each step; then the checkpoint is loaded"
     loads = Trial("2. a checkpoint is always whole", how)
-    tidy = Trial("2. nothing is left of a killed run", "temporary and lock files after the next run")
+    tidy = Trial(
+        "2. nothing is left of a killed run", "temporary and lock files after the next run"
+    )
     rng, hit, step = random.Random(seed), 0, 0
     with folder() as home:
         out, log = home / "m.npz", home / "run.jsonl"
         begun = [str(a_text(home / "text.txt")), *TINY, *OFTEN, "--overwrite"]
         for number in range(count if POSIX else 0):
             before = leftovers(home)
-            saved = _kill_one([*(begun if not number else ["--resume", *OFTEN, "--quiet"]), "--out", str(out), "--log", str(log)], out, rng)
+            saved = _kill_one(
+                [
+                    *(begun if not number else ["--resume", *OFTEN, "--quiet"]),
+                    "--out",
+                    str(out),
+                    "--log",
+                    str(log),
+                ],
+                out,
+                rng,
+            )
             hit += any(name.endswith(".tmp") for name in leftovers(home))
             step = _look(loads, out, log, f"kill {number}", step)
             if saved:  # else it may have been killed before it could tidy up
-                tidy.check(not set(before) & set(leftovers(home)) - {".m.npz.lock"}, f"kill {number}: {before} are still there")
+                tidy.check(
+                    not set(before) & set(leftovers(home)) - {".m.npz.lock"},
+                    f"kill {number}: {before} are still there",
+                )
         if count and POSIX:
             step = _step(out)
             ended = charrnn("train", "--resume", "--steps", step + 1, "--out", out, "--quiet")
-            tidy.check(ended.code == 0 and not leftovers(home), f"after a run that ended: {ended} {leftovers(home)}")
+            tidy.check(
+                ended.code == 0 and not leftovers(home),
+                f"after a run that ended: {ended} {leftovers(home)}",
+            )
     loads.how += f" ({hit} were in the middle of writing it)"
     return [loads, tidy]
 
@@ -52,7 +96,12 @@ def _kill_one(options: list[str], out: Path, rng: random.Random) -> bool:
     process = begin(command("train", *options))
     before = out.stat().st_mtime_ns if out.exists() else None
     if before is None or rng.randrange(8):
-        wait_for(lambda: process.poll() is not None or (out.exists() and out.stat().st_mtime_ns != before), pause=0.001)
+        wait_for(
+            lambda: (
+                process.poll() is not None or (out.exists() and out.stat().st_mtime_ns != before)
+            ),
+            pause=0.001,
+        )
         time.sleep(rng.random() * 0.05)
     else:
         time.sleep(rng.random() * 0.5)
@@ -67,8 +116,8 @@ def _look(trial: Trial, out: Path, log: Path, what: str, before: int) -> int:
 
     `before` is its step before the run that was killed: a kill between saving and telling leaves the log without that step.
     """
+    from charrnn.checkpoint.model import load_resume
     from charrnn.errors import CheckpointError
-    from charrnn.training.checkpoint import load_resume
 
     told = max((event["step"] for event in events(log) if event["event"] == "saved"), default=0)
     known = max(told, before)
@@ -78,12 +127,15 @@ def _look(trial: Trial, out: Path, log: Path, what: str, before: int) -> int:
         trial.check(False, f"{what}: {error}")
         return before
     step: int = model.meta["step"]
-    trial.check("theta" in resume and known <= step <= known + 1, f"{what}: step {step}, but {known} was saved before")
+    trial.check(
+        "theta" in resume and known <= step <= known + 1,
+        f"{what}: step {step}, but {known} was saved before",
+    )
     return step
 
 
 def _step(out: Path) -> int:
-    from charrnn.training.checkpoint import load
+    from charrnn.checkpoint.model import load
 
     return int(load(out).meta["step"])
 
@@ -93,20 +145,31 @@ class Places:
 
     def __init__(self) -> None:
         self.trial = Trial(
-            "2. bad places are refused at once", "full disk, read-only disk, folder and file, folders, links, devices, a pipe"
+            "2. bad places are refused at once",
+            "full disk, read-only disk, folder and file, folders, links, devices, a pipe",
         )
 
     def refused(self, out: Path, message: str, *options: str, **more: Any) -> None:
         """Train to `out`; nothing there may change, and one line must say why."""
         before = out.read_bytes() if out.is_file() else None
-        ended = charrnn("train", *TINY, "--steps", "3", "--out", out, "--overwrite", *options, **more)
+        ended = charrnn(
+            "train", *TINY, "--steps", "3", "--out", out, "--overwrite", *options, **more
+        )
         self.checked(ended, out, message)
-        self.trial.check(before == (out.read_bytes() if out.is_file() else None), f"{out} has changed")
+        self.trial.check(
+            before == (out.read_bytes() if out.is_file() else None), f"{out} has changed"
+        )
 
     def checked(self, ended: Ended, out: Path, message: str) -> None:
         """Check how a command that was refused ended."""
-        one_line = ended.err.startswith("charrnn: ") and ended.err.count("\n") == 1 and message in ended.err
-        self.trial.check(ended.code == 1 and one_line and not ended.out, f"{out}: {ended}, expected {message!r}")
+        one_line = (
+            ended.err.startswith("charrnn: ")
+            and ended.err.count("\n") == 1
+            and message in ended.err
+        )
+        self.trial.check(
+            ended.code == 1 and one_line and not ended.out, f"{out}: {ended}, expected {message!r}"
+        )
 
 
 def bad_places() -> Trial:
@@ -121,7 +184,9 @@ def bad_places() -> Trial:
         places.refused(trained / "m.npz", "is no folder")
         if POSIX:
             _links_and_devices(places, home, good)
-        for attempt in (_full_disk, _read_only_disk, _folder_that_goes, _without_permission) if LINUX else ():
+        for attempt in (
+            (_full_disk, _read_only_disk, _folder_that_goes, _without_permission) if LINUX else ()
+        ):
             attempt(places, good)
     return places.trial
 
@@ -141,8 +206,13 @@ def _links_and_devices(places: Places, home: Path, good: bytes) -> None:
         link.unlink(missing_ok=True)
         link.symlink_to(target)
         ended = charrnn("train", *TINY, "--steps", "4", "--out", link, "--overwrite")
-        places.trial.check(ended.code == 0 and link.is_symlink() and _step(target) == 4, f"a symbolic link: {ended}")
-        places.trial.check(not leftovers(home) + leftovers(target.parent), "leftovers beside a symbolic link")
+        places.trial.check(
+            ended.code == 0 and link.is_symlink() and _step(target) == 4,
+            f"a symbolic link: {ended}",
+        )
+        places.trial.check(
+            not leftovers(home) + leftovers(target.parent), "leftovers beside a symbolic link"
+        )
 
 
 def _full_disk(places: Places, good: bytes) -> None:
@@ -153,11 +223,15 @@ def _full_disk(places: Places, good: bytes) -> None:
         out = disk / "m.npz"
         out.write_bytes(good)
         filler = fill(disk)
-        places.refused(out, "No space left on device; make room on the disk, or choose another place")
+        places.refused(
+            out, "No space left on device; make room on the disk, or choose another place"
+        )
         places.trial.check(leftovers(disk) == [], f"a full disk leaves {leftovers(disk)}")
         filler.unlink()
         with (disk.parent / f"{disk.name}.err").open("w+") as err:
-            process = begin(command("train", *TINY, *OFTEN, "--out", out, "--overwrite"), stderr=err)
+            process = begin(
+                command("train", *TINY, *OFTEN, "--out", out, "--overwrite"), stderr=err
+            )
             before = out.stat().st_mtime_ns
             wait_for(lambda: process.poll() is not None or out.stat().st_mtime_ns != before)
             fill(disk)
@@ -165,7 +239,10 @@ def _full_disk(places: Places, good: bytes) -> None:
             err.seek(0)
             places.checked(Ended(code, b"", err.read(), 0), out, "No space left on device")
         Path(err.name).unlink()
-        places.trial.check(_step(out) >= 1 and leftovers(disk) == [], f"a disk that fills up leaves {leftovers(disk)}")
+        places.trial.check(
+            _step(out) >= 1 and leftovers(disk) == [],
+            f"a disk that fills up leaves {leftovers(disk)}",
+        )
 
 
 def _read_only_disk(places: Places, good: bytes) -> None:
@@ -187,15 +264,21 @@ def _folder_that_goes(places: Places, good: bytes) -> None:
         out.parent.rename(home / "there")
         code = process.wait()
         err.seek(0)
-        places.checked(Ended(code, b"", err.read(), 0), out, "cannot be written, nothing there was changed")
-        places.trial.check(_step(home / "there" / "m.npz") >= 1, "the checkpoint in a folder that went away")
+        places.checked(
+            Ended(code, b"", err.read(), 0), out, "cannot be written, nothing there was changed"
+        )
+        places.trial.check(
+            _step(home / "there" / "m.npz") >= 1, "the checkpoint in a folder that went away"
+        )
 
 
 def _without_permission(places: Places, good: bytes) -> None:
     """A read-only file and folders without permission, as somebody who isn't root."""
     if os.geteuid() == 0 and not _nobody_can_run():
         return
-    nobody: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+    nobody: dict[str, Any] = (
+        {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+    )
     with folder() as home:
         home.chmod(0o777)
         read_only = home / "m.npz"
@@ -206,15 +289,21 @@ def _without_permission(places: Places, good: bytes) -> None:
         closed.mkdir()
         for mode in (0o555, 0o000):
             closed.chmod(mode)
-            ended = charrnn("train", *TINY, "--steps", "3", "--out", closed / "m.npz", cwd=home, **nobody)
-            places.checked(ended, closed, "Permission denied; change its permissions, or choose another place")
+            ended = charrnn(
+                "train", *TINY, "--steps", "3", "--out", closed / "m.npz", cwd=home, **nobody
+            )
+            places.checked(
+                ended, closed, "Permission denied; change its permissions, or choose another place"
+            )
         closed.chmod(stat.S_IRWXU)
 
 
 def _nobody_can_run() -> bool:
     try:
         words = [sys.executable, "-c", "import numpy"]
-        process = subprocess.run(words, user=65534, group=65534, extra_groups=[], cwd=ROOT, capture_output=True)
+        process = subprocess.run(
+            words, user=65534, group=65534, extra_groups=[], cwd=ROOT, capture_output=True
+        )
     except OSError:
         return False
     return process.returncode == 0

@@ -17,7 +17,9 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
-EPSILONS = tuple(10.0**-k for k in range(4, 11))  # steps of the central differences: an exploding gradient needs the small ones
+EPSILONS = tuple(
+    10.0**-k for k in range(4, 11)
+)  # steps of the central differences: an exploding gradient needs the small ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,9 @@ class Network:
     targets: Indices  # (T+1,), the symbols to predict
 
 
-def random_network(rng: np.random.Generator, hidden: int, seq_len: int, vocabulary_size: int, gain: float) -> Network:
+def random_network(
+    rng: np.random.Generator, hidden: int, seq_len: int, vocabulary_size: int, gain: float
+) -> Network:
     """A random network and text: W orthogonal times gain, so that all its singular values are `gain`."""
     H, N = hidden, vocabulary_size
     return Network(
@@ -101,7 +105,9 @@ def central_differences(net: Network, name: str, epsilon: float) -> Array:
         return loss(replace(net, **moved))
 
     pushes = epsilon * np.eye(len(b))
-    differences = [8 * (loss_at(e) - loss_at(-e)) - (loss_at(2 * e) - loss_at(-2 * e)) for e in pushes]
+    differences = [
+        8 * (loss_at(e) - loss_at(-e)) - (loss_at(2 * e) - loss_at(-2 * e)) for e in pushes
+    ]
     return np.array(differences) / (12 * epsilon)
 
 
@@ -146,4 +152,7 @@ def h_by_b_h(h: Array) -> Array:
 
 def losses_by_h(net: Network, y_hat: Array) -> list[Array]:
     """∂L_t/∂ŷ_t · ∂ŷ_t/∂h_t (H,) for t = 0…T."""
-    return [loss_by_y_hat(y, target) @ (y_hat_by_logits(y) @ net.U) for y, target in zip(y_hat, net.targets.tolist(), strict=True)]
+    return [
+        loss_by_y_hat(y, target) @ (y_hat_by_logits(y) @ net.U)
+        for y, target in zip(y_hat, net.targets.tolist(), strict=True)
+    ]

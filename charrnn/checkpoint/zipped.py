@@ -19,13 +19,21 @@ PACKED_BLOCK = 1 << 16  # bytes inflated at once
 STORED, DEFLATED = 0, 8
 ZIP64 = 45  # the newest feature read, by the version that a member says it needs
 ENCRYPTED = 0x0001 | 0x0040 | 0x2000  # flag bits: encrypted, strongly, and with a masked list
-HARMLESS = 0x0002 | 0x0004 | 0x0008 | 0x0800  # how hard deflate tried, sizes after the data, name in UTF-8
+HARMLESS = (
+    0x0002 | 0x0004 | 0x0008 | 0x0800
+)  # how hard deflate tried, sizes after the data, name in UTF-8
 UNKNOWN = 0xFFFFFFFF  # "see the zip64 field"
 
-END = struct.Struct("<4s4H2LH")  # disk, first disk, members here, members, directory's size and offset, comment
+END = struct.Struct(
+    "<4s4H2LH"
+)  # disk, first disk, members here, members, directory's size and offset, comment
 LOCATOR = struct.Struct("<4sLQL")  # disk, offset of END64, disks
-END64 = struct.Struct("<4sQ2H2L4Q")  # own size, versions, disk, first disk, members here, members, directory's size and offset
-ENTRY = struct.Struct("<4s6H3L5H2L")  # versions, flags, method, time, date, crc, sizes, three lengths, disk, attributes, offset
+END64 = struct.Struct(
+    "<4sQ2H2L4Q"
+)  # own size, versions, disk, first disk, members here, members, directory's size and offset
+ENTRY = struct.Struct(
+    "<4s6H3L5H2L"
+)  # versions, flags, method, time, date, crc, sizes, three lengths, disk, attributes, offset
 LOCAL = struct.Struct("<4s5H3L2H")  # version, flags, method, time, date, crc, sizes, two lengths
 
 FOREIGN = "not a charrnn checkpoint (.npz): "
@@ -61,13 +69,24 @@ class Content:
         if len(local) < LOCAL.size or local[LOCAL.size :] != self.entry.name:
             raise CheckpointError(DAMAGED)
         signature, _, flags, method, *_, name, extra = LOCAL.unpack_from(local)
-        if signature != b"PK\3\4" or flags & ENCRYPTED or method != self.entry.method or name != len(self.entry.name):
+        if (
+            signature != b"PK\3\4"
+            or flags & ENCRYPTED
+            or method != self.entry.method
+            or name != len(self.entry.name)
+        ):
             raise CheckpointError(DAMAGED)
         return self.entry.offset + LOCAL.size + int(name) + int(extra)
 
     def take(self, count: int) -> bytes:
         """The next `count` bytes; the last of them only if CRC and end are as declared."""
-        data = b"" if count > self.left else self._inflated(count) if self._inflate else self._stored(count)
+        data = (
+            b""
+            if count > self.left
+            else self._inflated(count)
+            if self._inflate
+            else self._stored(count)
+        )
         if len(data) != count:
             raise CheckpointError(DAMAGED)
         self.left -= count
@@ -132,7 +151,9 @@ def _directory(file: BinaryIO, length: int) -> tuple[int, int, int]:
         end = length - len(tail)
         here, count, size, offset = _zip64_end(tail, end, (here, count, size, offset))
     if count > MAX_MEMBERS or size > MAX_DIRECTORY:
-        raise CheckpointError(f"{FOREIGN}it lists {count:,} members in {size:,} bytes; at most {MAX_MEMBERS:,} are read")
+        raise CheckpointError(
+            f"{FOREIGN}it lists {count:,} members in {size:,} bytes; at most {MAX_MEMBERS:,} are read"
+        )
     if any(disks) or here != count or comment or offset + size != end:
         raise CheckpointError(f"{DAMAGED}: its end does not fit")
     return offset, size, count
@@ -149,8 +170,19 @@ def _zip64_end(tail: bytes, start: int, short: tuple[int, ...]) -> tuple[int, ..
     signature, own, _, _, *disks, here, count, size, offset = END64.unpack_from(tail)
     _, disk, where, total = LOCATOR.unpack_from(tail, END64.size)
     long = (here, count, size, offset)
-    fits = all(value in (wide, most) for value, wide, most in zip(short, long, (0xFFFF, 0xFFFF, UNKNOWN, UNKNOWN), strict=True))
-    if signature != b"PK\6\6" or own != END64.size - 12 or any(disks) or disk or total != 1 or where != start or not fits:
+    fits = all(
+        value in (wide, most)
+        for value, wide, most in zip(short, long, (0xFFFF, 0xFFFF, UNKNOWN, UNKNOWN), strict=True)
+    )
+    if (
+        signature != b"PK\6\6"
+        or own != END64.size - 12
+        or any(disks)
+        or disk
+        or total != 1
+        or where != start
+        or not fits
+    ):
         raise CheckpointError(f"{DAMAGED}: its end does not fit")
     return long
 
@@ -162,7 +194,9 @@ def _entries(directory: bytes, count: int) -> dict[bytes, Entry]:
     for _ in range(count):
         entry, position = _entry(directory, position)
         if entry.name in found:
-            raise CheckpointError(f"it has two members called {entry.name[:80].decode('latin-1')!r}")
+            raise CheckpointError(
+                f"it has two members called {entry.name[:80].decode('latin-1')!r}"
+            )
         found[entry.name] = entry
     if position != len(directory):
         raise CheckpointError(f"{DAMAGED}: its list of members does not fit")
@@ -174,7 +208,25 @@ def _entry(directory: bytes, position: int) -> tuple[Entry, int]:
     if position + ENTRY.size > len(directory):
         raise CheckpointError(f"{DAMAGED}: its list of members is cut off")
     fields = ENTRY.unpack_from(directory, position)
-    signature, _, needed, flags, method, _, _, crc, packed, size, named, extra, comment, disk, _, _, offset = fields
+    (
+        signature,
+        _,
+        needed,
+        flags,
+        method,
+        _,
+        _,
+        crc,
+        packed,
+        size,
+        named,
+        extra,
+        comment,
+        disk,
+        _,
+        _,
+        offset,
+    ) = fields
     after = position + ENTRY.size + named
     name = directory[position + ENTRY.size : after]
     size, packed, offset = _zip64_sizes(directory[after : after + extra], [size, packed, offset])
@@ -183,7 +235,9 @@ def _entry(directory: bytes, position: int) -> tuple[Entry, int]:
     if flags & ENCRYPTED:
         raise CheckpointError("it is encrypted; a checkpoint is not")
     if method not in (STORED, DEFLATED) or flags & ~HARMLESS or needed > ZIP64:
-        raise CheckpointError(f"a member has compression {method}, flags {flags:#x}; expected it stored or plainly deflated")
+        raise CheckpointError(
+            f"a member has compression {method}, flags {flags:#x}; expected it stored or plainly deflated"
+        )
     if method == STORED and packed != size:
         raise CheckpointError(f"{DAMAGED}: a member's sizes do not fit")
     return Entry(name, method, crc, packed, size, offset), after + extra + comment
@@ -194,7 +248,10 @@ def _zip64_sizes(extra: bytes, values: list[int]) -> list[int]:
     while UNKNOWN in values and len(extra) >= 4:
         kind, length = struct.unpack_from("<2H", extra)
         if kind == 1:
-            wide = (int.from_bytes(extra[at : at + 8], "little") for at in range(4, min(4 + length, len(extra)) - 7, 8))
+            wide = (
+                int.from_bytes(extra[at : at + 8], "little")
+                for at in range(4, min(4 + length, len(extra)) - 7, 8)
+            )
             return [next(wide, value) if value == UNKNOWN else value for value in values]
         extra = extra[4 + length :]
     return values

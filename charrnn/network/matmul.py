@@ -37,7 +37,9 @@ def step_product(M: Array, out: Array) -> Callable[[Array], object]:
     rows = _rows(R, K, B)
     if rows == R:
         return lambda x: np.matmul(M, x, out=out)
-    (M_blocks, out_blocks), *rest = [(M[r].reshape(n, -1, K), out[r].reshape(n, -1, B)) for r, n in _cuts(R, rows)]
+    (M_blocks, out_blocks), *rest = [
+        (M[r].reshape(n, -1, K), out[r].reshape(n, -1, B)) for r, n in _cuts(R, rows)
+    ]
     if not rest:
         return lambda x: np.matmul(M_blocks, x, out=out_blocks)
     M_rest, out_rest = rest[0]

@@ -14,14 +14,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charrnn.checkpoint.model import Model
 from charrnn.config import SampleConfig, check
-from charrnn.drawing import distribution, draw, draw_rows, drawer, weights
 from charrnn.errors import VocabularyError
-from charrnn.network.model import Model
-from charrnn.stepping import Sampler
+from charrnn.sampling.decoding import distribution, draw, draw_rows, drawer, weights
+from charrnn.sampling.stepping import Sampler
 from charrnn.text.vocabulary import printable
 
-__all__ = ["Sample", "Sampler", "Samples", "distribution", "draw", "fresh_seed", "sample", "sample_many"]
+__all__ = [
+    "Sample",
+    "Sampler",
+    "Samples",
+    "distribution",
+    "draw",
+    "fresh_seed",
+    "sample",
+    "sample_many",
+]
 
 Array = NDArray[Any]
 BLOCK = 1024  # uniforms drawn at a time; a generator gives the same ones in blocks of any size
@@ -39,7 +48,10 @@ def _generator(seed: int, stream: int) -> np.random.Generator:
 
 def _width(text: str) -> int:
     """Return how many columns a terminal gives to printable text."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
 
 
 def check_prime(model: Model, prime: str) -> None:
@@ -97,14 +109,18 @@ def sample(
     or the commonest character. Ends once `stop` has been drawn. A model of lines ends at a newline, which isn't yielded.
     Raises UsageError and VocabularyError at once, not at the first character.
     """
-    config = SampleConfig(temp=temp, length=length, top_k=top_k, top_p=top_p, min_p=min_p, stop=stop)
+    config = SampleConfig(
+        temp=temp, length=length, top_k=top_k, top_p=top_p, min_p=min_p, stop=stop
+    )
     check("--seed", seed, least=0)
     rng = _generator(fresh_seed() if seed is None else seed, 0)
     drawn = _drawn(model, _opening(model, prime), config, rng)
     return drawn if stop is None else _until(stop, drawn)
 
 
-def _drawn(model: Model, opening: list[int], config: SampleConfig, rng: np.random.Generator) -> Iterator[str]:
+def _drawn(
+    model: Model, opening: list[int], config: SampleConfig, rng: np.random.Generator
+) -> Iterator[str]:
     """Yield what is drawn after `opening`: a character is fed when the next one is asked for."""
     sampler = _after(model, opening)
     read, index = sampler.read, drawer(sampler.logits, config)
@@ -154,16 +170,24 @@ class Sample:
 class Samples(Iterator[list[str | None]]):
     """Samples being drawn side by side. Each step gives a list with the new character of each, None where one has ended."""
 
-    def __init__(self, sampler: Sampler, prime: str, config: SampleConfig, seed: int, first: int, nats: bool) -> None:
+    def __init__(
+        self, sampler: Sampler, prime: str, config: SampleConfig, seed: int, first: int, nats: bool
+    ) -> None:
         num, self._vocabulary = sampler.streams, sampler.model.vocabulary
         self.prime, self.config, self.seed = prime, config, seed
         self.nats: Array = np.zeros(num)  # −Σ ln ŷ_t of each so far
-        self.last_nats: Array = np.full(num, 0 if nats else np.nan)  # −ln ŷ_t of what the last step drew
+        self.last_nats: Array = np.full(
+            num, 0 if nats else np.nan
+        )  # −ln ŷ_t of what the last step drew
         self._sampler = sampler
         self._uniforms = _side_by_side([_generator(seed, first + i) for i in range(num)])
         self._open, self._lengths, self._steps = np.ones(num, bool), np.zeros(num, np.intp), 0
         self._drawn = np.zeros((min(config.length, BLOCK), num), self._vocabulary.dtype)
-        self._end = self._vocabulary.index("\n") if sampler.model.of_lines and "\n" in self._vocabulary else None
+        self._end = (
+            self._vocabulary.index("\n")
+            if sampler.model.of_lines and "\n" in self._vocabulary
+            else None
+        )
         last = (config.stop or "")[-1:]
         self._stop_end = self._vocabulary.index(last) if last in self._vocabulary else None
 
@@ -209,7 +233,9 @@ class Samples(Iterator[list[str | None]]):
         self._lengths[self._open] = self._steps
         if self._stop_end is not None:
             for i in np.flatnonzero(self._open & (indices == self._stop_end)).tolist():
-                self._open[i] = not self._text(i, len(self.config.stop or "")).endswith(self.config.stop or "")
+                self._open[i] = not self._text(i, len(self.config.stop or "")).endswith(
+                    self.config.stop or ""
+                )
         self._open &= self._steps < self.config.length
 
     def _text(self, i: int, most: int | None = None) -> str:
@@ -219,7 +245,10 @@ class Samples(Iterator[list[str | None]]):
 
     def samples(self) -> list[Sample]:
         """Return what has been drawn so far."""
-        return [Sample(self._text(i), self.prime, self.seed, self.config.temp, float(nats)) for i, nats in enumerate(self.nats)]
+        return [
+            Sample(self._text(i), self.prime, self.seed, self.config.temp, float(nats))
+            for i, nats in enumerate(self.nats)
+        ]
 
 
 def _side_by_side(generators: list[np.random.Generator]) -> Iterator[Array]:
@@ -249,8 +278,17 @@ def sample_many(
     matrix-matrix ones, whose rounding depends on num: with float32 weights that may tip one draw in some 100,000.
     Without `nats`, which cost a twentieth of the time, they are NaN.
     """
-    config = SampleConfig(temp=temp, length=length, top_k=top_k, top_p=top_p, min_p=min_p, stop=stop)
+    config = SampleConfig(
+        temp=temp, length=length, top_k=top_k, top_p=top_p, min_p=min_p, stop=stop
+    )
     check("--num", num, least=1)
     check("--seed", seed, least=0)
     sampler = _after(model, _opening(model, prime))
-    return Samples(sampler if num == 1 else sampler.spread(num), prime, config, fresh_seed() if seed is None else seed, first, nats)
+    return Samples(
+        sampler if num == 1 else sampler.spread(num),
+        prime,
+        config,
+        fresh_seed() if seed is None else seed,
+        first,
+        nats,
+    )

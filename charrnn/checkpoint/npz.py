@@ -20,8 +20,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from charrnn.checkpoint.zipped import FOREIGN, Content, listed
 from charrnn.errors import CheckpointError
-from charrnn.training.zipped import FOREIGN, Content, listed
 
 MAX_HEADER = 10_000  # bytes of an array's header; NumPy's own takes 118
 BLOCK = 1 << 20  # bytes of data at once, a multiple of every itemsize
@@ -37,9 +37,13 @@ def write(file: BinaryIO, arrays: Iterable[tuple[str, NDArray[Any]]]) -> None:
         for key, array in arrays:
             info = zipfile.ZipInfo(f"{key}.npy")  # dated 1980, the zip format's zero
             info.create_system, info.external_attr = 3, 0o600 << 16
-            info.file_size = array.nbytes + MAX_HEADER  # what zip64 is decided by; the true size replaces it
+            info.file_size = (
+                array.nbytes + MAX_HEADER
+            )  # what zip64 is decided by; the true size replaces it
             with archive.open(info, "w") as member:
-                np.lib.format.write_array(member, np.asarray(array, order="C"), version=(1, 0), allow_pickle=False)
+                np.lib.format.write_array(
+                    member, np.asarray(array, order="C"), version=(1, 0), allow_pickle=False
+                )
 
 
 class Member:
@@ -53,25 +57,37 @@ class Member:
         if start not in lengths:
             raise CheckpointError(f"{key!r} is no NumPy array")
         length = int.from_bytes(content.take(min(content.left, lengths[start])), "little")
-        found = HEADER.fullmatch(content.take(length)) if length <= min(MAX_HEADER, content.left) else None
+        found = (
+            HEADER.fullmatch(content.take(length))
+            if length <= min(MAX_HEADER, content.left)
+            else None
+        )
         if found is None:
             raise CheckpointError(f"the header of {key!r} is not that of a plain array")
         kind, width, fortran, shape = (part.decode("ascii") for part in found.groups())
         self.fortran = fortran == "True"
         self.shape = tuple(int(size) for size in shape.replace(",", " ").split())
-        self.kind = kind if kind[1] == "U" else kind + width  # "<f4", "|b1", "<U" whatever its width
+        self.kind = (
+            kind if kind[1] == "U" else kind + width
+        )  # "<f4", "|b1", "<U" whatever its width
         self.itemsize = int(width or 0) * (4 if kind[1] == "U" else 1)
 
     def require(self, kinds: Sequence[str], shape: tuple[int, ...] | None = None) -> None:
         """Raise CheckpointError unless the array is one of `kinds`, of `shape` if given, C-ordered, and as long as it says."""
         if self.kind not in kinds:
-            raise CheckpointError(f"{self.key!r} has dtype {self.kind}; expected {' or '.join(kinds)} (< is little-endian)")
+            raise CheckpointError(
+                f"{self.key!r} has dtype {self.kind}; expected {' or '.join(kinds)} (< is little-endian)"
+            )
         if shape is not None and self.shape != shape:
-            raise CheckpointError(f"{self.key!r} has shape {self.shape}; the model in its meta needs {shape}")
+            raise CheckpointError(
+                f"{self.key!r} has shape {self.shape}; the model in its meta needs {shape}"
+            )
         if self.fortran:
             raise CheckpointError(f"{self.key!r} is in Fortran order; expected C order")
         if self._content.left != self.nbytes:
-            raise CheckpointError(f"{self.key!r} has {self._content.left:,} bytes of data; its header says {self.nbytes:,}")
+            raise CheckpointError(
+                f"{self.key!r} has {self._content.left:,} bytes of data; its header says {self.nbytes:,}"
+            )
 
     @property
     def nbytes(self) -> int:
@@ -106,7 +122,9 @@ class Archive:
 def opened(path: str | os.PathLike[str]) -> Iterator[Archive]:
     """An Archive of the regular file at `path`."""
     try:
-        _check_regular(Path(path).stat().st_mode)  # before opening: a FIFO would block and a device may act
+        _check_regular(
+            Path(path).stat().st_mode
+        )  # before opening: a FIFO would block and a device may act
     except ValueError:
         raise CheckpointError("no file can have this name") from None
     with Path(path).open("rb") as file:

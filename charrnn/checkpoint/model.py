@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn import __version__
+from charrnn.checkpoint.atomic_write import FilePath, atomic_write
+from charrnn.checkpoint.npz import Archive, Member, opened, write
 from charrnn.config import CELLS, MOST_HIDDEN, MOST_LAYERS, ModelConfig
 from charrnn.errors import CheckpointError, VocabularyError
-from charrnn.network.model import Model
 from charrnn.network.parameters import Parameters, shapes
 from charrnn.text.vocabulary import Vocabulary, printable
-from charrnn.training.destination import FilePath, replacing
-from charrnn.training.npz import Archive, Member, opened, write
 
 Array = NDArray[Any]
 FORMAT = 1
@@ -45,18 +44,53 @@ FREE_BYTES, FREE_FACTOR = (
 )  # arrays may take this and so many times the file in memory; deflate could give 1,000 times
 
 
-def save(path: FilePath, model: Model, resume: Mapping[str, Array] | None = None, *, half: bool = False) -> None:
+@dataclass(frozen=True)
+class Model:
+    """A trained network with its vocabulary and what its checkpoint says of it."""
+
+    config: ModelConfig
+    vocabulary: Vocabulary
+    parameters: Parameters
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def of_lines(self) -> bool:
+        """Return whether every line was an item of its own in training, so that a newline ends what is drawn."""
+        training = self.meta.get("training")
+        return isinstance(training, dict) and bool(training.get("lines"))
+
+    def __repr__(self) -> str:
+        c, loss = self.config, self.meta.get("val_loss")
+        known = f", {loss:.3f} nats per character on validation" if isinstance(loss, float) else ""
+        return (
+            f"<charrnn.Model: {c.cell}, {c.layers} layer{'s' * (c.layers > 1)} of {c.hidden}, {len(self.vocabulary)} characters, "
+            f"{self.parameters.flat.size:,} parameters{known}>"
+        )
+
+
+def save(
+    path: FilePath, model: Model, resume: Mapping[str, Array] | None = None, *, half: bool = False
+) -> None:
     """Write `model`, and `resume` under `resume.…`, to `path`: all of it or, with a CheckpointError, nothing.
 
     Equal content gives equal bytes. `half`: parameters as float16, half the size. `model.meta` gives "training" and whatever
     else is known of the run; numbers in it that are not finite are written as null.
     """
-    extra = {f"{RESUME}{name}": _little_endian(name, array) for name, array in (resume or {}).items()}
+    extra = {
+        f"{RESUME}{name}": _little_endian(name, array) for name, array in (resume or {}).items()
+    }
     with _named(path):
         text = json.dumps(_meta(model))
         _understood(text)  # what load would refuse is never written
-        with replacing(path) as file:
-            write(file, [("meta", np.array(text)), *_narrow(model.parameters, "<f2" if half else "<f4"), *extra.items()])
+        with atomic_write(path) as file:
+            write(
+                file,
+                [
+                    ("meta", np.array(text)),
+                    *_narrow(model.parameters, "<f2" if half else "<f4"),
+                    *extra.items(),
+                ],
+            )
 
 
 def load(path: FilePath) -> Model:
@@ -84,7 +118,9 @@ def _named(path: FilePath) -> Iterator[None]:
     try:
         yield
     except CheckpointError as error:
-        raise (error if str(error).startswith(f"{name}: ") else CheckpointError(f"{name}: {error}")) from None
+        raise (
+            error if str(error).startswith(f"{name}: ") else CheckpointError(f"{name}: {error}")
+        ) from None
 
 
 @contextmanager
@@ -96,7 +132,9 @@ def _reading(path: FilePath) -> Iterator[Archive]:
         except FileNotFoundError:
             raise CheckpointError("there is no such file; charrnn train makes one") from None
         except OSError as error:
-            raise CheckpointError(f"cannot be read: {error.strerror or type(error).__name__}") from None
+            raise CheckpointError(
+                f"cannot be read: {error.strerror or type(error).__name__}"
+            ) from None
         except MemoryError:
             raise CheckpointError("there isn't enough memory for this model") from None
 
@@ -128,7 +166,9 @@ def _plain(value: Any) -> Any:
 def _little_endian(name: str, array: Array) -> Array:
     kind = array.dtype.newbyteorder("<")
     if kind.str not in RESUME_KINDS or not re.fullmatch("[A-Za-z0-9_.]+", name):
-        raise ValueError(f"resume array {name!r} of {array.dtype} cannot be saved; expected {', '.join(RESUME_KINDS)}")
+        raise ValueError(
+            f"resume array {name!r} of {array.dtype} cannot be saved; expected {', '.join(RESUME_KINDS)}"
+        )
     return array.astype(kind, copy=False)
 
 
@@ -138,7 +178,9 @@ def _narrow(parameters: Parameters, kind: str) -> Iterator[tuple[str, Array]]:
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             array = view.astype(kind)
         if not np.isfinite(array).all():
-            raise CheckpointError(f"not written, nothing there was changed: {key!r} isn't finite in {array.dtype}")
+            raise CheckpointError(
+                f"not written, nothing there was changed: {key!r} isn't finite in {array.dtype}"
+            )
         yield key, array
 
 
@@ -160,14 +202,18 @@ def _check_keys(archive: Archive, expected: Mapping[str, Any], config: ModelConf
     for key in archive:
         if key != "meta" and key not in expected and not (key.startswith(RESUME) and key != RESUME):
             layers = f"{config.layers} layer{'s' * (config.layers > 1)}"
-            raise CheckpointError(f"{key!r} does not belong to a {config.cell} of {layers}, which the meta says it is")
+            raise CheckpointError(
+                f"{key!r} does not belong to a {config.cell} of {layers}, which the meta says it is"
+            )
 
 
 def _check_size(archive: Archive, wanted: int) -> None:
     """Refuse more bytes of arrays than a file of this length can honestly hold."""
     allowed = FREE_BYTES + FREE_FACTOR * archive.length
     if wanted > allowed:
-        raise CheckpointError(f"its arrays would take {wanted:,} bytes; a file of {archive.length:,} may have {allowed:,}")
+        raise CheckpointError(
+            f"its arrays would take {wanted:,} bytes; a file of {archive.length:,} may have {allowed:,}"
+        )
 
 
 def _fill(flat: Array, member: Member) -> None:
@@ -184,7 +230,9 @@ def _resume(archive: Archive, taken: int) -> dict[str, Array]:
     members = [archive.member(key) for key in archive if key.startswith(RESUME)]
     for member in members:
         member.require(RESUME_KINDS)
-        taken += member.itemsize * math.prod(max(1, size) for size in member.shape)  # (0, 10**15) has no bytes, yet is absurd
+        taken += member.itemsize * math.prod(
+            max(1, size) for size in member.shape
+        )  # (0, 10**15) has no bytes, yet is absurd
     _check_size(archive, taken)
     return {member.key.removeprefix(RESUME): _array(member) for member in members}
 
@@ -206,7 +254,9 @@ def _text(archive: Archive) -> str:
     member = archive.member("meta")
     member.require(("<U",), ())
     if member.nbytes > MAX_META:
-        raise CheckpointError(f"its meta has {member.nbytes:,} bytes; at most {MAX_META:,} are read")
+        raise CheckpointError(
+            f"its meta has {member.nbytes:,} bytes; at most {MAX_META:,} are read"
+        )
     _check_size(archive, member.nbytes)
     try:
         return "".join(block.decode("utf-32-le") for block in member.blocks()).rstrip("\0")
@@ -233,8 +283,14 @@ def _understood(text: str) -> tuple[dict[str, Any], ModelConfig, Vocabulary]:
 
 
 def _json(text: str) -> Any:
-    if len(text) * 4 > MAX_META or text.count(",") > MAX_VALUES or text.count("[") + text.count("{") > MAX_NESTED:
-        raise CheckpointError(f"its meta is too large ({len(text):,} characters, {text.count(','):,} commas)")
+    if (
+        len(text) * 4 > MAX_META
+        or text.count(",") > MAX_VALUES
+        or text.count("[") + text.count("{") > MAX_NESTED
+    ):
+        raise CheckpointError(
+            f"its meta is too large ({len(text):,} characters, {text.count(','):,} commas)"
+        )
     try:
         return json.loads(text, parse_int=_integer, parse_float=_number, parse_constant=_number)
     except ValueError as error:
@@ -247,12 +303,16 @@ def _deep(value: object, left: int = MAX_DEPTH) -> bool:
     """Whether lists and objects lie within each other more than `left` times."""
     if not isinstance(value, list | dict):
         return False
-    return left == 0 or any(_deep(item, left - 1) for item in (value.values() if isinstance(value, dict) else value))
+    return left == 0 or any(
+        _deep(item, left - 1) for item in (value.values() if isinstance(value, dict) else value)
+    )
 
 
 def _shown(value: object) -> str:
     """A value out of meta for a message: short, on one line."""
-    text = repr(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
+    text = (
+        repr(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
+    )
     return text if len(text) <= 40 else f"{text[:40]}…"
 
 
@@ -271,18 +331,26 @@ def _number(text: str) -> float:
 
 def _config(model: object) -> ModelConfig:
     if not isinstance(model, dict) or model.keys() != {"cell", "hidden", "layers"}:
-        raise CheckpointError('"model" in its meta is not an object of "cell", "hidden" and "layers"')
+        raise CheckpointError(
+            '"model" in its meta is not an object of "cell", "hidden" and "layers"'
+        )
     if not isinstance(model["cell"], str) or model["cell"] not in CELLS:
-        raise CheckpointError(f"the cell in its meta is {_shown(model['cell'])}; expected one of {', '.join(CELLS)}")
+        raise CheckpointError(
+            f"the cell in its meta is {_shown(model['cell'])}; expected one of {', '.join(CELLS)}"
+        )
     for name, most in (("hidden", MOST_HIDDEN), ("layers", MOST_LAYERS)):
         if type(model[name]) is not int or not 1 <= model[name] <= most:
-            raise CheckpointError(f'"{name}" in its meta is {_shown(model[name])}; expected a whole number from 1 to {most:,}')
+            raise CheckpointError(
+                f'"{name}" in its meta is {_shown(model[name])}; expected a whole number from 1 to {most:,}'
+            )
     return ModelConfig(**model)
 
 
 def _vocabulary(characters: object) -> Vocabulary:
     if not isinstance(characters, str) or not 1 <= len(characters) <= MAX_CHARACTERS:
-        raise CheckpointError(f"the vocabulary in its meta is not a string of 1 to {MAX_CHARACTERS:,} characters")
+        raise CheckpointError(
+            f"the vocabulary in its meta is not a string of 1 to {MAX_CHARACTERS:,} characters"
+        )
     try:
         return Vocabulary(characters)
     except VocabularyError as error:

@@ -28,7 +28,9 @@ else:
 
 FilePath = str | os.PathLike[str]
 BLOCK = 1 << 16  # bytes that must find room before a run begins
-_held: set[Path] = set()  # targets held by this process; the operating system's lock only keeps other processes out
+_held: set[Path] = (
+    set()
+)  # targets held by this process; the operating system's lock only keeps other processes out
 _guard = threading.Lock()
 _REMEDIES = {
     errno.ENOSPC: "; make room on the disk, or choose another place",
@@ -77,7 +79,9 @@ def _temporary(target: Path) -> Path:
 
 def is_read(path: FilePath, sources: Iterable[FilePath]) -> bool:
     """Return whether `path` is one of the files that are read, by whatever name."""
-    return os.path.realpath(path) in {os.path.realpath(source) for source in sources if source != "-"}
+    return os.path.realpath(path) in {
+        os.path.realpath(source) for source in sources if source != "-"
+    }
 
 
 def check_writable(path: FilePath, *, overwrite: bool) -> None:
@@ -87,12 +91,19 @@ def check_writable(path: FilePath, *, overwrite: bool) -> None:
     """
     target, status = _target(path)
     if status is not None and not overwrite:
-        raise _refuse(path, "this file exists; --resume goes on with its run, --overwrite starts afresh over it")
+        raise _refuse(
+            path,
+            "this file exists; --resume goes on with its run, --overwrite starts afresh over it",
+        )
     if status is not None and not (status.st_mode & 0o222 and os.access(target, os.W_OK)):
         raise _refuse(path, "this file is read-only; choose another name or make it writable")
     with _explained(path, "cannot be written"):
         if not target.parent.is_dir():
-            wrong = "is no folder" if target.parent.exists() else "does not exist; make that folder first"
+            wrong = (
+                "is no folder"
+                if target.parent.exists()
+                else "does not exist; make that folder first"
+            )
             raise _refuse(path, f"cannot be written: {printable(str(target.parent))} {wrong}")
         _try_to_write(_temporary(target))
 
@@ -139,7 +150,7 @@ def _created(temporary: Path) -> BinaryIO:
 
 
 @contextmanager
-def replacing(path: FilePath) -> Iterator[BinaryIO]:
+def atomic_write(path: FilePath) -> Iterator[BinaryIO]:
     """A file to write; when the block ends well it is on the disk at `path`, else nothing there has changed."""
     target, status = _target(path)
     temporary = _temporary(target)
@@ -172,7 +183,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def hold(path: FilePath) -> Iterator[None]:
+def exclusive_lock(path: FilePath) -> Iterator[None]:
     """Keep other runs from writing to `path` while the block lasts; CheckpointError if one holds it already.
 
     The operating system's lock on `.model.npz.lock` beside the target ends with the process, however that ends, and belongs
@@ -204,13 +215,22 @@ def hold(path: FilePath) -> Iterator[None]:
 def _locked(path: FilePath, lock: Path) -> int:
     """A descriptor of the locked file called `lock`."""
     while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0), 0o666)
+        descriptor = os.open(
+            lock,
+            os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0),
+            0o666,
+        )
         try:
             if not _lock(descriptor):
-                raise _refuse(path, f"another charrnn{_holder(descriptor)} is writing it; wait for it, or choose another --out")
+                raise _refuse(
+                    path,
+                    f"another charrnn{_holder(descriptor)} is writing it; wait for it, or choose another --out",
+                )
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), lock.stat()):
-                    with suppress(OSError):  # a full disk: the number is but for the others' message
+                    with suppress(
+                        OSError
+                    ):  # a full disk: the number is but for the others' message
                         os.ftruncate(descriptor, 0)
                         os.write(descriptor, f"{os.getpid()}\n".encode())
                     return descriptor

@@ -24,7 +24,9 @@ def weights(y: Array, config: SampleConfig) -> Array:
     """Return probabilities up to a factor a row, for logits y (..., N) in float64, which are overwritten."""
     if config.temp == 0:
         return np.asarray(np.arange(y.shape[-1]) == y.argmax(axis=-1)[..., None], np.float64)
-    order = np.argsort(-y, axis=-1, kind="stable") if config.top_k or config.top_p else None  # equal ones: by index
+    order = (
+        np.argsort(-y, axis=-1, kind="stable") if config.top_k or config.top_p else None
+    )  # equal ones: by index
     peak = y.max(axis=-1, keepdims=True)
     near = np.abs(peak) <= FAR * config.temp
     if not near.all():
@@ -103,14 +105,20 @@ def drawer(logits: Array, config: SampleConfig) -> Callable[[float], int]:
         exp(p, p)
         accumulate(p, 0, None, sums)
         total = sums.item(-1)
-        if not 1e-250 < total < 1e250:  # within e^±FAR for any N, so that weights would subtract nothing either
+        if (
+            not 1e-250 < total < 1e250
+        ):  # within e^±FAR for any N, so that weights would subtract nothing either
             return index(uniform)
         point = uniform * total
-        return int(search(point if point < total else nextafter(total, 0), "right"))  # u · total may round to total
+        return int(
+            search(point if point < total else nextafter(total, 0), "right")
+        )  # u · total may round to total
 
     return plain_index
 
 
 def overflowed() -> CharRNNError:
     """Return the error for logits that are no numbers."""
-    return CharRNNError("the model's logits are not finite: its weights are too large to compute with; train it again, more slowly")
+    return CharRNNError(
+        "the model's logits are not finite: its weights are too large to compute with; train it again, more slowly"
+    )

@@ -13,16 +13,23 @@ import numpy as np
 
 from charrnn.blas import blas_threads, has_small_kernels
 from charrnn.config import ModelConfig, TrainConfig
+from charrnn.network.matmul import step_product
 from charrnn.network.parameters import GATES, parameter_count
-from charrnn.network.products import step_product
 from charrnn.training.optimizers import OPTIMIZER_CLASSES
 
 DEFAULT_BUDGET = 180.0  # seconds
 # Under a budget B = T = 32: on 10 million characters of tinyshakespeare an lstm of 256 ended at 1.540 nats with B, T =
 # 64, 64, at 1.519 with 32, 64 (or 64, 32) and at 1.512 with 32, 32. More and smaller steps are worth their overhead.
 CHARACTERS = 1024  # in a step under a budget
-HIDDEN, OPERATIONS = 256, 2.9e13  # the width for a run of so many operations, 3 minutes on 2 processors of 2021
-EFFICIENCY = {"rnn": 0.3, "gru": 0.42, "lstm": 0.45}  # of the speed of a single product, over a whole step at B = T = 32
+HIDDEN, OPERATIONS = (
+    256,
+    2.9e13,
+)  # the width for a run of so many operations, 3 minutes on 2 processors of 2021
+EFFICIENCY = {
+    "rnn": 0.3,
+    "gru": 0.42,
+    "lstm": 0.45,
+}  # of the speed of a single product, over a whole step at B = T = 32
 NO_PRESSURE = 800.0  # epochs · parameters / √characters up to which nothing is dropped
 AVERAGING = 0.98  # share of the old average of the weights kept in a step
 SAMPLED_CHARACTERS = 400_000  # read between two samples
@@ -103,7 +110,9 @@ def characters_per_second(model: ModelConfig, N: int, workers: int, flops: float
     """Return a rough guess of the training speed: 6 operations a weight and character, at EFFICIENCY of `flops` a worker."""
     H = model.hidden
     weights = GATES[model.cell] * H * H * (2 * model.layers - 1) + N * H
-    overhead = GATES[model.cell] * H * 60  # exponentials and other elementwise work, in operations of the same time
+    overhead = (
+        GATES[model.cell] * H * 60
+    )  # exponentials and other elementwise work, in operations of the same time
     return EFFICIENCY[model.cell] * flops * workers / (6 * weights + overhead)
 
 
@@ -123,8 +132,14 @@ def memory_bytes(settings: Settings, N: int, workers: int) -> int:
     moments = 2 if settings.optimizer == "adam" else 1
     twins = (7 + moments) * workers + 3
     output = min(2 * N * P, 2 * workers * BLOCK)
-    validation = 0 if settings.batch_size == VALIDATION_STREAMS else forward * H * L * VALIDATION_STREAMS * CHUNK
-    numbers: int = twins * parameter_count(settings.model, N) + tape * H * L * P + validation + output
+    validation = (
+        0
+        if settings.batch_size == VALIDATION_STREAMS
+        else forward * H * L * VALIDATION_STREAMS * CHUNK
+    )
+    numbers: int = (
+        twins * parameter_count(settings.model, N) + tape * H * L * P + validation + output
+    )
     return numbers * (8 if settings.dtype == "float64" else 4) + workers * BASE_BYTES
 
 
@@ -133,7 +148,9 @@ def chosen_hidden(operations: float) -> int:
 
     Twice the width costs four times as much a character and wants more of them; fitted on budgets of 30 s to 15 min.
     """
-    return min(1024, max(32, 32 * round(HIDDEN * math.sqrt(math.sqrt(operations / OPERATIONS)) / 32)))
+    return min(
+        1024, max(32, 32 * round(HIDDEN * math.sqrt(math.sqrt(operations / OPERATIONS)) / 32))
+    )
 
 
 def chosen_batch(item: float) -> int:
@@ -169,7 +186,14 @@ def chosen_rate(optimizer: str, cell: str, H: int) -> float:
 
 
 def choose(
-    config: TrainConfig, *, characters: int, validation: int, N: int, processors: int, ranks: int = 1, item: float | None = None
+    config: TrainConfig,
+    *,
+    characters: int,
+    validation: int,
+    N: int,
+    processors: int,
+    ranks: int = 1,
+    item: float | None = None,
 ) -> Settings:
     """Return the settings of a run on a training part of `characters` and a validation part of `validation` characters.
 
@@ -186,21 +210,43 @@ def choose(
     a_step = B * (T if item is None else item)  # characters
     L = config.layers or 1
     flops = measured_flops() if budget is not None else 0.0
-    H = config.hidden or (256 if budget is None else chosen_hidden(flops * min(processors, 8) * budget))
+    H = config.hidden or (
+        256 if budget is None else chosen_hidden(flops * min(processors, 8) * budget)
+    )
     model = ModelConfig(config.cell, H, L)
     workers = auto_workers(H, B, processors) if config.workers == "auto" else config.workers
     if config.steps is not None:
         epochs = config.steps * a_step / max(characters, 1)
     else:
-        epochs = config.epochs or characters_per_second(model, N, workers * ranks, flops) * (budget or 0) / max(characters, 1)
+        epochs = config.epochs or characters_per_second(model, N, workers * ranks, flops) * (
+            budget or 0
+        ) / max(characters, 1)
     val_every = config.val_every or max(25, math.ceil(validation / (3 * VALIDATION_SHARE * a_step)))
     return Settings(
-        cell=config.cell, hidden=H, layers=L, batch_size=B, seq_len=T, workers=workers,
-        dropout=chosen_dropout(epochs, parameter_count(model, N), characters) if config.dropout is None else config.dropout,
+        cell=config.cell,
+        hidden=H,
+        layers=L,
+        batch_size=B,
+        seq_len=T,
+        workers=workers,
+        dropout=chosen_dropout(epochs, parameter_count(model, N), characters)
+        if config.dropout is None
+        else config.dropout,
         averaging=AVERAGING,
         lr=config.lr or float(f"{chosen_rate(config.optimizer, config.cell, H):.2g}"),
-        optimizer=config.optimizer, clip=config.clip, val_fraction=config.val_fraction, seed=config.seed,
-        encoding=config.encoding, lines=config.lines, dtype=config.dtype, val_every=val_every, save_every=config.save_every,
-        sample_every=math.ceil(SAMPLED_CHARACTERS / a_step) if config.sample_every is None else config.sample_every,
-        steps=config.steps, epochs=config.epochs, budget=budget,
-    )  # fmt: skip
+        optimizer=config.optimizer,
+        clip=config.clip,
+        val_fraction=config.val_fraction,
+        seed=config.seed,
+        encoding=config.encoding,
+        lines=config.lines,
+        dtype=config.dtype,
+        val_every=val_every,
+        save_every=config.save_every,
+        sample_every=math.ceil(SAMPLED_CHARACTERS / a_step)
+        if config.sample_every is None
+        else config.sample_every,
+        steps=config.steps,
+        epochs=config.epochs,
+        budget=budget,
+    )

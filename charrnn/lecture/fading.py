@@ -17,12 +17,18 @@ import numpy.typing as npt
 
 from charrnn.config import CELLS, check, check_choice
 from charrnn.errors import UsageError
-from charrnn.network.lecture_rnn import Array, distance, orthogonal, softmax
+from charrnn.lecture.rnn import Array, distance, orthogonal, softmax
 from charrnn.network.parameters import STATES
 
-Step = tuple[Array, Array, Array]  # s_t (S·H,), ∂s_t/∂s_{t−1} (S·H, S·H), ∂s_t/∂b_h (S·H, G·H) with s_{t−1} held
+Step = tuple[
+    Array, Array, Array
+]  # s_t (S·H,), ∂s_t/∂s_{t−1} (S·H, S·H), ∂s_t/∂b_h (S·H, G·H) with s_{t−1} held
 
-GATES: dict[str, tuple[str, ...]] = {"rnn": ("h",), "gru": ("r", "z", "n"), "lstm": ("i", "f", "o", "g")}
+GATES: dict[str, tuple[str, ...]] = {
+    "rnn": ("h",),
+    "gru": ("r", "z", "n"),
+    "lstm": ("i", "f", "o", "g"),
+}
 STEADY = 0.03  # a norm that changes by less than this share a step neither fades nor explodes
 
 
@@ -44,7 +50,9 @@ class Fading:
     hidden: int  # H
     seq_len: int  # T, the last step: lags 0…T
     singular: dict[str, float]  # by gate, the largest singular value of its block of W
-    norms: tuple[float, ...]  # by lag, spectral norm of ∂h_T/∂s_{T−lag}: from the last step, 1 at lag 0
+    norms: tuple[
+        float, ...
+    ]  # by lag, spectral norm of ∂h_T/∂s_{T−lag}: from the last step, 1 at lag 0
     shares: tuple[float, ...]  # by lag, ‖term‖ over the sum of these norms
     kept: tuple[Kept, ...]  # by T' = 1…T+1
     terms: Array  # (T+1, G·H), by lag
@@ -58,7 +66,13 @@ class Fading:
     @property
     def sentence(self) -> str:
         """What the norms show, in one sentence."""
-        verdict = "fades" if self.factor < 1 - STEADY else "explodes" if self.factor > 1 + STEADY else "lasts"
+        verdict = (
+            "fades"
+            if self.factor < 1 - STEADY
+            else "explodes"
+            if self.factor > 1 + STEADY
+            else "lasts"
+        )
         return (
             f"{self.cell}, largest singular value of W {max(self.singular.values()):.2f}: {self.seq_len} steps back "
             f"‖∂h_T/∂s_k‖ has gone from 1 to {self.norms[-1]:.2g}, {self.factor:.2f} times a step: the gradient {verdict}."
@@ -75,12 +89,16 @@ class Fading:
             "singular": dict(self.singular),
             "factor": self.factor,
             "lags": [{"lag": lag, "norm": norm, "share": share} for lag, (norm, share) in lags],
-            "kept": [{"steps": k.steps, "distance": k.distance, "cosine": k.cosine} for k in self.kept],
+            "kept": [
+                {"steps": k.steps, "distance": k.distance, "cosine": k.cosine} for k in self.kept
+            ],
             "sentence": self.sentence,
         }
 
 
-def fading(cell: str, seed: int, hidden: int, seq_len: int, gain: float, *, vocabulary_size: int = 8) -> Fading:
+def fading(
+    cell: str, seed: int, hidden: int, seq_len: int, gain: float, *, vocabulary_size: int = 8
+) -> Fading:
     """The gradient by lag in a random network: each gate's block of W is orthogonal times `gain`, the inputs are random.
 
     V and b_h are small, lest saturated units hide what W does; b_f = 1, as training starts. Raises UsageError.
@@ -153,7 +171,9 @@ def loss_rows(h: Array, U: Array, b_y: Array, targets: npt.NDArray[Any]) -> Arra
     return np.asarray(D @ U)
 
 
-def terms_and_norms(cell: str, A: Array, W: Array, states: Array, rows: Array) -> tuple[Array, tuple[float, ...]]:
+def terms_and_norms(
+    cell: str, A: Array, W: Array, states: Array, rows: Array
+) -> tuple[Array, tuple[float, ...]]:
     """term(lag) (T+1, G·H) and ‖∂h_T/∂s_{T−lag}‖₂, both by lag 0…T; `rows` (T+1, S·H) is ∂L_t/∂s_t, s_t's own loss alone.
 
     Goes back over k and carries one row for each later loss, so that a single ∂s_k/∂s_{k−1} is in memory at a time.
@@ -175,7 +195,10 @@ def truncations(terms: Array) -> tuple[Kept, ...]:
     """What T' = 1…T+1 steps keep of the gradient, from its terms (T+1, G·H) by lag."""
     gradient = terms.sum(axis=0)
     sums = np.cumsum(terms, axis=0)
-    return tuple(Kept(n, distance(kept, gradient), cosine(kept, gradient)) for n, kept in enumerate(sums, start=1))
+    return tuple(
+        Kept(n, distance(kept, gradient), cosine(kept, gradient))
+        for n, kept in enumerate(sums, start=1)
+    )
 
 
 def cosine(a: Array, b: Array) -> float:
@@ -218,7 +241,9 @@ def lstm_step(A: Array, W: Array, s: Array) -> Step:
     c = f * c_before + i * g
     tanh_c = np.tanh(c)
     h_by_c, zero = o * (1 - tanh_c**2), np.zeros((len(c), len(c)))  # h_by_c: the diagonal of ∂h/∂c
-    c_by_b = np.hstack([np.diag(g * i * (1 - i)), np.diag(c_before * f * (1 - f)), zero, np.diag(i * (1 - g**2))])
+    c_by_b = np.hstack(
+        [np.diag(g * i * (1 - i)), np.diag(c_before * f * (1 - f)), zero, np.diag(i * (1 - g**2))]
+    )
     h_by_b = h_by_c[:, None] * c_by_b + np.hstack([zero, zero, np.diag(tanh_c * o * (1 - o)), zero])
     by_b_h = np.vstack([h_by_b, c_by_b])
     by_c_before = np.vstack([np.diag(h_by_c * f), np.diag(f)])
@@ -230,4 +255,8 @@ def sigmoid(a: Array) -> Array:
     return np.asarray(0.5 * (1 + np.tanh(0.5 * a)))
 
 
-STEPS: dict[str, Callable[[Array, Array, Array], Step]] = {"rnn": rnn_step, "gru": gru_step, "lstm": lstm_step}
+STEPS: dict[str, Callable[[Array, Array, Array], Step]] = {
+    "rnn": rnn_step,
+    "gru": gru_step,
+    "lstm": lstm_step,
+}

@@ -5,7 +5,6 @@ All that is summed over time is one product over all positions (T·B columns), h
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,35 +15,12 @@ from charrnn.network.cells import CELL_CLASSES, Cell, Input, row_scale
 from charrnn.network.dropout import Masks
 from charrnn.network.loss import losses, losses_backward
 from charrnn.network.parameters import STATES, Parameters
-from charrnn.text.vocabulary import Vocabulary
 
 Array = NDArray[Any]
-FEW = 32  # symbols up to which ∂L/∂V is a product with one-hot columns; beyond, sums over sorted ones
+FEW = (
+    32  # symbols up to which ∂L/∂V is a product with one-hot columns; beyond, sums over sorted ones
+)
 MANY = 256  # symbols from which on looking for the columns of V that a chunk reads is cheaper than scaling them all
-
-
-@dataclass(frozen=True)
-class Model:
-    """A trained network with its vocabulary and what its checkpoint says of it."""
-
-    config: ModelConfig
-    vocabulary: Vocabulary
-    parameters: Parameters
-    meta: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def of_lines(self) -> bool:
-        """Return whether every line was an item of its own in training, so that a newline ends what is drawn."""
-        training = self.meta.get("training")
-        return isinstance(training, dict) and bool(training.get("lines"))
-
-    def __repr__(self) -> str:
-        c, loss = self.config, self.meta.get("val_loss")
-        known = f", {loss:.3f} nats per character on validation" if isinstance(loss, float) else ""
-        return (
-            f"<charrnn.Model: {c.cell}, {c.layers} layer{'s' * (c.layers > 1)} of {c.hidden}, {len(self.vocabulary)} characters, "
-            f"{self.parameters.flat.size:,} parameters{known}>"
-        )
 
 
 def flat_columns(a: Array) -> Array:
@@ -68,7 +44,9 @@ def input_gradient(dA: Array, x: Array, dV: Array) -> None:
         onehot[x, np.arange(P)] = 1
         np.matmul(dA, onehot.T, out=dV)
         return
-    order = np.argsort(x.astype(np.min_scalar_type(N)), kind="stable")  # short integers are sorted by radix
+    order = np.argsort(
+        x.astype(np.min_scalar_type(N)), kind="stable"
+    )  # short integers are sorted by radix
     counts = np.bincount(x)
     symbols = np.flatnonzero(counts)
     starts = np.cumsum(counts)[symbols] - counts[symbols]
@@ -76,7 +54,9 @@ def input_gradient(dA: Array, x: Array, dV: Array) -> None:
     dV[:] = 0
     for row in range(0, len(dA), 32):  # a few rows at a time stay in the cache
         rows = dA[row : row + 32]
-        np.take(rows, order, axis=1, out=sorted_dA[: len(rows)], mode="wrap")  # wrap: straight into out
+        np.take(
+            rows, order, axis=1, out=sorted_dA[: len(rows)], mode="wrap"
+        )  # wrap: straight into out
         dV[row : row + 32, symbols] = np.add.reduceat(sorted_dA[: len(rows)], starts, axis=1)
 
 
@@ -88,7 +68,9 @@ class Network:
         self._cells: dict[int, tuple[int, list[Cell]]] = {}  # B: (longest T, a cell for each layer)
         self._scale = row_scale(config.cell, config.hidden, dtype)
 
-    def losses(self, parameters: Parameters, x: Array, y: Array, state: Array, lengths: Array | None = None) -> tuple[Array, Array]:
+    def losses(
+        self, parameters: Parameters, x: Array, y: Array, state: Array, lengths: Array | None = None
+    ) -> tuple[Array, Array]:
         """Return −ln ŷ_t[y_t] in nats (T, B) and the state after the chunk; x and y (T, B), state (L, S, H, B).
 
         `lengths` (B,): where a column's text ends before T, its state is taken there; its losses beyond mean nothing.
@@ -99,12 +81,22 @@ class Network:
 
     def hidden(self, parameters: Parameters, x: Array, state: Array) -> tuple[Array, Array]:
         """Return the last layer's h_t after each symbol (H, T, B), a view of scratch, and the state after the chunk; x (T, B)."""
-        return self._forward(parameters, self._masked(parameters, None), x, state, None), self._state_after(x.shape, None)
+        return self._forward(
+            parameters, self._masked(parameters, None), x, state, None
+        ), self._state_after(x.shape, None)
 
     def gradient(
-        self, parameters: Parameters, x: Array, y: Array, state: Array, *, out: Parameters, weight: float | None = None,
-        lengths: Array | None = None, masks: Masks | None = None,
-    ) -> tuple[Array, Array]:  # fmt: skip
+        self,
+        parameters: Parameters,
+        x: Array,
+        y: Array,
+        state: Array,
+        *,
+        out: Parameters,
+        weight: float | None = None,
+        lengths: Array | None = None,
+        masks: Masks | None = None,
+    ) -> tuple[Array, Array]:
         """Return the losses (T, B) and the state after the chunk, and overwrite `out` with the gradient of Σ weight · losses.
 
         `weight` is 1 / (T·B) unless given, so that L is the mean of full columns; positions beyond `lengths` weigh 0.
@@ -117,9 +109,15 @@ class Network:
             weights *= np.arange(T)[:, None] < lengths
         dh = np.empty((self.config.hidden, T, B), self.dtype)
         nats = losses_backward(
-            parameters["U"], parameters["b_y"], flat_columns(h), y.ravel(), weights.ravel(),
-            dU=out["U"], db_y=out["b_y"], dh=flat_columns(dh),
-        )  # fmt: skip
+            parameters["U"],
+            parameters["b_y"],
+            flat_columns(h),
+            y.ravel(),
+            weights.ravel(),
+            dU=out["U"],
+            db_y=out["b_y"],
+            dh=flat_columns(dh),
+        )
         after = self._state_after(x.shape, lengths)
         self._backward(used, x, dh, masks, out)
         return nats.reshape(T, B), after
@@ -129,18 +127,29 @@ class Network:
         longest, cells = self._cells.get(B, (0, []))
         if longest < T:
             self._cells.pop(B, None)
-            while len(self._cells) > 2:  # training's, evaluation's and one odd last batch: more are old ones
+            while (
+                len(self._cells) > 2
+            ):  # training's, evaluation's and one odd last batch: more are old ones
                 del self._cells[next(iter(self._cells))]
             make = CELL_CLASSES[self.config.cell]
             cells = [make(self.config.hidden, T, B, self.dtype) for _ in range(self.config.layers)]
             self._cells[B] = (T, cells)
         return cells
 
-    def _forward(self, parameters: Parameters, used: dict[str, Array], x: Array, state: Array, masks: Masks | None) -> Array:
+    def _forward(
+        self,
+        parameters: Parameters,
+        used: dict[str, Array],
+        x: Array,
+        state: Array,
+        masks: Masks | None,
+    ) -> Array:
         """Fill the tapes and return what the output layer reads: h (H, T, B) of the last layer, dropped out."""
         T, B = x.shape
         h: Array | None = None
-        with np.errstate(over="ignore", under="ignore"):  # an infinite argument only saturates its tanh
+        with np.errstate(
+            over="ignore", under="ignore"
+        ):  # an infinite argument only saturates its tanh
             for layer, cell in enumerate(self._layers(T, B)):
                 V, W = (used[f"layers.{layer}.{name}"] for name in ("V", "W"))
                 bias = parameters[f"layers.{layer}.b_h"][:, None]
@@ -153,9 +162,14 @@ class Network:
 
     def _masked(self, parameters: Parameters, masks: Masks | None) -> dict[str, Array]:
         """Return V and W of every layer as the chunk uses them: with the entries dropped that `masks` drops."""
-        names = [f"layers.{layer}.{name}" for layer in range(self.config.layers) for name in ("V", "W")]
+        names = [
+            f"layers.{layer}.{name}" for layer in range(self.config.layers) for name in ("V", "W")
+        ]
         dropped = {} if masks is None else masks.weights
-        return {name: parameters[name] * dropped[name] if name in dropped else parameters[name] for name in names}
+        return {
+            name: parameters[name] * dropped[name] if name in dropped else parameters[name]
+            for name in names
+        }
 
     def _input(self, V: Array, bias: Array, x: Array, below: Array | None) -> Input:
         """Return the function that writes scale · (V x_t + b_h): columns of V for symbols, a product for the layer below."""
@@ -164,7 +178,9 @@ class Network:
                 seen, x = np.unique(x, return_inverse=True)
                 V = V.take(seen, axis=1)
             by_symbol = (V + bias) * self._scale
-            return lambda t, out: np.take(by_symbol, x[t], axis=1, out=out, mode="wrap")  # wrap: straight into out
+            return lambda t, out: np.take(
+                by_symbol, x[t], axis=1, out=out, mode="wrap"
+            )  # wrap: straight into out
         A = V @ flat_columns(below)
         A += bias
         A *= self._scale
@@ -182,7 +198,9 @@ class Network:
                 after[..., ended] = np.stack([cell.state(length) for cell in cells])[..., ended]
         return after
 
-    def _backward(self, used: dict[str, Array], x: Array, dh: Array, masks: Masks | None, out: Parameters) -> None:
+    def _backward(
+        self, used: dict[str, Array], x: Array, dh: Array, masks: Masks | None, out: Parameters
+    ) -> None:
         """Overwrite `out` with the gradients of every layer, from dh (H, T, B) behind the last layer's dropout."""
         T, B = x.shape
         cells = self._layers(T, B)
@@ -194,7 +212,9 @@ class Network:
                 cell.backward(dh, used[name + "W"])
                 dA, before, row = flat_columns(cell.dA[:, :T]), flat_columns(cell.h[:, :T]), 0
                 for dC in cell.dC:
-                    np.matmul(flat_columns(dC[:, :T]), before.T, out=out[name + "W"][row : row + len(dC)])
+                    np.matmul(
+                        flat_columns(dC[:, :T]), before.T, out=out[name + "W"][row : row + len(dC)]
+                    )
                     row += len(dC)
                 np.matmul(dA, np.ones(T * B, self.dtype), out=out[name + "b_h"])
                 if layer == 0:

@@ -12,9 +12,22 @@ from pathlib import Path
 from charrnn.training.preparation import Prepared
 
 OPTIONS = (
-    "cell", "hidden", "layers", "dropout", "batch_size", "seq_len", "lr", "optimizer", "clip", "val_fraction",
-    "seed", "workers", "encoding", "val_every", "sample_every",
-)  # fmt: skip
+    "cell",
+    "hidden",
+    "layers",
+    "dropout",
+    "batch_size",
+    "seq_len",
+    "lr",
+    "optimizer",
+    "clip",
+    "val_fraction",
+    "seed",
+    "workers",
+    "encoding",
+    "val_every",
+    "sample_every",
+)
 
 
 def command(run: Prepared, steps: int | None, out: str | Path | None) -> str:
@@ -24,7 +37,11 @@ def command(run: Prepared, steps: int | None, out: str | Path | None) -> str:
     """
     settings, path = run.settings, Path(out or "model.npz")
     words = ["mpiexec", "-n", str(run.ranks)] if run.ranks > 1 else []
-    words += ["charrnn", "train", *(f"./{source}" if re.match("-.", str(source)) else str(source) for source in run.sources)]
+    words += [
+        "charrnn",
+        "train",
+        *(f"./{source}" if re.match("-.", str(source)) else str(source) for source in run.sources),
+    ]
     for name in OPTIONS:
         words += [f"--{name.replace('_', '-')}", str(getattr(settings, name))]
     words += ["--budget", f"{settings.budget:.10g}s"] if steps is None else ["--steps", str(steps)]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from charrnn.config import check
-from charrnn.network.lecture_rnn import (
+from charrnn.lecture.rnn import (
     Array,
     Network,
     bptt,
@@ -134,7 +134,9 @@ class Quiz:
     @property
     def doubt(self) -> str | None:
         """Why the numbers of this network decide nothing, in one sentence; None where each list has exactly one right."""
-        marks = [sum(candidate.right for candidate in candidates) for candidates in (self.b_y, self.b_h)]
+        marks = [
+            sum(candidate.right for candidate in candidates) for candidates in (self.b_y, self.b_h)
+        ]
         if marks == [1, 1]:
             return None
         if max(marks) > 1:
@@ -147,7 +149,10 @@ class Quiz:
         return {
             "b_y": [candidate.as_json() for candidate in self.b_y],
             "b_h": [candidate.as_json() for candidate in self.b_h],
-            "b_h_total": {**self.b_h_total.as_json(), "distance_from_4": self.total_derivative_distance},
+            "b_h_total": {
+                **self.b_h_total.as_json(),
+                "distance_from_4": self.total_derivative_distance,
+            },
             "y_hat": {
                 "length": self.y_hat.shape[1],
                 "least": float(self.y_hat.min()),
@@ -169,7 +174,9 @@ def quiz(seed: int, hidden: int, seq_len: int, vocabulary_size: int, gain: float
     check("--seq-len", seq_len, least=1)
     check("vocabulary_size", vocabulary_size, least=2)
     check("--gain", gain, above=0, most=100)
-    return take_quiz(random_network(np.random.default_rng(seed), hidden, seq_len, vocabulary_size, gain))
+    return take_quiz(
+        random_network(np.random.default_rng(seed), hidden, seq_len, vocabulary_size, gain)
+    )
 
 
 def take_quiz(net: Network) -> Quiz:
@@ -199,21 +206,42 @@ def take_quiz(net: Network) -> Quiz:
 # The formulas
 
 
-def b_y_candidates(net: Network, h: Array, y_hat: Array, *, numeric: Array, backprop: Array) -> tuple[Candidate, ...]:
+def b_y_candidates(
+    net: Network, h: Array, y_hat: Array, *, numeric: Array, backprop: Array
+) -> tuple[Candidate, ...]:
     """(1) to (5) of ∂L/∂b_y."""
-    direct = [loss_by_y_hat(y, target) @ y_hat_by_logits(y) for y, target in zip(y_hat, net.targets.tolist(), strict=True)]
-    row, zero = losses_by_h(net, y_hat), [np.zeros((len(net.b_h), len(net.b_y)))] * len(h)  # ∂h_t/∂b_y = 0
+    direct = [
+        loss_by_y_hat(y, target) @ y_hat_by_logits(y)
+        for y, target in zip(y_hat, net.targets.tolist(), strict=True)
+    ]
+    row, zero = (
+        losses_by_h(net, y_hat),
+        [np.zeros((len(net.b_h), len(net.b_y)))] * len(h),
+    )  # ∂h_t/∂b_y = 0
     at = nearest(direct, numeric)
-    values = [direct[at], _sum(direct), _sum(same_step(row, zero)), without_product(row, zero), with_product(net, h, row, zero)]
+    values = [
+        direct[at],
+        _sum(direct),
+        _sum(same_step(row, zero)),
+        without_product(row, zero),
+        with_product(net, h, row, zero),
+    ]
     return _numbered(B_Y, values, at, len(h) - 1, numeric=numeric, backprop=backprop)
 
 
-def b_h_candidates(net: Network, h: Array, y_hat: Array, *, numeric: Array, backprop: Array) -> tuple[Candidate, ...]:
+def b_h_candidates(
+    net: Network, h: Array, y_hat: Array, *, numeric: Array, backprop: Array
+) -> tuple[Candidate, ...]:
     """(1) to (4) of ∂L/∂b_h."""
     row, immediate = losses_by_h(net, y_hat), [h_by_b_h(h_k) for h_k in h]
     terms = same_step(row, immediate)
     at = nearest(terms, numeric)
-    values = [terms[at], _sum(terms), without_product(row, immediate), with_product(net, h, row, immediate)]
+    values = [
+        terms[at],
+        _sum(terms),
+        without_product(row, immediate),
+        with_product(net, h, row, immediate),
+    ]
     return _numbered(B_H, values, at, len(h) - 1, numeric=numeric, backprop=backprop)
 
 
@@ -259,17 +287,28 @@ def _sum(terms: list[Array]) -> Array:
 
 
 def _numbered(
-    texts: tuple[tuple[str, str], ...], values: list[Array], at: int, T: int, *, numeric: Array, backprop: Array
+    texts: tuple[tuple[str, str], ...],
+    values: list[Array],
+    at: int,
+    T: int,
+    *,
+    numeric: Array,
+    backprop: Array,
 ) -> tuple[Candidate, ...]:
     """The candidates in the quiz's order; only (1) has a t of its own, named in its sentence."""
     candidates = [
-        _measured(n, text, value, numeric=numeric, backprop=backprop) for n, (text, value) in enumerate(zip(texts, values, strict=True), 1)
+        _measured(n, text, value, numeric=numeric, backprop=backprop)
+        for n, (text, value) in enumerate(zip(texts, values, strict=True), 1)
     ]
     candidates[0] = replace(candidates[0], at=at, sentence=texts[0][1].format(T=T, at=at))
     return tuple(candidates)
 
 
-def _measured(number: int, text: tuple[str, str], value: Array, *, numeric: Array, backprop: Array) -> Candidate:
+def _measured(
+    number: int, text: tuple[str, str], value: Array, *, numeric: Array, backprop: Array
+) -> Candidate:
     """The candidate with its distances; whether it is right is found by the numeric gradient alone."""
     away = distance(value, numeric)
-    return Candidate(number, text[0], value, None, away, distance(value, backprop), away < TOLERANCE, text[1])
+    return Candidate(
+        number, text[0], value, None, away, distance(value, backprop), away < TOLERANCE, text[1]
+    )

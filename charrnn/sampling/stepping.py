@@ -18,12 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charrnn.checkpoint.model import Model
 from charrnn.network.cells import row_scale
-from charrnn.network.model import Model
 from charrnn.network.parameters import Parameters
 
 Array = NDArray[Any]
-Advance = Callable[[Array], None]  # advance(x): from h_{t-1} to h_t in place, x (G·H,) or (G·H, S) being V x_t + b_h, scaled
+Advance = Callable[
+    [Array], None
+]  # advance(x): from h_{t-1} to h_t in place, x (G·H,) or (G·H, S) being V x_t + b_h, scaled
 
 
 def rnn(z: Array, h: Array) -> Advance:
@@ -64,7 +66,14 @@ def lstm(z: Array, h: Array) -> Advance:
     i, f and g, c lie side by side, so that i ⊙ g and f ⊙ c are one call.
     """
     H, half = len(h), h.dtype.type(0.5)
-    gates, i_f_o, i_f, o, g_c, c = z[: 4 * H], z[: 3 * H], z[: 2 * H], z[2 * H : 3 * H], z[3 * H :], z[4 * H :]
+    gates, i_f_o, i_f, o, g_c, c = (
+        z[: 4 * H],
+        z[: 3 * H],
+        z[: 2 * H],
+        z[2 * H : 3 * H],
+        z[3 * H :],
+        z[4 * H :],
+    )
     terms = np.empty_like(i_f)
     new, kept = terms[:H], terms[H:]
     add, multiply, tanh = np.add, np.multiply, np.tanh
@@ -88,7 +97,9 @@ CELLS = {"rnn": rnn, "gru": gru, "lstm": lstm}
 class Layer:
     """A layer's h and c and the scratch for its step; `up` (R, S) is what it tells the layer above, or U h."""
 
-    def __init__(self, parameters: Parameters, layer: int, scale: Array, columns: tuple[int, ...]) -> None:
+    def __init__(
+        self, parameters: Parameters, layer: int, scale: Array, columns: tuple[int, ...]
+    ) -> None:
         H, GH, top = parameters.config.hidden, len(scale), layer + 1 == parameters.config.layers
         up = parameters["U"] if top else parameters[f"layers.{layer + 1}.V"] * scale
         bias = parameters["b_y"] if top else parameters[f"layers.{layer + 1}.b_h"] * scale[:, 0]
@@ -105,12 +116,18 @@ class Layer:
 def _columns(V: Array, streams: int) -> Callable[[Any], Array]:
     """Return the function from S indices, or one, to those columns of V, (G·H, S) in the same array each time."""
     x = np.empty((len(V), streams), V.dtype)
-    return lambda indices: np.take(V, np.broadcast_to(indices, streams), 1, x, "wrap")  # straight into x; "raise" copies
+    return lambda indices: np.take(
+        V, np.broadcast_to(indices, streams), 1, x, "wrap"
+    )  # straight into x; "raise" copies
 
 
-def _chain(read: Callable[[Any], Array], layers: list[Layer], logits: Array) -> Callable[[Any], None]:
+def _chain(
+    read: Callable[[Any], Array], layers: list[Layer], logits: Array
+) -> Callable[[Any], None]:
     """Return the function that takes a character up through the layers and leaves U h + b_y in `logits`."""
-    parts = [(layer.advance, layer.M, layer.h, layer.product, layer.up, layer.bias) for layer in layers]
+    parts = [
+        (layer.advance, layer.M, layer.h, layer.product, layer.up, layer.bias) for layer in layers
+    ]
     *below, (advance, M, h, product, up, bias) = parts
     add, dot = np.add, np.dot
 
@@ -136,8 +153,12 @@ class Sampler:
 
     def __init__(self, model: Model, streams: int = 1) -> None:
         self.model, self.streams = model, streams
-        self.quietly = copy_context().run  # quietly(function, *arguments): an infinite argument only saturates its tanh
-        self.quietly(np.seterr, over="ignore", under="ignore", invalid="ignore")  # at temp > 0 logits of NaN are refused in the draw
+        self.quietly = (
+            copy_context().run
+        )  # quietly(function, *arguments): an infinite argument only saturates its tanh
+        self.quietly(
+            np.seterr, over="ignore", under="ignore", invalid="ignore"
+        )  # at temp > 0 logits of NaN are refused in the draw
         self.quietly(self._build)
 
     def _build(self) -> None:
@@ -147,7 +168,9 @@ class Sampler:
         self.logits: Array = np.zeros((parameters.N, *columns), dtype)
         self._layers = [Layer(parameters, layer, scale, columns) for layer in range(config.layers)]
         V = (parameters["layers.0.V"] + parameters["layers.0.b_h"][:, None]) * scale
-        read = _columns(V, S) if columns else list(V.T.copy()).__getitem__  # a list gives a row faster than an array
+        read = (
+            _columns(V, S) if columns else list(V.T.copy()).__getitem__
+        )  # a list gives a row faster than an array
         self.read = _chain(read, self._layers, self.logits)
 
     def feed(self, indices: int | Array) -> None:
@@ -157,8 +180,14 @@ class Sampler:
     def spread(self, streams: int) -> Sampler:
         """Return a sampler of as many streams that all go on from the state of this one, which has one stream."""
         wide = Sampler(self.model, streams)
-        ours = [self.logits, *(array for layer in self._layers for array in (layer.memory, layer.h))]
-        theirs = [wide.logits, *(array for layer in wide._layers for array in (layer.memory, layer.h))]
+        ours = [
+            self.logits,
+            *(array for layer in self._layers for array in (layer.memory, layer.h)),
+        ]
+        theirs = [
+            wide.logits,
+            *(array for layer in wide._layers for array in (layer.memory, layer.h)),
+        ]
         for one, many in zip(ours, theirs, strict=True):
             many[:] = one if streams == 1 else one[:, None]
         return wide
