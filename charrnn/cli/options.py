@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -41,13 +41,15 @@ def complete_checkpoint(incomplete: str) -> list[str]:
     return [folder + slash + name for name in names if start or not name.startswith(".")]
 
 
-Json = Annotated[
-    bool,
-    typer.Option("--json", help="Print JSON on stdout, one object a line.", rich_help_panel=OUTPUT),
-]
-Debug = Annotated[
-    bool,
-    typer.Option(
-        "--debug", help="Show where an error comes from: its traceback.", rich_help_panel=OUTPUT
-    ),
-]
+def option(
+    flags: str, panel: str | None, help: str, metavar: str | None = None, **more: Any
+) -> Any:
+    """Return the declaration of an option, such as "-o --out", for a panel of the help.
+
+    `more` is what else typer.Option takes. Where the default is None, the help says what that means.
+    """
+    return typer.Option(*flags.split(), help=help, rich_help_panel=panel, metavar=metavar, **more)
+
+
+Json = Annotated[bool, option("--json", OUTPUT, "Print JSON on stdout, one object a line.")]
+Debug = Annotated[bool, option("--debug", OUTPUT, "Show the traceback of an error.")]

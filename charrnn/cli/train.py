@@ -19,6 +19,7 @@ from charrnn.cli.options import (
     complete_cell,
     complete_checkpoint,
     complete_optimizer,
+    option,
 )
 from charrnn.cli.ranks import in_ranks, one_worker
 from charrnn.cli.terminal import say
@@ -51,12 +52,8 @@ MODEL, LENGTH, LEARNING, DATA, FILES = (
 )
 
 
-def _option(flags: str, panel: str, text: str, metavar: str | None = None, **more: Any) -> Any:
-    return typer.Option(*flags.split(), help=text, rich_help_panel=panel, metavar=metavar, **more)
-
-
 def _chosen(flags: str, panel: str, text: str, metavar: str, default: str = "chosen") -> Any:
-    return _option(
+    return option(
         flags,
         panel,
         f"{text}  [default: {default}]" if default else text,
@@ -76,7 +73,7 @@ Corpora = Annotated[
 ]
 Out = Annotated[
     Path,
-    _option(
+    option(
         "-o --out",
         FILES,
         "Checkpoint to write; an existing one is kept unless --resume or --overwrite says so.",
@@ -86,16 +83,16 @@ Out = Annotated[
 ]
 Resume = Annotated[
     bool,
-    _option(
+    option(
         "--resume",
         FILES,
         "Go on with the run in --out, bit for bit; a larger --steps, --epochs or --budget extends it.",
     ),
 ]
-Overwrite = Annotated[bool, _option("--overwrite", FILES, "Start afresh over --out.")]
+Overwrite = Annotated[bool, option("--overwrite", FILES, "Start afresh over --out.")]
 InitFrom = Annotated[
     Path | None,
-    _option(
+    option(
         "--init-from",
         FILES,
         "Start from the weights of another checkpoint; new characters are added.",
@@ -105,17 +102,17 @@ InitFrom = Annotated[
 ]
 LogPath = Annotated[
     Path | None,
-    _option(
+    option(
         "--log", FILES, "Write the events to a file as JSON lines; --resume continues it.", "PATH"
     ),
 ]
 SaveEvery = Annotated[
     str,
-    _option("--save-every", FILES, "Save at every new best and at least this often.", "30s|5m|1h"),
+    option("--save-every", FILES, "Save at every new best and at least this often.", "30s|5m|1h"),
 ]
 Cell = Annotated[
     str,
-    _option(
+    option(
         "--cell",
         MODEL,
         "Recurrent cell; rnn is the lecture's.",
@@ -168,7 +165,7 @@ Rate = Annotated[
 ]
 Optimizer = Annotated[
     str,
-    _option(
+    option(
         "--optimizer",
         LEARNING,
         "Update rule; sgd has momentum 0.9.",
@@ -177,12 +174,12 @@ Optimizer = Annotated[
     ),
 ]
 Clip = Annotated[
-    float, _option("--clip", LEARNING, "Largest global norm of the gradient; 0: off.", "X")
+    float, option("--clip", LEARNING, "Largest global norm of the gradient; 0: off.", "X")
 ]
-Seed = Annotated[int, _option("--seed", LEARNING, "Everything random comes from it.", "N")]
+Seed = Annotated[int, option("--seed", LEARNING, "Everything random comes from it.", "N")]
 Workers = Annotated[
     str,
-    _option(
+    option(
         "--workers",
         LEARNING,
         "Processes that share each batch; auto: a rule of model, batch and cores.",
@@ -190,20 +187,20 @@ Workers = Annotated[
     ),
 ]
 ValFraction = Annotated[
-    float, _option("--val-fraction", DATA, "The last part of each text validates; 0: none.", "F")
+    float, option("--val-fraction", DATA, "The last part of each text validates; 0: none.", "F")
 ]
-Encoding = Annotated[str, _option("--encoding", DATA, "Encoding of the texts.", "NAME")]
+Encoding = Annotated[str, option("--encoding", DATA, "Encoding of the texts.", "NAME")]
 Lines = Annotated[
-    bool, _option("--lines", DATA, "Every line is an item of its own, such as a name.")
+    bool, option("--lines", DATA, "Every line is an item of its own, such as a name.")
 ]
 SampleEvery = Annotated[
     int | None, _chosen("--sample-every", OUTPUT, "Steps between short samples; 0: none.", "N")
 ]
 ValEvery = Annotated[int | None, _chosen("--val-every", OUTPUT, "Steps between validations.", "N")]
-Quiet = Annotated[bool, _option("-q --quiet", OUTPUT, "Say nothing but errors.")]
+Quiet = Annotated[bool, option("-q --quiet", OUTPUT, "Say nothing but errors.")]
 DryRun = Annotated[
     bool,
-    _option(
+    option(
         "--dry-run",
         OUTPUT,
         "Print what would be done, with sizes, memory and time, and do nothing.",
