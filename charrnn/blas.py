@@ -1,25 +1,31 @@
-"""The BLAS under NumPy: how many threads it uses, since several workers with one each beat one with several, and its kernels."""
+"""The machine under NumPy: its BLAS (threads and kernels), its processors, its free memory."""
 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-ENVIRONMENT = (
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OMP_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "BLIS_NUM_THREADS",
+# An environment in which whatever BLAS a new process loads uses one thread.
+ONE_THREAD = dict.fromkeys(
+    (
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "OMP_NUM_THREADS",
+        "VECLIB_MAXIMUM_THREADS",
+        "BLIS_NUM_THREADS",
+    ),
+    "1",
 )
 # OpenBLAS under the names that NumPy's wheels, Linux distributions and conda give it, then MKL.
-SYMBOLS = (
+FUNCTIONS = (
     (
         "scipy_openblas_get_num_threads64_",
         "scipy_openblas_set_num_threads64_",
@@ -27,74 +33,105 @@ SYMBOLS = (
     ),
     ("openblas_get_num_threads64_", "openblas_set_num_threads64_", "openblas_get_corename64_"),
     ("openblas_get_num_threads", "openblas_set_num_threads", "openblas_get_corename"),
-    ("MKL_Get_Max_Threads", "MKL_Set_Num_Threads", None),
+    ("MKL_Get_Max_Threads", "MKL_Set_Num_Threads"),
 )
-AVX512 = (
-    "skylakex",
-    "cooperlake",
-    "sapphirerapids",
-)  # kernels of OpenBLAS's, for Zen 4 and later too
+AVX512 = ("skylakex", "cooperlake", "sapphirerapids")  # OpenBLAS's kernels, also on Zen 4 and newer
+CGROUPS, PROC = Path("/sys/fs/cgroup"), Path("/proc")
+
+
+class Controls(NamedTuple):
+    """What BLAS lets a program ask and set."""
+
+    get_threads: Callable[[], int]
+    set_threads: Callable[[int], object]
+    kernels: str  # name of the processor that they were written for; "": unknown
+
+
+UNKNOWN = Controls(lambda: 0, lambda count: None, "")
+
+
+@cache
+def _controls() -> Controls:
+    """Return the controls of NumPy's BLAS; UNKNOWN for one that has none that we know."""
+    text = ctypes.CFUNCTYPE(ctypes.c_char_p)
+    for path in _libraries():
+        for get, put, *kernels in FUNCTIONS:
+            with suppress(OSError, AttributeError):  # no library, or none with these functions
+                library = ctypes.CDLL(str(path))
+                names = [(text((name, library))() or b"").decode() for name in kernels]
+                return Controls(getattr(library, get), getattr(library, put), "".join(names))
+    return UNKNOWN
 
 
 def _libraries() -> Iterator[Path]:
-    """Yield NumPy's own extension module, through which its BLAS is found, and the libraries that its wheel carries."""
+    """Yield NumPy's extension module, which is linked to its BLAS, and the BLAS in its wheel."""
     package = Path(np.__file__).parent
     yield from sorted(package.glob("_core/_multiarray_umath*.*"))
     for folder in (package.parent / "numpy.libs", package / ".dylibs"):
         yield from sorted(folder.glob("*blas*"))
 
 
-@cache
-def _controls() -> tuple[Callable[[], int], Callable[[int], object], str] | None:
-    """Return BLAS's own functions that get and set the number of threads and its kernels' name, None where none is known."""
-    for library in _libraries():
-        try:
-            loaded = ctypes.CDLL(str(library))
-        except OSError:
-            continue
-        for get, put, kernels in SYMBOLS:
-            if hasattr(loaded, get) and hasattr(loaded, put):
-                return getattr(loaded, get), getattr(loaded, put), _called(loaded, kernels)
-    return None
-
-
-def _called(library: ctypes.CDLL, name: str | None) -> str:
-    """Return what the library's function answers with, a text; "" where it has no such function."""
-    if name is None or not hasattr(library, name):
-        return ""
-    function = getattr(library, name)
-    function.restype = ctypes.c_char_p
-    return (function() or b"").decode()
-
-
 def has_small_kernels() -> bool:
-    """Return whether products of up to a million multiplications have kernels of their own: with OpenBLAS's for AVX-512."""
-    controls = _controls()
-    return controls is not None and controls[2].lower() in AVX512
+    """Return whether BLAS has kernels for products of up to a million multiplications."""
+    return _controls().kernels.lower() in AVX512
 
 
 def multiplies_small_ones_best() -> bool:
-    """Return whether a large product is done sooner in small parts: these use one thread, whatever their number."""
-    controls = _controls()
-    return controls is not None and has_small_kernels() and controls[0]() == 1
+    """Return whether a large product is faster in small parts, each of which takes one thread."""
+    return has_small_kernels() and _controls().get_threads() == 1
 
 
 @contextmanager
 def blas_threads(count: int) -> Iterator[None]:
-    """Let BLAS use `count` threads inside the with block, and put its number back after it."""
-    controls = _controls()
-    if controls is None:
-        yield
-        return
-    get, put, _ = controls
-    before = get()
-    put(count)
+    """Let BLAS use `count` threads inside the with block, and as many as before after it."""
+    before = _controls().get_threads()
+    _controls().set_threads(count)
     try:
         yield
     finally:
-        put(before)
+        _controls().set_threads(before)
 
 
-def one_thread_environment() -> dict[str, str]:
-    """Return this process's environment with one BLAS thread, for a worker to be started in."""
-    return {**os.environ, **dict.fromkeys(ENVIRONMENT, "1")}
+def cores() -> int:
+    """Return how many processors this process may use: a container's quota is rounded up."""
+    if hasattr(os, "process_cpu_count"):  # Python 3.13
+        count = os.process_cpu_count() or 1
+    elif hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    for group in _control_groups():
+        for files in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):  # of v2 and of v1
+            with suppress(OSError, ValueError):  # no such file, or "max"
+                text = " ".join((group / name).read_text() for name in files)
+                quota, period = map(int, text.split())
+                if quota > 0:
+                    count = min(count, math.ceil(quota / period))
+    return count
+
+
+def free_memory() -> int | None:
+    """Return the bytes that can be had without swapping, in a container too; None if unknown."""
+    free = []
+    with suppress(OSError, ValueError):
+        free.append(1024 * _number(PROC / "meminfo", "MemAvailable:"))
+    for group in _control_groups():
+        for limit, used in (("memory.max", "anon"), ("memory.limit_in_bytes", "total_rss")):
+            with suppress(OSError, ValueError):  # no such file, or "max"
+                free.append(_number(group / limit) - _number(group / "memory.stat", used))
+    return max(0, min(free)) if free else None
+
+
+def _number(path: Path, name: str = "") -> int:
+    """Return the number at the beginning of a file, or behind `name`."""
+    words = path.read_text().split()
+    return int(words[words.index(name) + 1 if name else 0])
+
+
+def _control_groups() -> Iterator[Path]:
+    """Yield the folders of this process's control groups (Linux) and of all groups above them."""
+    with suppress(OSError):
+        for line in (PROC / "self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            group = CGROUPS / controllers / path.lstrip("/")
+            yield from (group, *group.parents)

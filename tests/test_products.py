@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_gradcheck import BROKEN, SOUND, planted
 
-from charrnn import blas
 from charrnn.config import CELLS
 from charrnn.network import cells, gradcheck, loss
 from charrnn.network import matmul as products
@@ -66,58 +65,6 @@ def test_products_are_cut_only_where_small_ones_are_best(monkeypatch: pytest.Mon
     assert products._rows(*sizes) == 1024
     monkeypatch.setattr(products, "multiplies_small_ones_best", lambda: True)
     assert products._rows(*sizes) == 116
-
-
-@pytest.mark.parametrize(
-    ("kernels", "threads", "best"),
-    [("SkylakeX", 1, True), ("SkylakeX", 2, False), ("Haswell", 1, False), ("", 1, False)],
-)
-def test_small_products_are_best_with_the_kernels_for_avx512_on_one_thread(
-    kernels: str, threads: int, best: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(blas, "_controls", lambda: (lambda: threads, lambda count: None, kernels))
-    assert blas.multiplies_small_ones_best() is best
-    monkeypatch.setattr(blas, "_controls", lambda: None)
-    assert not blas.multiplies_small_ones_best()
-
-
-def test_the_number_of_threads_is_put_back_whatever_happens(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    count = [3]
-    monkeypatch.setattr(
-        blas, "_controls", lambda: (lambda: count[0], lambda n: count.__setitem__(0, n), "")
-    )
-    with blas.blas_threads(1):
-        assert count == [1]
-    assert count == [3]
-    with pytest.raises(KeyError), blas.blas_threads(2):
-        raise KeyError
-    assert count == [3]
-
-
-def test_the_blas_that_is_here_is_known() -> None:
-    controls = blas._controls()
-    if controls is None:
-        pytest.skip("this BLAS has no known way to set its threads")
-    threads, put, _ = controls
-    before = threads()
-    try:
-        for count in (1, 2, 1):
-            put(count)
-            assert threads() in (1, count)  # a build without threads has one
-        put(before)
-        assert threads() == before
-    finally:
-        put(before)
-
-
-def test_blas_uses_one_thread_inside_the_block() -> None:
-    controls = blas._controls()
-    if controls is None:
-        pytest.skip("this BLAS has no known way to set its threads")
-    with blas.blas_threads(2), blas.blas_threads(1):
-        assert controls[0]() == 1
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -76,13 +75,6 @@ class Settings:
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as JSON keeps them."""
         return asdict(self)
-
-
-def cores() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def auto_workers(H: int, B: int, processors: int) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charrnn.blas import cores
 from charrnn.checkpoint.model import Model, load
 from charrnn.config import TrainConfig
 from charrnn.errors import CheckpointError, CorpusError, UsageError
@@ -20,7 +21,7 @@ from charrnn.network.parameters import Parameters, initialize
 from charrnn.text.batches import Batches, ItemBatches, Items, Streams, read_items
 from charrnn.text.corpus import Corpus, Part, default_corpus, read_corpus
 from charrnn.text.ngram import Floor, floor
-from charrnn.training.defaults import Settings, choose, cores
+from charrnn.training.defaults import Settings, choose
 from charrnn.training.evaluation import CHUNK, VALIDATION_STREAMS
 
 Array = NDArray[Any]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charrnn.blas import cores
 from charrnn.checkpoint.model import Model, load_resume
 from charrnn.config import TrainConfig
 from charrnn.errors import CheckpointError, CorpusError
@@ -22,7 +23,7 @@ from charrnn.text.batches import Batches
 from charrnn.text.corpus import Corpus, read_corpus
 from charrnn.text.ngram import Floor
 from charrnn.text.vocabulary import printable
-from charrnn.training.defaults import Settings, auto_workers, cores
+from charrnn.training.defaults import Settings, auto_workers
 from charrnn.training.optimizers import OPTIMIZER_CLASSES
 from charrnn.training.preparation import (
     Prepared,

@@ -25,7 +25,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.blas import blas_threads, one_thread_environment
+from charrnn.blas import ONE_THREAD, blas_threads
 from charrnn.errors import TrainingError
 from charrnn.text.batches import Batches
 from charrnn.training.replica import Alone, Plan, Replica, Transport
@@ -257,7 +257,7 @@ def replicas(
 
 def _start(descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:
     """Start a worker that finds this very package, in a session of its own so that the terminal's Ctrl-C passes it by."""
-    environment = one_thread_environment()
+    environment = {**os.environ, **ONE_THREAD}
     package = str(Path(__file__).parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(
         filter(None, [package, environment.get("PYTHONPATH")])

@@ -17,9 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from charrnn.blas import blas_threads
+from charrnn.blas import blas_threads, cores
 from charrnn.config import TrainConfig
-from charrnn.training.defaults import cores
 from charrnn.training.events import Start, Step
 from charrnn.training.loop import train
 

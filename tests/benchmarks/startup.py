@@ -17,8 +17,8 @@ from pathlib import Path
 
 from measure import CELLS, CHARRNN, bare, machine, made_text, table, time_steps, wall
 
+from charrnn.blas import cores
 from charrnn.config import TrainConfig
-from charrnn.training.defaults import cores
 from charrnn.training.events import Start
 from charrnn.training.loop import train
 

@@ -1,0 +1,184 @@
+"""What is known of the machine: its BLAS, the processors that may be used and the free memory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from charrnn import blas
+
+
+@pytest.mark.parametrize(
+    ("kernels", "threads", "best"),
+    [("SkylakeX", 1, True), ("SkylakeX", 2, False), ("Haswell", 1, False), ("", 1, False)],
+)
+def test_small_products_are_best_with_the_kernels_for_avx512_on_one_thread(
+    kernels: str, threads: int, best: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controls = blas.Controls(lambda: threads, lambda count: None, kernels)
+    monkeypatch.setattr(blas, "_controls", lambda: controls)
+    assert blas.multiplies_small_ones_best() is best
+    monkeypatch.setattr(blas, "_controls", lambda: blas.UNKNOWN)
+    assert not blas.multiplies_small_ones_best()
+
+
+def test_the_number_of_threads_is_put_back_whatever_happens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    count = [3]
+    controls = blas.Controls(lambda: count[0], lambda n: count.__setitem__(0, n), "")
+    monkeypatch.setattr(blas, "_controls", lambda: controls)
+    with blas.blas_threads(1):
+        assert count == [1]
+    assert count == [3]
+    with pytest.raises(KeyError), blas.blas_threads(2):
+        raise KeyError
+    assert count == [3]
+
+
+@pytest.fixture
+def controls() -> blas.Controls:
+    """The controls of the BLAS that is here."""
+    if blas._controls() is blas.UNKNOWN:
+        pytest.skip("this BLAS has no known way to set its threads")
+    return blas._controls()
+
+
+def test_the_blas_that_is_here_is_known(controls: blas.Controls) -> None:
+    before = controls.get_threads()
+    try:
+        for count in (1, 2, 1):
+            controls.set_threads(count)
+            assert controls.get_threads() in (1, count)  # a build without threads has one
+        controls.set_threads(before)
+        assert controls.get_threads() == before
+    finally:
+        controls.set_threads(before)
+
+
+def test_blas_uses_one_thread_inside_the_block(controls: blas.Controls) -> None:
+    with blas.blas_threads(2), blas.blas_threads(1):
+        assert controls.get_threads() == 1
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose /proc and /sys/fs/cgroup stand for the machine's; it has 8 processors."""
+    monkeypatch.setattr(blas, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(blas, "CGROUPS", tmp_path / "sys/fs/cgroup")
+    monkeypatch.setattr(os, "process_cpu_count", lambda: 8, raising=False)
+    return tmp_path
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+
+
+V2, NESTED = "0::/", "0::/system.slice/run.service"
+V1 = "7:memory:/docker/1f\n4:cpu,cpuacct:/docker/1f\n1:name=systemd:/docker/1f"
+
+
+@pytest.mark.parametrize(
+    ("group", "files", "expected"),
+    [
+        (V2, {"cpu.max": "200000 100000"}, 2),
+        (V2, {"cpu.max": "50000 100000"}, 1),
+        (V2, {"cpu.max": "150000 100000"}, 2),
+        (V2, {"cpu.max": "9900000 100000"}, 8),
+        (V2, {"cpu.max": "max 100000"}, 8),
+        (V2, {}, 8),
+        (NESTED, {"system.slice/run.service/cpu.max": "300000 100000"}, 3),
+        (
+            NESTED,
+            {
+                "system.slice/cpu.max": "200000 100000",
+                "system.slice/run.service/cpu.max": "max 100000",
+            },
+            2,
+        ),
+        (
+            V1,
+            {
+                "cpu,cpuacct/docker/1f/cpu.cfs_quota_us": "250000",
+                "cpu,cpuacct/docker/1f/cpu.cfs_period_us": "50000",
+            },
+            5,
+        ),
+        (  # inside a container the group that is its own lies at the top
+            V1,
+            {"cpu,cpuacct/cpu.cfs_quota_us": "100000", "cpu,cpuacct/cpu.cfs_period_us": "50000"},
+            2,
+        ),
+        (
+            V1,
+            {"cpu,cpuacct/cpu.cfs_quota_us": "-1", "cpu,cpuacct/cpu.cfs_period_us": "100000"},
+            8,
+        ),
+    ],
+)
+def test_a_containers_processors_are_counted_by_its_quota(
+    group: str, files: dict[str, str], expected: int, machine: Path
+) -> None:
+    write(machine / "proc", {"self/cgroup": group})
+    write(machine / "sys/fs/cgroup", files)
+    assert blas.cores() == expected
+
+
+def test_without_control_groups_the_processors_are_those_of_the_affinity(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert blas.cores() == 8
+    monkeypatch.delattr(os, "process_cpu_count")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 2, 5}, raising=False)
+    assert blas.cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert blas.cores() == 1
+
+
+MEMINFO = "MemTotal:  9000 kB\nMemFree:  1000 kB\nMemAvailable:    5000 kB\nHugePages_Total:  0"
+
+
+@pytest.mark.parametrize(
+    ("group", "files", "expected"),
+    [
+        (V2, {}, 5_120_000),
+        (V2, {"memory.max": "3000000", "memory.stat": "anon 1000000\nfile 700000"}, 2_000_000),
+        (V2, {"memory.max": "1000", "memory.stat": "anon 2000"}, 0),
+        (V2, {"memory.max": "max", "memory.stat": "anon 1000000"}, 5_120_000),
+        (V2, {"memory.max": "90000000", "memory.stat": "anon 1000000"}, 5_120_000),
+        (
+            NESTED,
+            {
+                "system.slice/memory.max": "2000000",
+                "system.slice/memory.stat": "anon 1500000",
+                "system.slice/run.service/memory.max": "4000000",
+                "system.slice/run.service/memory.stat": "anon 100000",
+            },
+            500_000,
+        ),
+        (
+            V1,
+            {
+                "memory/memory.limit_in_bytes": "2000000",
+                "memory/memory.stat": "rss 1\ntotal_rss 400000",
+            },
+            1_600_000,
+        ),
+    ],
+)
+def test_the_free_memory_is_the_machines_or_less_in_a_container(
+    group: str, files: dict[str, str], expected: int, machine: Path
+) -> None:
+    write(machine / "proc", {"self/cgroup": group, "meminfo": MEMINFO})
+    write(machine / "sys/fs/cgroup", files)
+    assert blas.free_memory() == expected
+
+
+def test_the_free_memory_of_an_unknown_system_is_unknown(machine: Path) -> None:
+    assert blas.free_memory() is None
