@@ -111,7 +111,7 @@ def test_a_model_of_lines_reads_each_item_from_its_newline_to_the_next(
     ("place", "said"),
     [
         (".", "this is a folder"),
-        ("no/a.svg", "does not exist"),
+        ("no/a.svg", "make its folder first"),
         ("file/a.svg", "choose another place"),
     ],
 )

@@ -1,25 +1,24 @@
-"""The place a checkpoint is written to: tried before hours are spent, held by one run at a time, replaced whole or not at all.
+"""Files that appear whole or not at all, and the lock that keeps runs from writing the same one.
 
-Beside `model.npz` there may lie `.model.npz.<process>.tmp`, while it is being written, and `.model.npz.lock`, while a run holds
-it. Both are gone afterwards; what a killed run leaves of them the next one removes. A symbolic link stays: what it points to
-is replaced.
+Beside `model.npz` there is `.model.npz.<random>.tmp` while it is being written, and
+`.model.npz.lock` while a run holds it. Both are gone afterwards; what a killed run leaves, the
+next one removes. A symbolic link stays: the file that it points to is replaced.
 """
 
 from __future__ import annotations
 
 import errno
+import glob
 import os
-import re
+import secrets
 import stat
 import sys
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from charrnn.errors import CheckpointError
-from charrnn.text.vocabulary import printable
 
 if sys.platform == "win32":
     import msvcrt
@@ -27,212 +26,167 @@ else:
     import fcntl
 
 FilePath = str | os.PathLike[str]
-BLOCK = 1 << 16  # bytes that must find room before a run begins
-_held: set[Path] = (
-    set()
-)  # targets held by this process; the operating system's lock only keeps other processes out
-_guard = threading.Lock()
+TRIED = 1 << 16  # bytes that must find room before a run begins: an empty file fits on a full disk
+RANDOM = 8  # bytes that make a temporary file's name its own
+PID = 20  # bytes read of a lock file's text
 _REMEDIES = {
-    errno.ENOSPC: "; make room on the disk, or choose another place",
-    errno.EDQUOT: "; make room on the disk, or choose another place",
-    errno.EACCES: "; change its permissions, or choose another place",
-    errno.EPERM: "; change its permissions, or choose another place",
-    errno.EROFS: "; choose another place",
-    errno.ENAMETOOLONG: "; choose a shorter name",
+    errno.ENOSPC: "make room on the disk, or choose another place",
+    errno.EDQUOT: "make room on the disk, or choose another place",
+    errno.EACCES: "change its permissions, or choose another place",
+    errno.EPERM: "change its permissions, or choose another place",
+    errno.EROFS: "choose another place",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOENT: "make its folder first, or choose another place",
+    errno.ENOTDIR: "choose another place",
 }
 
 
 @contextmanager
-def _explained(path: FilePath, what: str) -> Iterator[None]:
+def _explained(path: FilePath) -> Iterator[None]:
     """Turn an OSError into a CheckpointError of one line."""
     try:
         yield
     except OSError as error:
-        reason = (error.strerror or type(error).__name__) + _REMEDIES.get(error.errno or 0, "")
-        raise _refuse(path, f"{what}: {reason}") from None
-
-
-def _refuse(path: FilePath, reason: str) -> CheckpointError:
-    return CheckpointError(f"{printable(os.fspath(path))}: {reason}")
+        reason = error.strerror or type(error).__name__
+        remedy = _REMEDIES.get(error.errno or 0)
+        raise CheckpointError(
+            f"{path}: cannot be written, nothing there was changed: {reason}"
+            + (f"; {remedy}" if remedy else "")
+        ) from None
 
 
 def _target(path: FilePath) -> tuple[Path, os.stat_result | None]:
-    """The file that `path` means, all links followed, and its status if it is there; refused unless regular or absent."""
-    with _explained(path, "cannot be written"):
+    """Return the file that `path` means, all links followed, and its status, None if it's missing.
+
+    Raises CheckpointError for anything but a regular file.
+    """
+    with _explained(path):
         try:
             target = Path(os.path.realpath(path))
             status = target.stat()
         except (FileNotFoundError, NotADirectoryError):
             return target, None
-        except ValueError:  # a NUL, a character that the file system has no bytes for
-            raise _refuse(path, "no file can have this name") from None
+        except ValueError:  # a NUL, or a character that the file system cannot encode
+            raise CheckpointError(f"{path}: no file can have this name") from None
     if stat.S_ISDIR(status.st_mode):
-        raise _refuse(path, "this is a folder; name the file to write, such as model.npz")
+        raise CheckpointError(f"{path}: this is a folder; name a file in it, such as model.npz")
     if not stat.S_ISREG(status.st_mode):
-        raise _refuse(path, "this is no regular file and is not replaced; choose another name")
+        raise CheckpointError(
+            f"{path}: this is no regular file and is not replaced; choose another name"
+        )
     return target, status
 
 
-def _temporary(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{os.getpid()}.tmp")
+def part_of(path: FilePath, sources: Iterable[FilePath]) -> FilePath | None:
+    """Return the file or folder among `sources` that `path` is or lies in, whatever its name."""
+    target = Path(os.path.realpath(path))
+    for source in sources:
+        if source != "-" and Path(os.path.realpath(source)) in (target, *target.parents):
+            return source
+    return None
 
 
-def is_read(path: FilePath, sources: Iterable[FilePath]) -> bool:
-    """Return whether `path` is one of the files that are read, by whatever name."""
-    return os.path.realpath(path) in {
-        os.path.realpath(source) for source in sources if source != "-"
-    }
+def check_writable(path: FilePath, *, overwrite: bool = True) -> None:
+    """Raise CheckpointError unless `path` can be written; overwrite: an existing file may be lost.
 
-
-def check_writable(path: FilePath, *, overwrite: bool) -> None:
-    """Raise CheckpointError unless a checkpoint can be written at `path`; `overwrite`: an existing one may be replaced.
-
-    Tried by writing and removing a temporary file there.
+    It is tried: a temporary file is written beside it and removed.
     """
     target, status = _target(path)
     if status is not None and not overwrite:
-        raise _refuse(
-            path,
-            "this file exists; --resume goes on with its run, --overwrite starts afresh over it",
+        raise CheckpointError(
+            f"{path}: this file exists; "
+            "--resume goes on with its run, --overwrite starts afresh over it"
         )
     if status is not None and not (status.st_mode & 0o222 and os.access(target, os.W_OK)):
-        raise _refuse(path, "this file is read-only; choose another name or make it writable")
-    with _explained(path, "cannot be written"):
-        if not target.parent.is_dir():
-            wrong = (
-                "is no folder"
-                if target.parent.exists()
-                else "does not exist; make that folder first"
-            )
-            raise _refuse(path, f"cannot be written: {printable(str(target.parent))} {wrong}")
-        _try_to_write(_temporary(target))
-
-
-def _try_to_write(temporary: Path) -> None:
-    """Raise OSError unless a block of bytes finds room in a new file, which is gone afterwards; an empty one fits on a full disk."""
-    try:
-        with _created(temporary) as file:
-            file.write(bytes(BLOCK))
-            file.flush()
-            os.fsync(file.fileno())
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-
-
-def _remove_leftovers(target: Path) -> None:
-    """Remove the target's temporary files whose processes are gone."""
-    pattern = re.compile(re.escape(f".{target.name}.") + r"([1-9][0-9]{0,9})\.tmp")
-    with suppress(OSError):  # a folder may be writable but not readable
-        for beside in target.parent.iterdir():
-            found = pattern.fullmatch(beside.name)
-            if found and not _writing(int(found[1])):
-                beside.unlink(missing_ok=True)
-
-
-def _writing(pid: int) -> bool:
-    """Whether a process of this number lives, and so may be writing."""
-    if sys.platform == "win32":
-        return False  # it refuses by itself to remove an open file, and its os.kill would end the process
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def _created(temporary: Path) -> BinaryIO:
-    """A new file open for writing, in place of one that an earlier process of the same number left; never through a link."""
-    temporary.unlink(missing_ok=True)
-    return temporary.open("xb")
+        raise CheckpointError(
+            f"{path}: this file is read-only; choose another name or make it writable"
+        )
+    with _explained(path), _beside(target) as (_, file):
+        file.write(bytes(TRIED))
+        _flush(file)
 
 
 @contextmanager
 def atomic_write(path: FilePath) -> Iterator[BinaryIO]:
-    """A file to write; when the block ends well it is on the disk at `path`, else nothing there has changed."""
+    """A file to write; when the block ends well it is on the disk at `path`, else nothing changes.
+
+    Raises CheckpointError for whatever the operating system refuses, in the block too.
+    """
     target, status = _target(path)
-    temporary = _temporary(target)
-    try:
-        with _explained(path, "cannot be written, nothing there was changed"):
-            with _created(temporary) as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            if status is not None:
-                temporary.chmod(stat.S_IMODE(status.st_mode))
-            temporary.replace(target)
-    except BaseException:  # Ctrl-C as well
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    _sync_folder(target.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Put the new name on the disk as well; some file systems cannot, and the file is in place in any case."""
-    if sys.platform == "win32":
-        return
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    with _explained(path), _beside(target) as (temporary, file):
+        yield file
+        _flush(file)
+        file.close()
+        if status is not None:
+            temporary.chmod(stat.S_IMODE(status.st_mode))
+        temporary.replace(target)
+    with suppress(OSError):  # now the new name; Windows and some file systems cannot do that
+        folder = os.open(target.parent, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
+            os.fsync(folder)
         finally:
-            os.close(descriptor)
+            os.close(folder)
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """A new file beside `target`, its path and itself, to be written; removed unless renamed."""
+    path = target.with_name(f".{target.name}.{secrets.token_hex(RANDOM)}.tmp")
+    try:
+        with path.open("xb") as file:
+            yield path, file
+    finally:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 @contextmanager
 def exclusive_lock(path: FilePath) -> Iterator[None]:
-    """Keep other runs from writing to `path` while the block lasts; CheckpointError if one holds it already.
+    """Keep other runs from writing to `path` during the block. Raises CheckpointError if one does.
 
-    The operating system's lock on `.model.npz.lock` beside the target ends with the process, however that ends, and belongs
-    to it alone, so that no child keeps it (fcntl.lockf, unlike flock, is not inherited by fork). The file is removed by its
-    holder before letting go; whoever then gets a lock on a file that no longer has the name tries again. On a file system
-    without locks only the runs of one process are kept apart. Temporary files of dead runs for the same target are removed.
+    The operating system's lock on `.model.npz.lock` belongs to the open file, so it keeps threads
+    apart too, ends with the process, however that ends, and passes to no program that is started.
+    The holder removes the file before letting go: whoever then locks a file that has lost its name
+    tries again. Only a holder removes the temporary files of killed runs. On a file system without
+    locks, runs aren't kept apart.
     """
     target, _ = _target(path)
-    with _guard:
-        if target in _held:
-            raise _refuse(path, "another run in this process is writing it; choose another --out")
-        _held.add(target)
+    lock = target.with_name(f".{target.name}.lock")
+    with _explained(path):
+        descriptor = _locked(path, lock)
     owner = os.getpid()
     try:
-        with _explained(path, "cannot be locked"):
-            lock = target.with_name(f".{target.name}.lock")
-            descriptor = _locked(path, lock)
-        try:
-            _remove_leftovers(target)
-            yield
-        finally:
-            if os.getpid() == owner:  # not in a child that leaves the block too
-                _release(lock, descriptor)
+        pattern = f".{glob.escape(target.name)}.{'[0-9a-f]' * 2 * RANDOM}.tmp"
+        with suppress(OSError):  # a folder may be writable but not readable
+            for left in target.parent.glob(pattern):
+                left.unlink()
+        yield
     finally:
-        with _guard:
-            _held.discard(target)
+        if os.getpid() == owner:  # a forked child may leave the block too
+            _release(lock, descriptor)
 
 
 def _locked(path: FilePath, lock: Path) -> int:
-    """A descriptor of the locked file called `lock`."""
+    """Return a descriptor of the file at `lock`, locked. Raises CheckpointError if it is held."""
     while True:
-        descriptor = os.open(
-            lock,
-            os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0),
-            0o666,
-        )
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
             if not _lock(descriptor):
-                raise _refuse(
-                    path,
-                    f"another charrnn{_holder(descriptor)} is writing it; wait for it, or choose another --out",
+                pid = os.read(descriptor, PID).strip()
+                holder = f" (process {int(pid)})" if pid.isdigit() else ""
+                raise CheckpointError(
+                    f"{path}: another run{holder} is writing it; "
+                    "wait for it, or choose another --out"
                 )
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), lock.stat()):
-                    with suppress(
-                        OSError
-                    ):  # a full disk: the number is but for the others' message
-                        os.ftruncate(descriptor, 0)
-                        os.write(descriptor, f"{os.getpid()}\n".encode())
+                    with suppress(OSError):  # a full disk; the pid is only informative
+                        os.write(descriptor, f"{os.getpid():<{PID}}".encode())
                     return descriptor
         except BaseException:
             os.close(descriptor)
@@ -241,31 +195,23 @@ def _locked(path: FilePath, lock: Path) -> int:
 
 
 def _lock(descriptor: int) -> bool:
-    """Whether the file could be locked; False if another process has it."""
+    """Return whether the file could be locked; False if somebody holds it."""
     try:
         if sys.platform == "win32":
-            os.lseek(descriptor, 1 << 20, os.SEEK_SET)  # beyond the text, which others may read
+            os.lseek(descriptor, 1 << 20, os.SEEK_SET)  # behind the text, which others may read
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
             os.lseek(descriptor, 0, os.SEEK_SET)
         else:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         return error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
     return True
 
 
-def _holder(descriptor: int) -> str:
-    """The holder's process number as the lock's text has it, for the message."""
-    found = re.match(rb"[1-9][0-9]{0,9}\n", os.read(descriptor, 12))
-    return f" (process {int(found[0])})" if found else ""
-
-
 def _release(lock: Path, descriptor: int) -> None:
     if sys.platform == "win32":  # an open file cannot be removed there
         os.close(descriptor)
-        with suppress(OSError):
-            lock.unlink()
-        return
     with suppress(OSError):
         lock.unlink()
-    os.close(descriptor)
+    if sys.platform != "win32":
+        os.close(descriptor)

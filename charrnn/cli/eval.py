@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from charrnn.checkpoint.atomic_write import check_writable, part_of
 from charrnn.cli.models import UNKNOWN, ModelPath, unknown_option
 from charrnn.cli.options import OUTPUT, Debug, Json
-from charrnn.cli.outputs import check_output, part_of
 from charrnn.cli.pictures import Heat, Painter
 from charrnn.cli.scales import SURPRISE, Scale, activation
 from charrnn.cli.scoring import (
@@ -136,7 +136,7 @@ def _check_pictures(svg: str | None, html: str | None, read: Sequence[str]) -> N
             raise CharRNNError(
                 f"{path}: the picture would be written over what is read; choose another name"
             )
-        check_output(Path(path))
+        check_writable(path)
     if svg and html and part_of(svg, [html]) is not None:
         raise UsageError(f"--svg and --html are both {svg}; give them different names")
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from charrnn.cli.outputs import check_output, part_of
+from charrnn.checkpoint.atomic_write import check_writable, part_of
 from charrnn.cli.terminal import as_json
 from charrnn.config import TrainConfig
 from charrnn.errors import CharRNNError
@@ -86,7 +86,8 @@ def _check_apart(path: Path, sources: Sequence[str], config: TrainConfig) -> Non
 
 def _check(path: Path, config: TrainConfig) -> None:
     """Raise CharRNNError unless the log can be written and isn't something else that would be lost."""
-    check_output(path)
+    if not (path.is_fifo() or path.is_char_device()):  # which are written to as they are
+        check_writable(path)
     if path.is_file() and path.stat().st_size:
         if not (config.resume or config.overwrite):
             raise CharRNNError(

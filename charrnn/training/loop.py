@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.checkpoint.atomic_write import check_writable, exclusive_lock, is_read
+from charrnn.checkpoint.atomic_write import check_writable, exclusive_lock, part_of
 from charrnn.checkpoint.model import Model, save
 from charrnn.config import TrainConfig
 from charrnn.errors import UsageError
@@ -70,9 +70,9 @@ def train(
     sources = (sources,) if isinstance(sources, str | Path) else tuple(sources)
     started = clock() if started is None else started
     with contextlib.ExitStack() as stack:
-        check_out(sources, config)
         if config.out is not None:
             stack.enter_context(exclusive_lock(config.out))
+        check_out(sources, config)
         prepared = prepare(sources, config, ranks.size if ranks is not None else 1)
         yield from (Notice(note) for note in prepared.notes)
         yield from Run(config, prepared, interrupted, clock, started, ranks).events()
@@ -82,7 +82,8 @@ def check_out(sources: Sequence[str | Path], config: TrainConfig) -> None:
     """Raise CharRNNError unless a checkpoint can be written to `config.out`, if anywhere, and is none of the texts."""
     if config.out is None:
         return
-    if is_read(config.out, sources):
+    source = part_of(config.out, sources)
+    if source is not None and not Path(source).is_dir():
         raise UsageError(f"--out {config.out} is a text to train on; choose another name")
     check_writable(config.out, overwrite=config.overwrite or config.resume)
 

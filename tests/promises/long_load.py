@@ -214,7 +214,7 @@ def two_at_once(rounds: int) -> Trial:
             second = charrnn("train", text, *TINY, "--steps", "3", "--overwrite", "--out", name)
             refused = (
                 second.code == 1
-                and f"another charrnn (process {process.pid}) is writing it" in second.err
+                and f"another run (process {process.pid}) is writing it" in second.err
             )
             trial.check(refused, f"while the first lives: {second}")
             trial.check(process.poll() is None, "the first run ended")

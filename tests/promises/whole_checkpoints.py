@@ -180,8 +180,10 @@ def bad_places() -> Trial:
         assert charrnn("train", *TINY, "--steps", "3", "--out", trained).code == 0
         good = trained.read_bytes()
         places.refused(home, "this is a folder")
-        places.refused(home / "nowhere" / "m.npz", "does not exist")
-        places.refused(trained / "m.npz", "is no folder")
+        places.refused(
+            home / "nowhere" / "m.npz", "No such file or directory; make its folder first"
+        )
+        places.refused(trained / "m.npz", "Not a directory; choose another place")
         if POSIX:
             _links_and_devices(places, home, good)
         for attempt in (
@@ -250,7 +252,7 @@ def _read_only_disk(places: Places, good: bytes) -> None:
         if disk is not None:
             (disk / "m.npz").write_bytes(good)
             subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-            places.refused(disk / "m.npz", "this file is read-only")
+            places.refused(disk / "m.npz", "Read-only file system; choose another place")
             places.refused(disk / "new.npz", "Read-only file system; choose another place")
 
 
