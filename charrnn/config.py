@@ -1,20 +1,39 @@
-"""What can be chosen, one line a field: default, unit, why. No NumPy here, so that `--help` starts at once."""
+"""What can be chosen, one line a field: default, limits, unit, reason.
+
+No NumPy here, so that `--help` starts at once.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import IntEnum
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from charrnn.errors import UsageError
 
 CellName = Literal["rnn", "gru", "lstm"]
 OptimizerName = Literal["adam", "rmsprop", "adagrad", "sgd"]
-HUGE = 1e300  # beyond it an integer has no float
+Dtype = Literal["float32", "float64"]
+HUGE = 1e300  # integers beyond it have no float
 MOST_HIDDEN, MOST_LAYERS = 1_000_000, 300  # three arrays a layer, in an archive of at most 1,000
 CELLS: tuple[str, ...] = get_args(CellName)
 OPTIMIZERS: tuple[str, ...] = get_args(OptimizerName)
+
+
+class Stream(IntEnum):
+    """The streams of random numbers under a run's seed, so that one never disturbs another."""
+
+    WEIGHTS = 0
+    DROPOUT = 1
+    ORDER = 2  # of the items in an epoch
+
+
+def flag(name: str) -> str:
+    """Return a field's name as an option: batch_size → --batch-size."""
+    return f"--{name.replace('_', '-')}"
 
 
 def check(
@@ -25,110 +44,114 @@ def check(
     most: float = math.inf,
     above: float = -math.inf,
 ) -> None:
-    """Raise UsageError unless `value` is None or a finite number with above < value, least <= value <= most."""
+    """Raise UsageError unless `value` is None or finite with above < value, least <= value <= most."""
     if value is None or (abs(value) < HUGE and above < value and least <= value <= most):
         return
     limits = {"more than": above, "at least": least, "at most": most}
     bounds = [f"{words} {limit:.10g}" for words, limit in limits.items() if math.isfinite(limit)]
     if isinstance(value, int) and abs(value) >= HUGE:
+        digits = len(str(abs(value)))
         raise UsageError(
-            f"{name} has {len(str(abs(value)))} digits; it must be {' and '.join([*bounds, 'shorter'])}"
+            f"{name} has {digits} digits; it must be {' and '.join([*bounds, 'shorter'])}"
         )
+    if above < value and least <= value <= most:
+        bounds.append(f"below {HUGE:g}")
     raise UsageError(f"{name} is {value:.10g}; it must be {' and '.join(bounds) or 'finite'}")
 
 
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise UsageError unless `value` is one of `choices`."""
-    if value not in choices:
+def check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None:
+    """Raise UsageError unless `value` is None or one of `choices`."""
+    if value is not None and value not in choices:
         raise UsageError(f"{name} is {value!r}; choose one of {', '.join(choices)}")
+
+
+def _option(
+    default: Any = None,
+    *,
+    choices: tuple[str, ...] = (),
+    about: Mapping[str, Any] = {},
+    **limits: float,
+) -> Any:
+    """Return a field that is None until it is given; `default` fills it if nothing else does.
+
+    `about` says what else must be known of it. "changes": it may differ from one part of a run to
+    the next. "repeat": False keeps it out of the command that repeats a run. "before": its value
+    in runs from before the field existed.
+    """
+    metadata = {"default": default, "choices": choices, "limits": limits, **about}
+    return field(default=None, metadata=metadata)
+
+
+def _check_fields(config: Any) -> None:
+    """Raise UsageError for the first field that is outside its limits or choices."""
+    for f in fields(config):
+        value = getattr(config, f.name)
+        if f.metadata.get("choices"):
+            check_choice(flag(f.name), value, f.metadata["choices"])
+        elif f.metadata.get("limits") and value != "auto":
+            check(flag(f.name), value, **f.metadata["limits"])
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The shape of a network; with the vocabulary's size N it fixes every array."""
+    """The shape of a network; with the size N of the vocabulary it fixes the shape of every array."""
 
-    cell: CellName = "lstm"  # rnn is the lecture's; lstm learns best for the minutes given
+    cell: CellName = "lstm"
     hidden: int = 256  # H, units in each layer
     layers: int = 1  # L
 
     def __post_init__(self) -> None:
-        check_choice("--cell", self.cell, CELLS)
-        check("--hidden", self.hidden, least=1, most=MOST_HIDDEN)
-        check("--layers", self.layers, least=1, most=MOST_LAYERS)
+        TrainConfig(cell=self.cell, hidden=self.hidden, layers=self.layers)
+
+
+WATCHED = {"changes": True}
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training run, as `charrnn train` takes it; None: chosen for this model, text and budget."""
+    """A training run, as `charrnn train` takes it.
 
-    out: str | Path | None = (
-        "model.npz"  # checkpoint to write; None: keep the model in memory only (Done.model)
-    )
+    A field that was not given is None; `training.defaults.resolve` fills it. The resolved
+    configuration is what a checkpoint keeps, what every replica gets and what the command that
+    repeats a run is made of. The types are those of a resolved configuration.
+    """
+
+    # of one call: where it writes; not kept
+    out: str | Path | None = "model.npz"  # None: the model stays in memory (Done.model)
     resume: bool = False  # go on with the run in `out`
     overwrite: bool = False  # start afresh over `out`
-    init_from: str | Path | None = None  # start from another checkpoint's weights
-    cell: CellName = "lstm"
-    hidden: int | None = None  # H
-    layers: int | None = None  # L
-    dropout: float | None = None  # probability of dropping, 0 switches it off
-    budget: float | None = (
-        None  # seconds of wall time for the whole command; 180 if none of the three is given
-    )
-    epochs: float | None = None  # passes over the training part
-    steps: int | None = None  # optimizer steps
-    batch_size: int | None = None  # B, parallel streams (with lines: items)
-    seq_len: int | None = None  # T, characters of truncated BPTT
-    lr: float | None = None  # peak learning rate
-    optimizer: OptimizerName = "adam"
-    clip: float = 1.0  # largest global gradient norm, 0: off
-    val_fraction: float = 0.1  # the last part of each text validates
-    seed: int = 0  # everything random comes from it
-    workers: int | Literal["auto"] = (
-        1  # processes that share each batch; the command line's default is auto
-    )
-    encoding: str = "utf-8"
-    lines: bool = False  # every line is an item of its own
-    sample_every: int | None = None  # steps between samples, 0: none
-    val_every: int | None = None  # steps between validations
-    save_every: float = 60.0  # seconds between saves, beside those at every new best
-    dtype: Literal["float32", "float64"] = "float32"  # float64 is for checks
-    explicit: frozenset[str] = (
-        frozenset()
-    )  # options that were named, though they may equal the defaults
+    # of the run
+    init_from: str | Path | None = _option()  # start from the weights of another checkpoint
+    cell: CellName = _option("lstm", choices=CELLS)  # rnn is the lecture's; lstm learns best
+    hidden: int = _option(least=1, most=MOST_HIDDEN)  # H, units in each layer
+    layers: int = _option(1, least=1, most=MOST_LAYERS)  # L
+    dropout: float = _option(least=0, most=0.95)  # probability of dropping; 0: off
+    budget: float | None = _option(above=0)  # seconds of wall time for the whole command
+    epochs: float | None = _option(above=0, most=1e9)  # passes over the training part
+    steps: int | None = _option(least=1)  # optimizer steps
+    batch_size: int = _option(least=1)  # B, parallel streams; with lines: items
+    seq_len: int = _option(least=1)  # T, characters of truncated BPTT
+    lr: float = _option(above=0)  # peak learning rate
+    optimizer: OptimizerName = _option("adam", choices=OPTIMIZERS)
+    clip: float = _option(1.0, least=0)  # largest global gradient norm; 0: off
+    val_fraction: float = _option(0.1, least=0, most=0.9)  # the last part of each text validates
+    seed: int = _option(0, least=0)  # everything random comes from it
+    workers: int | Literal["auto"] = _option(least=1, most=1024, about=WATCHED)  # processes
+    encoding: str = _option("utf-8")
+    lines: bool = _option(False)  # every line is an item of its own
+    sample_every: int = _option(least=0, about=WATCHED)  # steps between samples; 0: none
+    val_every: int = _option(least=1, about=WATCHED)  # steps between validations
+    save_every: float = _option(60.0, above=0, about={"changes": True, "repeat": False})  # seconds
+    dtype: Dtype = _option("float32", choices=get_args(Dtype), about={"repeat": False})
 
     def __post_init__(self) -> None:
-        ModelConfig(
-            self.cell,
-            1 if self.hidden is None else self.hidden,
-            1 if self.layers is None else self.layers,
-        )
-        check_choice("--optimizer", self.optimizer, OPTIMIZERS)
-        for name, least in (
-            ("batch_size", 1),
-            ("seq_len", 1),
-            ("steps", 1),
-            ("sample_every", 0),
-            ("val_every", 1),
-            ("seed", 0),
-        ):
-            check(f"--{name.replace('_', '-')}", getattr(self, name), least=least)
-        check("--dropout", self.dropout, least=0, most=0.95)
-        check("--budget", self.budget, above=0)
-        check("--epochs", self.epochs, above=0, most=1e9)
-        check("--lr", self.lr, above=0)
-        check("--clip", self.clip, least=0)
-        check("--val-fraction", self.val_fraction, least=0, most=0.9)
-        check("--save-every", self.save_every, above=0)
-        if isinstance(self.workers, str):
-            if self.workers != "auto":
-                raise UsageError(f"--workers is {self.workers!r}; give a number, or auto")
-        else:
-            check("--workers", self.workers, least=1, most=1024)
-        given = [name for name in ("budget", "epochs", "steps") if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise UsageError(
-                f"--{given[0]} and --{given[1]} both say how long to train; give one of them"
-            )
+        if isinstance(self.workers, str) and self.workers != "auto":
+            raise UsageError(f"--workers is {self.workers!r}; give a number, or auto")
+        _check_fields(self)
+        lengths = [name for name in LENGTHS if getattr(self, name) is not None]
+        if len(lengths) > 1:
+            first, second = map(flag, lengths[:2])
+            raise UsageError(f"{first} and {second} both say how long to train; give one of them")
         if self.resume and self.overwrite:
             raise UsageError(
                 "--resume goes on with a run and --overwrite starts afresh; give one of them"
@@ -140,6 +163,33 @@ class TrainConfig:
                 "--resume takes its weights from the run itself; --init-from is for a new run"
             )
 
+    @property
+    def model(self) -> ModelConfig:
+        """The shape of the network."""
+        return ModelConfig(self.cell, self.hidden, self.layers)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the options of the run as a checkpoint keeps them, without those of the call."""
+        kept = {f.name: getattr(self, f.name) for f in OPTIONS}
+        return kept | {"init_from": self.init_from and str(Path(self.init_from).absolute())}
+
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Any]) -> TrainConfig:
+        """Return the configuration that `as_dict` gave, perhaps to an older charrnn.
+
+        Raises KeyError, TypeError or UsageError for what no run can have.
+        """
+        unknown = kept.keys() - {f.name for f in OPTIONS}
+        if unknown:
+            raise KeyError(*unknown)
+        return cls(
+            **{f.name: kept[f.name] if f.name in kept else f.metadata["before"] for f in OPTIONS}
+        )
+
+
+LENGTHS = ("budget", "epochs", "steps")  # how long a run is: one of them
+OPTIONS = tuple(f for f in fields(TrainConfig) if f.metadata)  # of the run, not of one call
+
 
 @dataclass(frozen=True)
 class SampleConfig:
@@ -149,9 +199,7 @@ class SampleConfig:
     length: int = 500  # drawn characters; for models of lines only a cap
     top_k: int | None = None  # draw among the k most probable
     top_p: float | None = None  # draw among the fewest that hold this probability
-    min_p: float | None = (
-        None  # draw among those with at least this share of the greatest probability
-    )
+    min_p: float | None = None  # draw among those with this share of the greatest probability
     stop: str | None = None  # end after this text has been drawn
 
     def __post_init__(self) -> None:

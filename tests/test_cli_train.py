@@ -27,7 +27,7 @@ from charrnn.cli.wording import clock_time
 from charrnn.errors import UsageError
 from charrnn.network.cells import CELL_CLASSES
 from charrnn.network.parameters import Parameters
-from charrnn.training.defaults import BASE_BYTES, choose, memory_bytes
+from charrnn.training.defaults import BASE_BYTES, Facts, memory_bytes, resolve
 from charrnn.training.events import Done, Event, Notice, Sampled, Saved, Start, Step, Validated
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 40
@@ -140,6 +140,7 @@ def test_json_has_the_events_in_order_with_the_keys_of_the_contract(
     assert [line.partition(":")[0] for line in err.splitlines()] == [
         "the validation part has 178 characters to predict"
     ]
+    assert told.pop(0) == {"event": "notice", "text": err.rstrip("\n")}
     for event in told:
         assert " ".join(key for key in event if key != "event") == KEYS[event["event"]]
         assert next(iter(event)) == "event"
@@ -209,7 +210,8 @@ def test_resume_without_options_takes_the_runs_own_and_a_given_default_counts_as
     trained("--cell", "gru", "--seed", "7", "--quiet")
     assert app.main(["train", "--resume", "--out", "m.npz", "--steps", "8", "--json"]) == 0
     told = events(capsys.readouterr().out)
-    assert (told[0]["cell"], told[0]["seed"], told[-1]["steps"]) == ("gru", 7, 8)
+    start = next(event for event in told if event["event"] == "start")
+    assert (start["cell"], start["seed"], told[-1]["steps"]) == ("gru", 7, 8)
     assert app.main(["train", "--resume", "--out", "m.npz", "--steps", "9", "--cell", "lstm"]) == 1
     assert "--cell lstm was asked for, but the run has gru" in capsys.readouterr().err
 
@@ -246,7 +248,11 @@ def test_a_resumed_log_is_cut_back_to_the_checkpoint_and_continued() -> None:
     told = events(log)
     assert log.startswith(whole)
     assert [event["event"] for event in told].count("start") == 2
-    steps = [event.get("step", event.get("steps")) for event in told if event["event"] != "start"]
+    steps = [
+        event.get("step", event.get("steps"))
+        for event in told
+        if event["event"] not in ("start", "notice")
+    ]
     assert steps == sorted(steps)
     assert told[-1]["steps"] == 8
 
@@ -259,7 +265,7 @@ def test_before_the_first_step_neither_log_nor_checkpoint_is_there(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("charrnn.training.replica.Leader.step", stop)
+    monkeypatch.setattr("charrnn.training.replica.Replica.step", stop)
     assert trained("--log", "run.jsonl") == 130
     assert contents(folder) == before
 
@@ -373,7 +379,7 @@ def test_the_memory_estimate_is_near_what_the_arrays_of_a_run_take(cell: Any, B:
     config = charrnn.TrainConfig(
         cell=cell, hidden=64, batch_size=B, seq_len=64, steps=1, dropout=0.2
     )
-    settings = choose(config, characters=10**6, validation=10**5, N=50, processors=1)
+    settings = resolve(config, Facts(10**6, 10**5, 50, 1))
     arrays = {
         id(a): a.nbytes
         for a in vars(CELL_CLASSES[cell](64, 64, B, np.float32)).values()

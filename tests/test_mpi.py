@@ -107,9 +107,7 @@ def learned(ranks: int, corpus: Path, **options: Any) -> dict[str, np.ndarray]:
 def kept(path: Path) -> dict[str, np.ndarray]:
     """Return the arrays of a checkpoint but for what tells the time."""
     with np.load(path) as archive:
-        return {
-            name: archive[name] for name in archive.files if name not in ("meta", "resume.record")
-        }
+        return {name: archive[name] for name in archive.files if name not in ("meta", "resume.run")}
 
 
 def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
@@ -178,7 +176,8 @@ def test_the_same_ranks_repeat_and_resume_themselves_to_the_last_bit(
     assert_same(kept(tmp_path / "a.npz"), kept(tmp_path / "b.npz"))
     events = [json.loads(line) for line in told.splitlines()]
     assert [event["event"] for event in events].count("start") == 1  # rank 0 alone speaks
-    assert (events[0]["ranks"], events[0]["workers"], events[-1]["ranks"]) == (3, 1, 3)
+    start = next(event for event in events if event["event"] == "start")
+    assert (start["ranks"], start["workers"], events[-1]["ranks"]) == (3, 1, 3)
     assert events[-1]["command"].startswith("mpiexec -n 3 charrnn train ")
     in_ranks(3, "train", "--resume", "--steps", "40", "--out", tmp_path / "a.npz")
     in_ranks(3, "train", "--resume", "--steps", "40", "--out", tmp_path / "b.npz")
@@ -461,11 +460,11 @@ def test_a_rank_needs_no_character_but_its_own(ranks: int) -> None:
 
 
 def test_more_ranks_than_streams_are_refused_and_the_batch_grows_with_them(corpus: Path) -> None:
-    from charrnn.training.loop import prepare
+    from charrnn.training.setup import prepare
 
     with pytest.raises(UsageError, match="3 ranks share a batch of 2 streams"):
-        prepare([corpus], TrainConfig(steps=1, batch_size=2), 3)
-    assert prepare([corpus], TrainConfig(steps=1, seq_len=4), 20).training.batch_size == 160
+        prepare([corpus], TrainConfig(steps=1, batch_size=2), ranks=3)
+    assert prepare([corpus], TrainConfig(steps=1, seq_len=4), ranks=20).training.batch_size == 160
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -20,8 +22,8 @@ from charrnn.config import CELLS, OPTIMIZERS, TrainConfig
 from charrnn.errors import CheckpointError, CorpusError, TrainingError, UsageError
 from charrnn.training import workers
 from charrnn.training.events import Done, Event, Notice, Saved, Start, Step, Validated
-from charrnn.training.loop import prepare
-from charrnn.training.replica import Leader
+from charrnn.training.replica import Replica
+from charrnn.training.setup import prepare
 
 CORPORA = Path(__file__).parents[1] / "corpora"
 TEXT = "the quick brown fox jumps over the lazy dog; pack my box with five dozen jugs.\n" * 40
@@ -168,18 +170,18 @@ def ticking(
     validation: float = 0.0,
 ) -> Callable[[], float]:
     """Return a clock that only steps, by `seconds` of their numbers, and validations move on."""
-    now, step, validate = [0.0], Leader.step, Leader.validate
+    now, step, validate = [0.0], Replica.step, Replica.validate
 
-    def timed_step(self: Leader, number: int, lr: float) -> tuple[float, float]:
+    def timed_step(self: Replica, number: int, lr: float) -> tuple[float, float]:
         now[0] += seconds(number)
         return step(self, number, lr)
 
-    def timed_validation(self: Leader, averaged: bool) -> float:
+    def timed_validation(self: Replica, averaged: bool) -> float:
         now[0] += validation
         return validate(self, averaged)
 
-    monkeypatch.setattr(Leader, "step", timed_step)
-    monkeypatch.setattr(Leader, "validate", timed_validation)
+    monkeypatch.setattr(Replica, "step", timed_step)
+    monkeypatch.setattr(Replica, "validate", timed_validation)
     return lambda: now[0]
 
 
@@ -332,9 +334,9 @@ def test_a_run_that_blows_up_stops_and_says_so(
 def test_weights_from_before_the_loss_blew_up_are_those_that_are_kept(
     corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Leader.step
+    step = Replica.step
     monkeypatch.setattr(
-        Leader, "step", lambda self, k, lr: (float("nan"), 1.0) if k == 40 else step(self, k, 0.01)
+        Replica, "step", lambda self, k, lr: (float("nan"), 1.0) if k == 40 else step(self, k, 0.01)
     )
     events = run(corpus, steps=500, val_fraction=0.0)
     assert done(events).stopped == "diverged"
@@ -344,9 +346,9 @@ def test_weights_from_before_the_loss_blew_up_are_those_that_are_kept(
 def test_weights_that_no_loss_has_tried_are_not_kept_as_good(
     corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Leader.step
+    step = Replica.step
     monkeypatch.setattr(
-        Leader, "step", lambda self, k, lr: (float("nan"), 1.0) if k == 25 else step(self, k, lr)
+        Replica, "step", lambda self, k, lr: (float("nan"), 1.0) if k == 25 else step(self, k, lr)
     )
     events = run(corpus, steps=500, val_fraction=0.0)
     begun = prepare([corpus], TrainConfig(**{**SMALL, "val_fraction": 0.0}))
@@ -515,7 +517,9 @@ def test_no_command_is_said_to_repeat_a_run_that_other_workers_went_on_with(
     same.write_bytes((tmp_path / "m.npz").read_bytes())
     assert done(list(charrnn.train([], TrainConfig(out=same, resume=True, workers=2)))).repeatable
     other = TrainConfig(
-        out=tmp_path / "m.npz", resume=True, workers=1, explicit=frozenset({"workers"})
+        out=tmp_path / "m.npz",
+        resume=True,
+        workers=1,
     )
     assert not done(list(charrnn.train([], other))).repeatable
 
@@ -574,15 +578,15 @@ def test_workers_are_not_misled_by_files_of_the_folder_they_start_in(
     assert done(run(corpus, workers=2)).steps == 12
 
 
-@pytest.mark.parametrize("spoil", ["theta", "state", "record", "m"])
+@pytest.mark.parametrize("spoil", ["theta", "state", "run", "m"])
 def test_resuming_from_damaged_data_is_refused(spoil: str, corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.npz"
     run(corpus, out=out)
     model, arrays = load_resume(out)
     arrays[spoil] = (
         np.zeros(3, np.float32)
-        if spoil != "record"
-        else np.frombuffer(b'{"settings": {"new": 1}}', np.uint8)
+        if spoil != "run"
+        else np.frombuffer(b'{"config": {"new": 1}}', np.uint8)
     )
     charrnn.save(out, model, arrays)
     with pytest.raises(
@@ -619,3 +623,71 @@ def test_lines_have_a_floor_that_depends_on_their_distinct_lines_alone(tmp_path:
     assert (
         0 < (floors[0][0] or 0) < 1.5
     )  # the best order knows the six endings; letters alone have 2.5 nats
+
+
+def test_more_memory_than_is_free_is_said_before_the_first_step(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("charrnn.training.setup.free_memory", lambda: 10**6)
+    notes = [event.text for event in run(corpus, steps=1) if isinstance(event, Notice)]
+    assert any("and 1 MB are free; a smaller --hidden" in note for note in notes)
+    monkeypatch.setattr("charrnn.training.setup.free_memory", lambda: None)
+    assert not any("free" in getattr(event, "text", "") for event in run(corpus, steps=1))
+
+
+def test_an_older_run_cannot_be_resumed_and_says_so(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m.npz"
+    run(corpus, out=out)
+    model, arrays = load_resume(out)
+    arrays["record"] = arrays.pop("run")
+    charrnn.save(out, dataclasses.replace(model, meta={**model.meta, "version": "0.1.0"}), arrays)
+    assert charrnn.load(out).config.hidden == 12
+    with pytest.raises(CheckpointError, match=r"charrnn .* made this run.*--init-from"):
+        list(charrnn.train([], TrainConfig(out=out, resume=True)))
+
+
+@pytest.mark.parametrize("losses", [[float("nan"), 2.0, 1.0], [2.0, float("nan"), 1.0]])
+def test_a_validation_loss_of_nan_is_never_the_best(
+    losses: list[float], corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = iter([*losses, 1.0])
+    monkeypatch.setattr(Replica, "validate", lambda self, averaged: next(told))
+    events = run(corpus, steps=15)
+    assert [event.best for event in events if isinstance(event, Validated)][-1]
+    assert done(events).val_loss == 1.0
+
+
+@pytest.mark.parametrize("steps", [5, 12])
+def test_a_shorter_total_than_what_is_done_leaves_nothing_to_do(
+    steps: int, corpus: Path, tmp_path: Path
+) -> None:
+    run(corpus, out=tmp_path / "m.npz")
+    events = list(charrnn.train([], TrainConfig(out=tmp_path / "m.npz", resume=True, steps=steps)))
+    assert not losses(events)
+    notes = [event.text for event in events if isinstance(event, Notice)]
+    assert notes[-1] == "the run already has 12 steps: nothing left to do"
+    assert not any("rises again" in note for note in notes)
+
+
+def test_no_command_is_said_to_repeat_a_run_whose_beginning_is_overwritten(
+    corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "m.npz"
+    run(corpus, out=out)
+    again = {**SMALL, "hidden": None, "init_from": out, "overwrite": True}
+    assert not done(run(corpus, **{**again, "out": out})).repeatable
+    assert done(run(corpus, **{**again, "out": tmp_path / "other.npz"})).repeatable
+    assert not done(run(corpus, dtype="float64")).repeatable
+    later = time.time() + 100
+    os.utime(corpus, (later, later))
+    assert not done(run(corpus)).repeatable
+
+
+def test_a_text_that_has_moved_is_asked_for_with_a_command_that_works(
+    corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "m.npz"
+    run(corpus, out=out)
+    corpus.rename(tmp_path / "moved.txt")
+    with pytest.raises(CorpusError, match=re.escape(f"charrnn train PATH --resume --out {out}")):
+        list(charrnn.train([], TrainConfig(out=out, resume=True)))

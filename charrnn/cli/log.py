@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 def as_line(event: Event) -> str | None:
     """Return the event as a line of JSON, None for those that JSON leaves out."""
-    return (
-        as_json(event.as_dict()) + "\n" if event.in_json and getattr(event, "shown", True) else None
-    )
+    return as_json(event.as_dict()) + "\n" if getattr(event, "shown", True) else None
 
 
 class Printed:

@@ -12,7 +12,7 @@ from charrnn.cli.wording import clock_time, counted
 from charrnn.config import TrainConfig
 
 if TYPE_CHECKING:
-    from charrnn.training.preparation import Prepared
+    from charrnn.training.setup import Run
 
 
 def show_plan(
@@ -20,12 +20,13 @@ def show_plan(
 ) -> None:
     """Print what `charrnn train` would do with this. Raises all that it would raise before the first step."""
     from charrnn.cli.log import Log
-    from charrnn.training.loop import check_out, prepare
+    from charrnn.training.loop import check_out
+    from charrnn.training.setup import prepare
 
     check_out(sources, config)
     if log is not None:
         Log(log, sources, config)
-    prepared = prepare(sources, config, ranks)
+    prepared = prepare(sources, config, default_workers="auto", ranks=ranks)
     for note in prepared.notes:
         say(note)
     plan = planned(prepared) | {"out": str(config.out)}
@@ -35,11 +36,11 @@ def show_plan(
         _print_rows(plan)
 
 
-def planned(prepared: Prepared) -> dict[str, Any]:
+def planned(prepared: Run) -> dict[str, Any]:
     """Return sizes, settings, memory in bytes and expected time in seconds; steps are a guess while a budget decides."""
     from charrnn.training.defaults import characters_per_second, measured_flops, memory_bytes
 
-    settings, record, N = prepared.settings, prepared.record, len(prepared.corpus.vocabulary)
+    settings, record, N = prepared.config, prepared.progress, len(prepared.corpus.vocabulary)
     characters = prepared.training.predictions / prepared.training.steps_per_epoch
     processes = prepared.workers * prepared.ranks
     speed = characters_per_second(settings.model, N, processes, measured_flops())
@@ -54,8 +55,8 @@ def planned(prepared: Prepared) -> dict[str, Any]:
         "corpus_characters": prepared.corpus.characters,
         "vocabulary_size": N,
         "params": prepared.best.flat.size,
-        "floor_nats": prepared.floor and prepared.floor.nats,
-        "floor_order": prepared.floor and prepared.floor.order,
+        "floor_nats": prepared.floor_nats,
+        "floor_order": prepared.floor_order,
         "first_step": record.step,
         "steps": steps,
         "steps_fixed": record.steps is not None,

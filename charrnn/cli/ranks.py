@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
 
 from charrnn.cli import app
-from charrnn.config import TrainConfig
-from charrnn.errors import CharRNNError, TrainingError, UsageError
+from charrnn.errors import CharRNNError, TrainingError
 from charrnn.training.launch import hold_signals, ignore_signals, keep
 
 if TYPE_CHECKING:
     from charrnn.training.mpi import MPIEnd
-
-
-def one_worker(config: TrainConfig, size: int) -> TrainConfig:
-    """Return the options of a run of `size` ranks, each of them one process. Raises UsageError if more were asked for."""
-    if config.workers not in (1, "auto"):
-        raise UsageError(
-            f"--workers {config.workers} in each of {size} ranks; leave it out and launch a rank for each core"
-        )
-    return replace(config, workers=1, explicit=config.explicit | {"workers"})
 
 
 def in_ranks(rank: int, size: int, lead: Callable[[MPIEnd], None], *, debug: bool) -> None:

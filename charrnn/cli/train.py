@@ -21,7 +21,7 @@ from charrnn.cli.options import (
     complete_optimizer,
     option,
 )
-from charrnn.cli.ranks import in_ranks, one_worker
+from charrnn.cli.ranks import in_ranks
 from charrnn.cli.terminal import say
 from charrnn.config import TrainConfig
 from charrnn.errors import TrainingError, UsageError
@@ -212,7 +212,7 @@ D = TrainConfig
 def train(
     context: typer.Context,
     corpus: Corpora = None,
-    cell: Cell = D.cell,
+    cell: Cell = D.__dataclass_fields__["cell"].metadata["default"],
     hidden: Hidden = None,
     layers: Layers = None,
     dropout: Dropout = None,
@@ -222,12 +222,12 @@ def train(
     batch_size: BatchSize = None,
     seq_len: SeqLen = None,
     lr: Rate = None,
-    optimizer: Optimizer = D.optimizer,
-    clip: Clip = D.clip,
-    seed: Seed = D.seed,
+    optimizer: Optimizer = D.__dataclass_fields__["optimizer"].metadata["default"],
+    clip: Clip = D.__dataclass_fields__["clip"].metadata["default"],
+    seed: Seed = D.__dataclass_fields__["seed"].metadata["default"],
     workers: Workers = "auto",
-    val_fraction: ValFraction = D.val_fraction,
-    encoding: Encoding = D.encoding,
+    val_fraction: ValFraction = D.__dataclass_fields__["val_fraction"].metadata["default"],
+    encoding: Encoding = D.__dataclass_fields__["encoding"].metadata["default"],
     lines: Lines = False,
     out: Out = Path("model.npz"),
     resume: Resume = False,
@@ -250,8 +250,6 @@ def train(
     """
     config, sources = configuration(context), tuple(corpus or ())
     rank, size = launched()
-    if size > 1:
-        config = one_worker(config, size)
     if not (sources or resume or quiet or rank):
         say("no text was given: the tales that ship with charrnn are taken")
     if dry_run:
@@ -282,9 +280,9 @@ def configuration(context: typer.Context) -> TrainConfig:
     }
     for name in {"budget", "save_every"} & given.keys():
         given[name] = seconds(f"--{name.replace('_', '-')}", given[name])
-    given["workers"] = _count(given.get("workers", "auto"))
-    explicit = frozenset(name for name in given if _was_given(context, name))
-    return TrainConfig(**given, explicit=explicit)
+    if "workers" in given:
+        given["workers"] = _count(given["workers"])
+    return TrainConfig(**given)
 
 
 def _was_given(context: typer.Context, name: str) -> bool:
@@ -347,6 +345,7 @@ def run(
                 config,
                 interrupted=lambda: bool(interruption),
                 started=app.started,
+                default_workers="auto",
                 ranks=ranks,
             )
             with closing(asking):

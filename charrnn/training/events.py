@@ -1,10 +1,10 @@
-"""What a run tells as it goes: frozen records, one class a kind. `as_dict` gives the contract's JSON object."""
+"""What a run tells as it goes: frozen records, one class a kind."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from charrnn.checkpoint.model import Model
 
@@ -15,8 +15,6 @@ Stopped = Literal["finished", "interrupted", "early", "diverged"]
 @dataclass(frozen=True)
 class Event:
     """Something that happened in a run."""
-
-    in_json: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -35,7 +33,6 @@ class Event:
 class Notice(Event):
     """Something worth saying: what was changed in a text, or chosen."""
 
-    in_json: ClassVar[bool] = False
     text: str
 
 

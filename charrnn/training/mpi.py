@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.blas import blas_threads
+from charrnn.config import TrainConfig
 from charrnn.errors import TrainingError
 from charrnn.text.batches import Batches, Streams
 from charrnn.text.corpus import Excerpt
 from charrnn.text.store import Store
-from charrnn.training.replica import Plan, Replica, share
+from charrnn.training.replica import Replica, share
 
 Array = NDArray[Any]
 CHUNK = 1 << 22  # bytes, or characters, in one message
@@ -58,7 +59,7 @@ def _first_line(MPI: Any) -> str:
 
 
 class MPIEnd:
-    """The transport over MPI, and what comes before: the text and the plan from rank 0 to all."""
+    """The transport over MPI, and what comes before: the text and the configuration from rank 0 to all."""
 
     def __init__(self, MPI: Any) -> None:
         self.world, self.in_place, self.failure = MPI.COMM_WORLD, MPI.IN_PLACE, MPI.Exception
@@ -82,7 +83,7 @@ class MPIEnd:
         if order is not None:
             data = pickle.dumps(order)
             self._order[: len(data)] = np.frombuffer(data, np.uint8)
-            self.over = order[0] == "stop"
+            self.over = not order
         self.world.Bcast(self._order)
         received: tuple[Any, ...] = pickle.loads(self._order.data)  # it knows where it ends
         return received
@@ -107,19 +108,24 @@ class MPIEnd:
 
     @contextmanager
     def lead(
-        self, plan: Plan, training: Batches, validation: Batches | None, arrays: dict[str, Array]
+        self,
+        config: TrainConfig,
+        N: int,
+        training: Batches,
+        validation: Batches | None,
+        start: Mapping[str, Array],
     ) -> Iterator[Replica]:
         """Yield rank 0's replica, when the others have all they need; they have ended when the with block has."""
         self.begun = True
         self.world.Ibarrier().Wait()
-        self._share_object((plan, _described(training), _described(validation), arrays))
+        self._share_object((config, N, _described(training), _described(validation), start))
         for batches in (training, validation):
             if isinstance(batches, Streams):
                 for rank in range(1, self.size):
                     self._send(batches, rank)
         with blas_threads(1):
-            yield Replica(plan, self, training, validation, arrays)
-            self.broadcast(("stop",))
+            yield Replica(config, N, self, training, validation, start)
+            self.broadcast(())
 
     def dismiss(self) -> None:
         """Let the other ranks end, if they still wait for a text."""
@@ -136,10 +142,10 @@ class MPIEnd:
         job = self._share_object(None)
         if job is None:
             return
-        plan, training, validation, arrays = job
+        config, N, training, validation, start = job
         training, validation = self._received(training), self._received(validation)
         with blas_threads(1):
-            Replica(plan, self, training, validation, arrays).follow()
+            Replica(config, N, self, training, validation, start).follow()
 
     def _share_object(self, value: Any) -> Any:
         """Return rank 0's value on every rank."""

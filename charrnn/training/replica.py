@@ -1,30 +1,30 @@
-"""One replica of a run: its share of the batch's columns, forward, backward, and the optimizer's step.
+"""One replica of a run: its share of the batch's columns, forward, backward, the optimizer's step.
 
-A run has one or more replicas, the same program on other columns. In each step their gradients are summed once over
-the flat array; then every replica takes the same optimizer step, so that their parameters stay equal to the last bit.
-Rank 0 leads: it alone knows the clock and the schedule, and sends the orders that the others follow.
+A run has one or more replicas, the same program on other columns. In each step their gradients are
+summed once over the flat array; then every replica takes the same optimizer step, so that their
+parameters stay equal to the last bit. Rank 0 leads: it alone knows the clock and the schedule.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.config import ModelConfig
-from charrnn.network.dropout import Masks, draw_masks
+from charrnn.config import TrainConfig
+from charrnn.network.dropout import draw_masks
 from charrnn.network.network import Network, zero_state
 from charrnn.network.parameters import Parameters, parameter_count
-from charrnn.text.batches import Batches
-from charrnn.training.evaluation import batch_nats, total_nats
+from charrnn.text.batches import Batch, Batches
 from charrnn.training.optimizers import OPTIMIZER_CLASSES, clip_by_norm
 
 Array = NDArray[Any]
-DROPOUT_STREAM = (
-    1  # the streams of random numbers under the seed: 0 weights, 1 dropout, 2 the order of items
-)
+Order = tuple[Any, ...]  # a method's name and its arguments; empty: the run is over
+P = ParamSpec("P")
+R = TypeVar("R")
+AVERAGING = 0.98  # share of the old average of the weights kept in a step
 
 
 def share(B: int, rank: int, size: int) -> slice:
@@ -33,7 +33,7 @@ def share(B: int, rank: int, size: int) -> slice:
 
 
 class Transport(Protocol):
-    """What replicas say to each other. Every call is made by all of them, in the same order."""
+    """What replicas say to each other. All of them make the same calls in the same order."""
 
     rank: int
     size: int
@@ -42,10 +42,10 @@ class Transport(Protocol):
         """Return the array (size,) whose contents `all_reduce` sums."""
 
     def all_reduce(self) -> None:
-        """Replace the buffer of every rank by the sum over ranks, always added in the same order."""
+        """Replace the buffer of every rank by the sum over ranks, always added in one order."""
 
-    def broadcast(self, order: tuple[Any, ...] | None) -> tuple[Any, ...]:
-        """Return rank 0's order on every rank."""
+    def broadcast(self, order: Order | None) -> Order:
+        """Return rank 0's order on every rank; the others pass None."""
 
     def gather(self, value: Any) -> list[Any]:
         """Return every rank's value on rank 0, in the order of ranks; elsewhere an empty list."""
@@ -62,26 +62,11 @@ class Alone:
     def all_reduce(self) -> None:
         pass
 
-    def broadcast(self, order: tuple[Any, ...] | None) -> tuple[Any, ...]:
-        assert order is not None
-        return order
+    def broadcast(self, order: Order | None) -> Order:
+        return order or ()
 
     def gather(self, value: Any) -> list[Any]:
         return [value]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What every replica knows of a run."""
-
-    model: ModelConfig
-    N: int
-    dtype: str
-    optimizer: str
-    clip: float
-    dropout: float
-    averaging: float  # share of the old average kept in a step, 0: no average
-    seed: int
 
 
 class Replica:
@@ -89,95 +74,105 @@ class Replica:
 
     def __init__(
         self,
-        plan: Plan,
+        config: TrainConfig,
+        N: int,
         transport: Transport,
         training: Batches,
         validation: Batches | None,
-        arrays: dict[str, Array],
+        start: Mapping[str, Array],
     ) -> None:
-        """`arrays` holds what rank 0 starts from: theta, average, the optimizer's moments, state (L, S, H, B)."""
-        self.plan, self.transport, self.training, self.validation = (
-            plan,
-            transport,
-            training,
-            validation,
-        )
-        n = parameter_count(plan.model, plan.N)
-        self.message = transport.buffer(
-            n + 1, plan.dtype
-        )  # the gradient, then this rank's share of the loss
-        self.gradient = Parameters(plan.model, plan.N, flat=self.message[:n])
-        self.parameters = Parameters(plan.model, plan.N, flat=arrays["theta"].copy())
-        self.average = Parameters(plan.model, plan.N, flat=arrays["average"].copy())
-        self.optimizer = OPTIMIZER_CLASSES[plan.optimizer](self.parameters.flat)
-        for name, moment in self.optimizer.moments.items():
-            moment[:] = arrays.get(name, 0)
-        self.network = Network(plan.model, plan.N, plan.dtype)
+        """Take over the arrays of `start`: theta, average, the optimizer's moments if it has any.
+
+        And of the state (L, S, H, B) of all columns a copy of this rank's.
+        """
+        self.config, self.N, self.transport = config, N, transport
+        self.training, self.validation = training, validation
+        n = parameter_count(config.model, N)
+        self.message = transport.buffer(n + 1, config.dtype)  # the gradient, then the loss
+        self.gradient = Parameters(config.model, N, flat=self.message[:n])
+        self.parameters = Parameters(config.model, N, flat=start["theta"])
+        self.average = Parameters(config.model, N, flat=start["average"])
+        self.optimizer = OPTIMIZER_CLASSES[config.optimizer](self.parameters.flat)
+        moments = self.optimizer.moments
+        moments |= {name: start[name] for name in moments.keys() & start.keys()}
+        self.network = Network(config.model, N, config.dtype)
         self.columns = share(training.batch_size, transport.rank, transport.size)
-        self.state = arrays["state"][..., self.columns].copy()
+        self.state = start["state"][..., self.columns].copy()
         self._spare = np.empty_like(self.parameters.flat)
 
+    def lead(self, order: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call one of rank 0's own methods on every replica and return rank 0's result."""
+        self.transport.broadcast((order.__name__, *args))
+        return order(*args, **kwargs)
+
+    def follow(self) -> None:
+        """Do what rank 0 orders until the run is over."""
+        while order := self.transport.broadcast(None):
+            getattr(self, order[0])(*order[1:])
+
     def step(self, step: int, lr: float) -> tuple[float, float]:
-        """Take optimizer step `step` (from 0); return the loss in nats per character and the gradient's norm before clipping."""
-        batch = self.training.batch(step, self.columns)
-        B = batch.x.shape[1]
+        """Take optimizer step `step`, counted from 0.
+
+        Return the loss in nats per character and the norm of the gradient before clipping.
+        """
+        config, batch = self.config, self.training.batch(step, self.columns)
         self.message[:] = 0
+        B = batch.x.shape[1]
         if B and batch.predictions:
-            state = (
-                zero_state(self.plan.model, B, self.plan.dtype)
-                if self.training.fresh
-                else self.state
-            )
-            weight = 1 / batch.predictions
-            masks = self._masks(step, len(batch.x))
+            fresh, weight = self.training.fresh, 1 / batch.predictions
             nats, after = self.network.gradient(
                 self.parameters,
                 batch.x,
                 batch.y,
-                state,
+                zero_state(config.model, B, config.dtype) if fresh else self.state,
                 out=self.gradient,
                 weight=weight,
                 lengths=batch.lengths,
-                masks=masks,
+                masks=self._masks(step, len(batch.x)),
             )
             self.message[-1] = batch_nats(batch, nats) * weight
-            if not self.training.fresh:
+            if not fresh:
                 self.state = after
         self.transport.all_reduce()
         loss, g = float(self.message[-1]), self.gradient.flat
-        norm = clip_by_norm(g, self.plan.clip)
+        norm = clip_by_norm(g, config.clip)
         if np.isfinite(loss) and np.isfinite(norm):
             self.optimizer.update(self.parameters.flat, g, lr, step + 1)
             self._keep_average(step)
         return loss, norm
 
-    def _masks(self, step: int, T: int) -> Masks | None:
-        """Return the dropout masks of this step, a function of seed and step alone."""
-        p = self.plan.dropout
-        if not p:
+    def _masks(self, step: int, T: int) -> Any:
+        """Return the dropout masks of this step, a function of seed, step and columns alone."""
+        config = self.config
+        if not config.dropout:
             return None
-        rng = np.random.Generator(np.random.SFC64([self.plan.seed, DROPOUT_STREAM, step]))
-        B = self.training.batch_size
+        rng = np.random.Generator(np.random.SFC64([config.seed, 1, step]))
         return draw_masks(
-            self.plan.model,
-            self.plan.N,
+            config.model,
+            self.N,
             T=T,
-            B=B,
-            p=p,
+            B=self.training.batch_size,
+            p=config.dropout,
             rng=rng,
-            dtype=self.plan.dtype,
+            dtype=config.dtype,
             own=self.columns,
         )
 
     def _keep_average(self, step: int) -> None:
-        """average ← average + (1 − k)(θ − average); k grows with the step, so that the beginning is soon forgotten."""
-        k = min(self.plan.averaging, (step + 1) / (step + 10))
+        """average ← average + (1 − k)(θ − average).
+
+        k grows with the step up to AVERAGING, so that the first weights are soon forgotten.
+        """
+        k = min(AVERAGING, (step + 1) / (step + 10))
         np.subtract(self.parameters.flat, self.average.flat, out=self._spare)
         self._spare *= 1 - k
         self.average.flat += self._spare
 
     def validate(self, averaged: bool) -> float:
-        """Return the loss in nats per character over the validation part (on rank 0; elsewhere nothing that counts)."""
+        """Return the loss in nats per character over the validation part, on rank 0.
+
+        On the other ranks the returned number means nothing.
+        """
         assert self.validation is not None
         parameters = self.average if averaged else self.parameters
         columns = share(self.validation.batch_size, self.transport.rank, self.transport.size)
@@ -185,36 +180,30 @@ class Replica:
         return float(sum(self.transport.gather(own)) / self.validation.predictions)
 
     def gather_state(self) -> Array:
-        """Return the carried state of all columns (on rank 0; elsewhere nothing that counts)."""
+        """Return the carried state of all columns, on rank 0 (on others: their own)."""
         states = self.transport.gather(self.state)
         return np.concatenate(states, axis=-1) if states else self.state
 
-    def follow(self) -> None:
-        """Do what rank 0 orders, until it says stop."""
-        while (order := self.transport.broadcast(None))[0] != "stop":
-            getattr(self, order[0])(*order[1:])
+
+def total_nats(
+    network: Network, parameters: Parameters, batches: Batches, columns: slice = slice(None)
+) -> float:
+    """Return the sum of −ln ŷ_t[y_t] over an epoch of these columns, in nats, from a zero state."""
+    total, state = 0.0, None
+    for step in range(batches.steps_per_epoch):
+        batch = batches.batch(step, columns)
+        B = batch.x.shape[1]
+        if B == 0:
+            continue
+        if state is None or batches.fresh:
+            state = zero_state(network.config, B, network.dtype)
+        nats, state = network.losses(parameters, batch.x, batch.y, state, batch.lengths)
+        total += batch_nats(batch, nats)
+    return total
 
 
-class Leader:
-    """Rank 0's view of all replicas: each call is sent to the others and done here too."""
-
-    def __init__(self, replica: Replica) -> None:
-        self.replica = replica
-
-    def _order(self, name: str, *arguments: Any) -> Any:
-        self.replica.transport.broadcast((name, *arguments))
-        return getattr(self.replica, name)(*arguments)
-
-    def step(self, step: int, lr: float) -> tuple[float, float]:
-        """See Replica.step."""
-        loss, norm = self._order("step", step, lr)
-        return loss, norm
-
-    def validate(self, averaged: bool) -> float:
-        """See Replica.validate."""
-        return float(self._order("validate", averaged))
-
-    def gather_state(self) -> Array:
-        """See Replica.gather_state."""
-        state: Array = self._order("gather_state")
-        return state
+def batch_nats(batch: Batch, nats: Array) -> float:
+    """Return the sum of the losses (T, B) of a batch over its real positions."""
+    if batch.lengths is not None:
+        nats = nats[np.arange(len(nats))[:, None] < batch.lengths]
+    return float(nats.sum(dtype=np.float64))

@@ -1,54 +1,63 @@
-"""The command that repeats a run."""
+"""The command that repeats a run bit for bit."""
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from charrnn.training.preparation import Prepared
-
-OPTIONS = (
-    "cell",
-    "hidden",
-    "layers",
-    "dropout",
-    "batch_size",
-    "seq_len",
-    "lr",
-    "optimizer",
-    "clip",
-    "val_fraction",
-    "seed",
-    "workers",
-    "encoding",
-    "val_every",
-    "sample_every",
-)
+from charrnn.config import OPTIONS, flag
+from charrnn.training.setup import Run
 
 
-def command(run: Prepared, steps: int | None, out: str | Path | None) -> str:
-    """Return the complete command that repeats a run of `steps` bit for bit, to a checkpoint of another name than `out`.
+def command(run: Run) -> str:
+    """Return the complete command that repeats a run, to a checkpoint of another name.
 
-    While the steps of a budget aren't known it names the budget, which a repetition turns into steps of its own.
+    While the steps of a budget aren't known it names the budget; a repetition turns that into
+    steps of its own.
     """
-    settings, path = run.settings, Path(out or "model.npz")
+    config, path = run.config, Path(run.config.out or "model.npz")
+    if run.progress.steps is not None:
+        config = replace(config, steps=run.progress.steps, budget=None)
     words = ["mpiexec", "-n", str(run.ranks)] if run.ranks > 1 else []
-    words += [
-        "charrnn",
-        "train",
-        *(f"./{source}" if re.match("-.", str(source)) else str(source) for source in run.sources),
-    ]
-    for name in OPTIONS:
-        words += [f"--{name.replace('_', '-')}", str(getattr(settings, name))]
-    words += ["--budget", f"{settings.budget:.10g}s"] if steps is None else ["--steps", str(steps)]
-    words += ["--lines"] if settings.lines else []
-    words += ["--init-from", str(run.init_from)] if run.init_from is not None else []
-    words += ["--out", str(path.with_stem(f"{path.stem}-again"))]
-    return joined(words)
+    words += ["charrnn", "train"]
+    words += [f"./{path}" if re.match("-.", path) else path for path in map(str, run.sources)]
+    for option in OPTIONS:
+        value = getattr(config, option.name)
+        if value is None or value is False or not option.metadata.get("repeat", True):
+            continue
+        text = f"{value:.10g}s" if option.name == "budget" else str(value)
+        words += [flag(option.name)] if value is True else [flag(option.name), text]
+    return joined([*words, "--out", str(path.with_stem(f"{path.stem}-again"))])
+
+
+def repeatable(run: Run) -> bool:
+    """Return whether `command` repeats the run.
+
+    It cannot where an input is gone: standard input, a pipe, a file that has changed since it was
+    read, a starting checkpoint that the run has replaced. No option names another dtype.
+    """
+    config = run.config
+    replaced = config.out and config.init_from and _same(config.out, config.init_from)
+    there = all(_unchanged(source, run.read_at) for source in run.sources)
+    return run.progress.repeatable and there and not replaced and config.dtype == "float32"
+
+
+def _same(one: str | Path, other: str | Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _unchanged(source: str | Path, read_at: float) -> bool:
+    """Return whether a source is a file or folder that has not changed since it was read."""
+    path = Path(source)
+    return str(source) != "-" and (
+        path.is_dir() or (path.is_file() and path.stat().st_mtime <= read_at)
+    )
 
 
 def joined(words: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.blas import ONE_THREAD, blas_threads
+from charrnn.config import TrainConfig
 from charrnn.errors import TrainingError
 from charrnn.text.batches import Batches
-from charrnn.training.replica import Alone, Plan, Replica, Transport
+from charrnn.training.replica import Alone, Replica, Transport
 
 Array = NDArray[Any]
 WINDOWS = sys.platform == "win32"
@@ -208,19 +209,21 @@ class Job:
     size: int
     key: int | str
     length: int
-    plan: Plan
+    config: TrainConfig
+    N: int
     training: Batches
     validation: Batches | None
-    arrays: dict[str, Array]
+    start: Mapping[str, Array]
 
 
 @contextmanager
 def replicas(
     count: int,
-    plan: Plan,
+    config: TrainConfig,
+    N: int,
     training: Batches,
     validation: Batches | None,
-    arrays: dict[str, Array],
+    start: Mapping[str, Array],
     descriptors: tuple[int, ...],
 ) -> Iterator[Replica]:
     """Yield rank 0's replica of `count`; the others run in processes that have ended when the with block has.
@@ -228,15 +231,15 @@ def replicas(
     `descriptors` are the open files that the batches read, for workers to inherit.
     """
     if count == 1:
-        yield Replica(plan, Alone(), training, validation, arrays)
+        yield Replica(config, N, Alone(), training, validation, start)
         return
-    length = arrays["theta"].size + 1
+    length = start["theta"].size + 1
     with contextlib.ExitStack() as stack:
         stack.enter_context(blas_threads(1))
         key = stack.enter_context(
-            shared_memory((count + 1) * length * np.dtype(plan.dtype).itemsize)
+            shared_memory((count + 1) * length * np.dtype(config.dtype).itemsize)
         )
-        block = Block(key, count, length, plan.dtype)
+        block = Block(key, count, length, config.dtype)
         inherited = descriptors if isinstance(key, str) else (*descriptors, key)
         workers: list[subprocess.Popen[bytes]] = []
         stack.callback(_end, workers)
@@ -248,11 +251,12 @@ def replicas(
             assert worker.stdin is not None
             with transport._alive(rank):
                 send(
-                    worker.stdin, Job(rank, count, key, length, plan, training, validation, arrays)
+                    worker.stdin,
+                    Job(rank, count, key, length, config, N, training, validation, start),
                 )
-        replica = Replica(plan, transport, training, validation, arrays)
+        replica = Replica(config, N, transport, training, validation, start)
         yield replica
-        transport.broadcast(("stop",))
+        transport.broadcast(())
 
 
 def _start(descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:
@@ -302,11 +306,11 @@ def main() -> None:
         transport: Transport = WorkerEnd(
             job.rank,
             job.size,
-            Block(job.key, job.size, job.length, job.plan.dtype),
+            Block(job.key, job.size, job.length, job.config.dtype),
             orders,
             answers,
         )
-        Replica(job.plan, transport, job.training, job.validation, job.arrays).follow()
+        Replica(job.config, job.N, transport, job.training, job.validation, job.start).follow()
     except PeerGoneError:
         sys.exit(1)
 

@@ -16,11 +16,12 @@ import numpy as np
 
 import charrnn
 from charrnn.checkpoint.model import Model, load, save
+from charrnn.config import TrainConfig
 from charrnn.network.network import Network
 from charrnn.text.corpus import read_corpus
-from charrnn.training.evaluation import total_nats
 from charrnn.training.events import Done
-from charrnn.training.preparation import parts_of, validation_batches
+from charrnn.training.replica import total_nats
+from charrnn.training.setup import parts_of, validation_batches
 
 SHIPPED = Path(charrnn.__file__).parent / "models" / "shakespeare.npz"
 MOST_BYTES, MOST_NATS = 2_000_000, 1e-3
@@ -53,7 +54,10 @@ def validation_loss(model: Model, text: Path) -> float:
     training = model.meta["training"]
     corpus = read_corpus([text], encoding=training["encoding"], base=model.vocabulary)
     batches = validation_batches(
-        corpus, parts_of(corpus, training["lines"], training["val_fraction"])[1]
+        corpus,
+        parts_of(
+            corpus, TrainConfig(lines=training["lines"], val_fraction=training["val_fraction"])
+        )[1],
     )
     assert batches is not None
     return (

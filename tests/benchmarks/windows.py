@@ -14,7 +14,7 @@ import numpy as np
 from charrnn.checkpoint.model import load
 from charrnn.sampling.scoring import score_streams
 from charrnn.text.corpus import read_corpus
-from charrnn.training.evaluation import VALIDATION_STREAMS
+from charrnn.training.defaults import VALIDATION_STREAMS
 
 
 def main() -> None:

@@ -38,14 +38,14 @@ FREQUENTLY = ("--save-every", "0.001s")
 STOPPING = """
 import os, signal, sys, time
 from charrnn.cli import app
-from charrnn.training.replica import Leader
-step, at = Leader.step, int(sys.argv.pop(1))
-def stopping(self, number, lr):
+from charrnn.training.replica import Replica
+original, at = Replica.step, int(sys.argv.pop(1))
+def step(self, number, lr):
     if number + 1 == at:
         os.kill(os.getpid(), signal.SIGINT)
     time.sleep(0.01)  # so that a signal from outside comes some steps later at most, on a fast machine too
-    return step(self, number, lr)
-Leader.step = stopping
+    return original(self, number, lr)
+Replica.step = step
 sys.exit(app.main())
 """
 
@@ -185,15 +185,15 @@ def contents(path: Path) -> dict[str, Any]:
         arrays: dict[str, Any] = {name: archive[name] for name in archive.files}
     meta, kept = (
         json.loads(str(arrays.pop("meta"))),
-        json.loads(arrays.pop("resume.record").tobytes()),
+        json.loads(arrays.pop("resume.run").tobytes()),
     )
     for name in ("seconds", "chars_per_second", "speeds"):
         meta.pop(name)
     return {
         **arrays,
         **{f"meta.{name}": value for name, value in meta.items()},
-        **kept["record"],
-        "settings": kept["settings"],
+        **kept["progress"],
+        "config": kept["config"],
     }
 
 

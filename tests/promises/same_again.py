@@ -129,7 +129,7 @@ def watched(ways: tuple[tuple[str, ...], ...]) -> Trial:
                 for name in expected
                 if name.startswith("resume.") or "--val-every" not in options
             ]
-            other = set(differences(expected, found)) & set(names) - {"settings", "meta.training"}
+            other = set(differences(expected, found)) & set(names) - {"config", "meta.training"}
             trial.check(ended.code == 0 and not other, f"{options}: {other} differ")
     return trial
 

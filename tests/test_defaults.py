@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn.config import ModelConfig, TrainConfig
+from charrnn.config import OPTIONS, ModelConfig, TrainConfig
 from charrnn.errors import UsageError
-from charrnn.training import defaults as choices
-from charrnn.training.defaults import Settings, auto_workers, choose, chosen_dropout, chosen_hidden
+from charrnn.network.parameters import parameter_count
+from charrnn.training import defaults
+from charrnn.training.defaults import Facts, auto_workers, chosen_dropout, chosen_hidden, resolve
 
 
 @pytest.fixture(autouse=True)
 def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choices, "measured_flops", lambda: 80e9)
+    monkeypatch.setattr(defaults, "measured_flops", lambda: 80e9)
 
 
-def chosen(characters: int = 1_000_000, item: float | None = None, **options: Any) -> Settings:
-    config = TrainConfig(workers="auto", **options)
-    return choose(
-        config, characters=characters, validation=characters // 9, N=65, processors=2, item=item
-    )
+def chosen(characters: int = 1_000_000, item: float | None = None, **options: Any) -> TrainConfig:
+    facts = Facts(characters, characters // 9, 65, 2, item=item, default_workers="auto")
+    return resolve(TrainConfig(**options), facts)
 
 
 def test_at_a_given_number_of_steps_sizes_are_the_documented_ones() -> None:
-    settings = chosen(steps=1000)
-    assert (settings.hidden, settings.layers, settings.batch_size, settings.seq_len) == (
+    config = chosen(steps=1000)
+    assert (config.hidden, config.layers, config.batch_size, config.seq_len) == (
         256,
         1,
         64,
         64,
     )
-    assert settings.steps == 1000
-    assert settings.budget is None
+    assert config.steps == 1000
+    assert config.budget is None
 
 
 def test_no_length_at_all_is_three_minutes() -> None:
@@ -101,7 +101,7 @@ def test_workers_are_no_more_than_processors_and_streams(H: int, B: int, process
 def test_fewer_columns_make_two_workers_where_the_blas_has_kernels_for_them(
     small: bool, workers: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choices, "has_small_kernels", lambda: small)
+    monkeypatch.setattr(defaults, "has_small_kernels", lambda: small)
     assert [auto_workers(512, B, 2) for B in (3, 4, 15, 16)] == workers
     assert [auto_workers(32, B, 2) for B in (16, 32, 48, 64)] == (
         [1, 2, 2, 2] if small else [1, 1, 1, 2]
@@ -116,3 +116,54 @@ def test_a_model_larger_than_a_checkpoint_may_claim_is_refused_at_once(
     for config in (ModelConfig, TrainConfig):
         with pytest.raises(UsageError, match=f"--{name} is .*at most {most}"):
             config(**{name: most + 1})
+
+
+def test_nothing_is_left_to_choose_but_the_length() -> None:
+    for options in ({}, {"steps": 7}, {"epochs": 0.5}):
+        config = chosen(**options)
+        open_fields = {f.name for f in OPTIONS if getattr(config, f.name) is None}
+        assert open_fields <= {"init_from", "budget", "epochs", "steps"}
+        assert len({"budget", "epochs", "steps"} - open_fields) == 1
+
+
+def test_a_kept_configuration_comes_back_as_it_was() -> None:
+    config = chosen(budget=60)
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+
+
+def test_a_field_that_an_older_checkpoint_lacks_takes_the_value_that_keeps_its_behaviour(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept = chosen(steps=5).as_dict()
+    del kept["clip"]
+    with pytest.raises(KeyError):
+        TrainConfig.from_dict(kept)
+    option = next(f for f in OPTIONS if f.name == "clip")
+    monkeypatch.setattr(option, "metadata", {**option.metadata, "before": 0.25})
+    assert TrainConfig.from_dict(kept).clip == 0.25
+
+
+@pytest.mark.parametrize("wrong", [{"new": 1}, {"hidden": "wide"}, {"hidden": 0}, {"cell": "x"}])
+def test_a_kept_configuration_that_no_run_can_have_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises((KeyError, TypeError, UsageError)):
+        TrainConfig.from_dict(chosen(steps=5).as_dict() | wrong)
+
+
+@pytest.mark.parametrize("batch_size", [33, 64, 256])
+def test_dropout_sees_the_streams_that_a_short_text_gets(batch_size: int) -> None:
+    alike = [chosen(20_000, hidden=128, steps=500, batch_size=b).dropout for b in (307, 1000)]
+    assert alike[0] == alike[1]
+    assert chosen(20_000, hidden=128, steps=500, batch_size=batch_size).dropout <= alike[0]
+
+
+def test_steps_on_a_tiny_text_are_as_many_epochs_as_they_read() -> None:
+    parameters = parameter_count(ModelConfig("lstm", 128, 1), 65)
+    expected = chosen_dropout(20, parameters, 11)
+    assert chosen(11, hidden=128, steps=20).dropout == pytest.approx(expected, abs=0.011)
+
+
+def test_ranks_of_mpi_have_one_worker_each() -> None:
+    facts = Facts(10**6, 10**5, 65, 4, ranks=4, default_workers="auto")
+    assert resolve(TrainConfig(steps=1), facts).workers == 1
+    with pytest.raises(UsageError, match="--workers 2 in each of 4 ranks"):
+        resolve(TrainConfig(steps=1, workers=2), facts)

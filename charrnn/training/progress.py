@@ -1,0 +1,88 @@
+"""How far a run has come: plain data that a checkpoint keeps."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+MOST_POINTS = 1000  # of the learning curve, and of speeds
+
+
+@dataclass
+class Progress:
+    """The steps that a run has taken and what came of them."""
+
+    step: int = 0  # optimizer steps done
+    steps: int | None = None  # their total; None until a budget has been turned into one
+    seconds: float = 0.0  # wall time of the parts before this one
+    early: bool = (
+        False  # the total was fixed before the time was up: validation had stopped improving
+    )
+    extended: bool = False  # the rate left the schedule of its total: a longer run, or lost time
+    changed: bool = False  # workers, ranks or val_every are not those of the run's first part
+    ranks: int = 1  # of MPI, in the last part
+    train_loss: float | None = None  # mean of the training losses between the last two validations
+    recent_sum: float = 0.0  # of the training losses since the last validation
+    recent_count: int = 0
+    best: float | None = None  # lowest validation loss
+    best_step: int | None = None
+    without_best: int = 0  # validations since then
+    curve: list[tuple[int, float | None, float | None]] = field(default_factory=list)
+    speeds: list[float] = field(default_factory=list)  # characters/s of every stride-th step
+    stride: int = 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what resuming reads.
+
+        Without what a clock has measured, so that equal runs give equal bytes; that is in the meta.
+        """
+        return {
+            key: value for key, value in asdict(self).items() if key not in ("seconds", "speeds")
+        }
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done."""
+        return self.steps is not None and self.step >= self.steps
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether one command can repeat the run."""
+        return self.steps is not None and not (self.extended or self.changed)
+
+    def validation_due(self, every: int) -> bool:
+        """Whether a validation is due at this step; one that was interrupted is still due."""
+        validated = bool(self.curve) and self.curve[-1][0] == self.step
+        return self.step > 0 and not validated and (self.finished or self.step % every == 0)
+
+    def mean_recent(self) -> float | None:
+        """Return the mean training loss since the last validation.
+
+        If there was no step since, the mean between the last two.
+        """
+        return self.recent_sum / self.recent_count if self.recent_count else self.train_loss
+
+    def add_step(self, loss: float, speed: float) -> None:
+        """Count a step with its loss and its speed in characters/s.
+
+        Of a long run's speeds every second one is dropped again and again.
+        """
+        self.step += 1
+        self.recent_sum, self.recent_count = self.recent_sum + loss, self.recent_count + 1
+        if self.step % self.stride == 0:
+            self.speeds.append(round(speed, 1))
+        if len(self.speeds) > MOST_POINTS:
+            del self.speeds[::2]
+            self.stride *= 2
+
+    def add_point(self, val_loss: float | None) -> None:
+        """Add a point to the learning curve; of too many every second one is dropped."""
+        self.train_loss, self.recent_sum, self.recent_count = self.mean_recent(), 0.0, 0
+        self.curve.append((self.step, self.train_loss, val_loss))
+        if len(self.curve) > MOST_POINTS:
+            del self.curve[1:-1:2]
+
+    def speed(self) -> float | None:
+        """Return the median speed of the run's steps in characters/s."""
+        return round(median(self.speeds), 1) if self.speeds else None
