@@ -15,6 +15,7 @@ from charrnn.errors import CharRNNError
 
 if TYPE_CHECKING:
     from charrnn.checkpoint.model import Model
+    from charrnn.lecture.quiz import YHatFacts
     from charrnn.sampling.sampling import Sample, Samples
 
 GROUP, GROUP_NUMBERS = (
@@ -152,9 +153,11 @@ def write_novel_json(request: Request, lines: frozenset[str]) -> None:
 def write_json(request: Request, probs: bool) -> None:
     """Write an object a sample; probs: with the probability of each drawn character, and facts about ŷ_t."""
     if probs:
+        from charrnn.lecture.quiz import YHatFacts
+
         for number in range(request.num):
-            samples, facts = alone(request, number), Facts()
-            probabilities = [p for _, p in facts.watch(request.model, samples)]
+            samples, facts = alone(request, number), YHatFacts()
+            probabilities = [p for _, p in watch(request.model, samples, facts)]
             print_json(
                 {
                     **_object(request, samples.samples()[0]),
@@ -181,52 +184,31 @@ def alone(request: Request, number: int = 0) -> Samples:
     return sample_many(request.model, 1, first=number, **request.options())
 
 
-@dataclass
-class Facts:
-    """What was seen of the vectors ŷ_t (at temp 1) that characters were drawn from."""
+def watch(model: Model, samples: Samples, facts: YHatFacts) -> Iterator[tuple[str, float]]:
+    """Yield each drawn character of a single sample with its probability at temp 1; add the vectors ŷ_t to `facts`."""
+    from charrnn.sampling.sampling import distribution
 
-    length: int = 0  # N
-    vectors: int = 0
-    least: float = float("inf")
-    greatest: float = float("-inf")
-    sum_error: float = 0.0  # max |Σ ŷ_t − 1|
-
-    def watch(self, model: Model, samples: Samples) -> Iterator[tuple[str, float]]:
-        """Yield each drawn character of a single sample with its probability; the vectors are looked at on the way."""
-        from charrnn.sampling.sampling import distribution
-
-        plain, vocabulary = SampleConfig(), model.vocabulary
-        for (char,) in samples:
-            y_hat = distribution(samples.logits, plain)
-            self.length, self.vectors = len(y_hat), self.vectors + 1
-            self.least, self.greatest = (
-                min(self.least, float(y_hat.min())),
-                max(self.greatest, float(y_hat.max())),
-            )
-            self.sum_error = max(self.sum_error, abs(float(y_hat.sum()) - 1))
-            if char is not None:
-                yield char, float(y_hat[vocabulary.index(char)])
-
-    def sentence(self) -> str:
-        """Return the facts in a line."""
-        inside = "all in [0, 1]" if self.least >= 0 and self.greatest <= 1 else "NOT all in [0, 1]"
-        return (
-            f"ŷ_t, {self.vectors:,} vectors: length N = {self.length:,}; elements from {self.least:.2g} to {self.greatest:.4g}, "
-            f"{inside}; each sums to 1 (within {self.sum_error:.1g})"
-        )
+    plain, vocabulary = SampleConfig(), model.vocabulary
+    for (char,) in samples:
+        y_hat = distribution(samples.logits, plain)
+        facts.add(y_hat)
+        if char is not None:
+            yield char, float(y_hat[vocabulary.index(char)])
 
 
 def write_probs(request: Request) -> None:
     """Write the samples with each drawn character's probability shown, and say on stderr what ŷ_t is."""
+    from charrnn.lecture.quiz import YHatFacts
+
     painter = Painter(PROBABILITY, console())
-    facts = Facts()
+    facts = YHatFacts()
     with Flow() as flow:
         flow.raw(painter.legend())
         for number in range(request.num):
             if request.num > 1:
                 _rule(flow, number, request.num)
             show_probabilities(
-                flow, painter, request.opening, facts.watch(request.model, alone(request, number))
+                flow, painter, request.opening, watch(request.model, alone(request, number), facts)
             )
     say(facts.sentence())
 

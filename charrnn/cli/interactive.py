@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from charrnn.cli.drawn import Facts, Request, alone, show_probabilities, write_texts
+from charrnn.cli.drawn import Request, alone, show_probabilities, watch, write_texts
 from charrnn.cli.flow import Flow
 from charrnn.cli.models import known
 from charrnn.cli.pictures import Painter
@@ -72,10 +72,12 @@ def _lines() -> Iterator[str]:
 
 
 def _write_probabilities(request: Request) -> None:
-    painter, facts = Painter(PROBABILITY, console()), Facts()
+    from charrnn.lecture.quiz import YHatFacts
+
+    painter, facts = Painter(PROBABILITY, console()), YHatFacts()
     with Flow() as flow:
         flow.raw(painter.legend())
         show_probabilities(
-            flow, painter, request.opening, facts.watch(request.model, alone(request))
+            flow, painter, request.opening, watch(request.model, alone(request), facts)
         )
     say(facts.sentence())

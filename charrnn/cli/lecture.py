@@ -142,7 +142,7 @@ def quiz_lines(quiz: Quiz, width: int) -> Iterator[Line]:
         yield from _wrapped(f"- {label}", width, 2, first=0)
     yield "", ""
     yield "What ŷ_t is", "bold"
-    yield from _wrapped(y_hat_facts(quiz), width, 0)
+    yield from _wrapped(f"{quiz.y_hat_facts.sentence()}.", width, 0)
 
 
 def _candidate(candidate: Candidate, width: int) -> Iterator[Line]:
@@ -169,21 +169,6 @@ def _wrapped(
         break_on_hyphens=False,
     ):
         yield line, style
-
-
-def y_hat_facts(quiz: Quiz) -> str:
-    """Return what holds of the vectors ŷ_t, from the vectors themselves."""
-    y_hat = quiz.y_hat
-    least, greatest, error = (
-        float(y_hat.min()),
-        float(y_hat.max()),
-        float(abs(y_hat.sum(axis=1) - 1).max()),
-    )
-    inside = "all in [0, 1]" if least >= 0 and greatest <= 1 else "NOT all in [0, 1]"
-    return (
-        f"{len(y_hat)} vectors of length N = {y_hat.shape[1]}; elements from {least:.3g} to {greatest:.3g}, {inside}; "
-        f"each sums to 1 (within {error:.0e})."
-    )
 
 
 # How the gradient fades

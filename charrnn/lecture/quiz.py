@@ -8,7 +8,7 @@ read beside the formula. Float64. Sizes: T the last step, H hidden units, N symb
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,34 @@ TOTAL = (
 )
 
 
+@dataclass
+class YHatFacts:
+    """What holds of all vectors ŷ_t that were added."""
+
+    length: int = 0  # N
+    vectors: int = 0
+    least: float = float("inf")
+    greatest: float = float("-inf")
+    sum_error: float = 0.0  # max |Σ ŷ_t − 1|
+
+    def add(self, y_hat: Array) -> None:
+        """Take in some vectors, (…, N)."""
+        sums = y_hat.sum(axis=-1)
+        self.length, self.vectors = y_hat.shape[-1], self.vectors + sums.size
+        self.least = min(self.least, float(y_hat.min()))
+        self.greatest = max(self.greatest, float(y_hat.max()))
+        self.sum_error = max(self.sum_error, float(abs(sums - 1).max()))
+
+    def sentence(self) -> str:
+        """Return the facts in a sentence."""
+        inside = "all in [0, 1]" if self.least >= 0 and self.greatest <= 1 else "NOT all in [0, 1]"
+        return (
+            f"ŷ_t, {self.vectors:,} vectors: length N = {self.length:,}; elements from "
+            f"{self.least:.2g} to {self.greatest:.4g}, {inside}; each sums to 1 (within "
+            f"{self.sum_error:.1g})"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Candidate:
     """One answer of the quiz, measured."""
@@ -144,6 +172,13 @@ class Quiz:
         size = float(np.linalg.norm(self.bptt["b_h"]))
         return f"No candidate matches: at ‖∂L/∂b_h‖ = {size:.1g} float64 may not resolve L; lower the gain or the length."
 
+    @property
+    def y_hat_facts(self) -> YHatFacts:
+        """What holds of all ŷ_t."""
+        facts = YHatFacts()
+        facts.add(self.y_hat)
+        return facts
+
     def as_json(self) -> dict[str, Any]:
         """The quiz as plain numbers, strings, lists and dicts."""
         return {
@@ -154,9 +189,7 @@ class Quiz:
                 "distance_from_4": self.total_derivative_distance,
             },
             "y_hat": {
-                "length": self.y_hat.shape[1],
-                "least": float(self.y_hat.min()),
-                "greatest": float(self.y_hat.max()),
+                **asdict(self.y_hat_facts),
                 "sums": self.y_hat.sum(axis=1).tolist(),
             },
             "labels": list(self.labels),

@@ -143,7 +143,7 @@ def check_network(
     state = 0.5 * rng.standard_normal(zero_state(config, B, np.float64).shape)
     lengths = np.array([T, max(1, T - 1), T]) if dropout else None
     masks = (
-        draw_masks(config, N, T=T, B=B, p=0.25, rng=rng, dtype=np.float64, own=slice(None))
+        draw_masks(config, N, T=T, columns=slice(0, B), p=0.25, seed=seed, step=0, dtype=np.float64)
         if dropout
         else None
     )

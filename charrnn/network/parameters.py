@@ -16,7 +16,13 @@ from numpy.typing import DTypeLike, NDArray
 from charrnn.config import ModelConfig
 
 Array = NDArray[Any]
-GATES = {"rnn": 1, "gru": 3, "lstm": 4}  # G: rnn none but h itself; gru r, z, n; lstm i, f, o, g
+GATES: dict[
+    str, tuple[str, ...]
+] = {  # the blocks of rows of V, W and b_h, in order; G: their number
+    "rnn": ("h",),
+    "gru": ("r", "z", "n"),
+    "lstm": ("i", "f", "o", "g"),
+}
 STATES = {"rnn": 1, "gru": 1, "lstm": 2}  # S: h; the lstm's c besides
 
 
@@ -25,7 +31,7 @@ def shapes(config: ModelConfig, N: int) -> dict[str, tuple[int, ...]]:
 
     V (G·H, N or H), W (G·H, H) and b_h (G·H,) of each layer, then U (N, H) and b_y (N,).
     """
-    H, GH = config.hidden, GATES[config.cell] * config.hidden
+    H, GH = config.hidden, len(GATES[config.cell]) * config.hidden
     sizes: dict[str, tuple[int, ...]] = {}
     for layer in range(config.layers):
         sizes[f"layers.{layer}.V"] = (GH, H if layer else N)
@@ -102,7 +108,7 @@ def initialize(
     for layer in range(config.layers):
         V, W, b_h = (parameters[f"layers.{layer}.{name}"] for name in ("V", "W", "b_h"))
         V[:] = rng.standard_normal(V.shape) * (0.1 if layer == 0 else 1 / np.sqrt(H))
-        for gate in range(GATES[config.cell]):
+        for gate in range(len(GATES[config.cell])):
             W[gate * H : (gate + 1) * H] = orthogonal(rng, H)
         if config.cell == "lstm":
             b_h[H : 2 * H] = 1

@@ -131,13 +131,13 @@ def _drawn(
         return index(uniform)
 
     uniforms = _uniforms(rng, config.length)
-    drawn = sampler.quietly(index, next(uniforms))
+    drawn = sampler.without_float_warnings(index, next(uniforms))
     while (char := characters[drawn]) != end:
         yield char
         uniform = next(uniforms, None)
         if uniform is None:
             return
-        drawn = sampler.quietly(following, drawn, uniform)
+        drawn = sampler.without_float_warnings(following, drawn, uniform)
 
 
 def _uniforms(rng: np.random.Generator, count: int) -> Iterator[float]:
@@ -202,7 +202,7 @@ class Samples(Iterator[list[str | None]]):
         if self._steps:
             before = self._drawn[self._steps - 1]
             self._sampler.feed(before if len(before) > 1 else int(before[0]))
-        indices = self._sampler.quietly(self._pick, next(self._uniforms))
+        indices = self._sampler.without_float_warnings(self._pick, next(self._uniforms))
         self.nats[self._open] += self.last_nats[self._open]
         self._keep(indices)
         characters = self._vocabulary.characters

@@ -148,18 +148,16 @@ class Sampler:
     """S copies of a network, each with a state of its own (zero at first), that read characters and predict the next.
 
     `logits`, (N,) with one stream, else (N, S), are U h_t + b_y after the last `feed`; each feed overwrites them. `read` is
-    `feed` for whoever is `quietly` already.
+    `feed` for whoever is `without_float_warnings` already.
     """
 
     def __init__(self, model: Model, streams: int = 1) -> None:
         self.model, self.streams = model, streams
-        self.quietly = (
-            copy_context().run
-        )  # quietly(function, *arguments): an infinite argument only saturates its tanh
-        self.quietly(
+        self.without_float_warnings = copy_context().run  # without_float_warnings(function, *arguments): an infinite argument only saturates its tanh
+        self.without_float_warnings(
             np.seterr, over="ignore", under="ignore", invalid="ignore"
         )  # at temp > 0 logits of NaN are refused in the draw
-        self.quietly(self._build)
+        self.without_float_warnings(self._build)
 
     def _build(self) -> None:
         parameters, config, S = self.model.parameters, self.model.config, self.streams
@@ -175,7 +173,7 @@ class Sampler:
 
     def feed(self, indices: int | Array) -> None:
         """Every stream reads one character: `indices` is (S,), or one for all."""
-        self.quietly(self.read, indices)
+        self.without_float_warnings(self.read, indices)
 
     def spread(self, streams: int) -> Sampler:
         """Return a sampler of as many streams that all go on from the state of this one, which has one stream."""

@@ -10,15 +10,13 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from charrnn.config import Stream
 from charrnn.errors import CorpusError
 from charrnn.text.corpus import Corpus, Excerpt, Part, training_share
 
 Symbols = npt.NDArray[np.intp]
 _ALL = slice(None)
 _AHEAD = 1 << 16  # characters that Streams reads at once, over all streams
-ORDER_STREAM = (
-    2  # the streams of random numbers under the seed: 0 weights, 1 dropout, 2 the order of items
-)
 _POOL = 32  # batches within which items are sorted by length
 _READ = 1 << 22  # characters of the store that read_items looks at at once
 
@@ -257,7 +255,7 @@ class ItemBatches:
             rows[:n] = np.argsort(self._lengths, kind="stable")
             return rows.reshape(steps, B)
         rng = np.random.Generator(
-            np.random.PCG64(np.random.SeedSequence([self._seed, ORDER_STREAM, epoch]))
+            np.random.PCG64(np.random.SeedSequence([self._seed, Stream.ORDER, epoch]))
         )
         shuffled = rng.permutation(n)
         rows[:n] = shuffled[np.lexsort((self._lengths[shuffled], np.arange(n) // (_POOL * B)))]

@@ -96,7 +96,7 @@ def characters_per_second(model: ModelConfig, N: int, workers: int, flops: float
 
     6 operations a weight and character, at the cell's efficiency of `flops` a worker.
     """
-    H, G = model.hidden, GATES[model.cell]
+    H, G = model.hidden, len(GATES[model.cell])
     weights = G * H * H * (2 * model.layers - 1) + N * H
     overhead = G * H * 60  # elementwise work, in operations of the same time
     return TRAITS[model.cell].efficiency * flops * workers / (6 * weights + overhead)

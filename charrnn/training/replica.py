@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.config import TrainConfig
-from charrnn.network.dropout import draw_masks
+from charrnn.network.dropout import Masks, draw_masks
 from charrnn.network.network import Network, zero_state
 from charrnn.network.parameters import Parameters, parameter_count
 from charrnn.text.batches import Batch, Batches
@@ -141,21 +141,20 @@ class Replica:
             self._keep_average(step)
         return loss, norm
 
-    def _masks(self, step: int, T: int) -> Any:
+    def _masks(self, step: int, T: int) -> Masks | None:
         """Return the dropout masks of this step, a function of seed, step and columns alone."""
         config = self.config
         if not config.dropout:
             return None
-        rng = np.random.Generator(np.random.SFC64([config.seed, 1, step]))
         return draw_masks(
             config.model,
             self.N,
             T=T,
-            B=self.training.batch_size,
+            columns=self.columns,
             p=config.dropout,
-            rng=rng,
+            seed=config.seed,
+            step=step,
             dtype=config.dtype,
-            own=self.columns,
         )
 
     def _keep_average(self, step: int) -> None:

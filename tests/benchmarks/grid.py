@@ -100,7 +100,7 @@ class Point:
 
     def products(self) -> int:
         """Return the multiply-adds that reading a character takes."""
-        return GATES[self.cell] * self.H**2 * (2 * self.L - 1) + self.N * self.H
+        return len(GATES[self.cell]) * self.H**2 * (2 * self.L - 1) + self.N * self.H
 
     def measured(self, seconds: float) -> Timing:
         """Return the time of its steps."""

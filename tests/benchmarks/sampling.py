@@ -56,7 +56,7 @@ def row(cell: str, peak: float, count: int) -> list[str]:
     many = median_of(
         sample_many(model, STREAMS, length=ROUNDS * wide, seed=1, temp=0.8, nats=False), wide
     )
-    speed = 2 * (GATES[cell] * HIDDEN**2 + SYMBOLS * HIDDEN) * STREAMS / many
+    speed = 2 * (len(GATES[cell]) * HIDDEN**2 + SYMBOLS * HIDDEN) * STREAMS / many
     characters = [
         f"{1 / one:,.0f}",
         f"{100 * alone / one:.0f} %",

@@ -120,7 +120,7 @@ class Clocks:
 
 def operations(cell: str, H: int, N: int, L: int = 1) -> int:
     """Return the floating-point operations that learning from one character takes."""
-    return 6 * (GATES[cell] * H * H * (2 * L - 1) + N * H)
+    return 6 * (len(GATES[cell]) * H * H * (2 * L - 1) + N * H)
 
 
 def row(text: Path, cell: str, H: int, seconds: float, peaks: dict[int, float]) -> list[str]:

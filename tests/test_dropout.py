@@ -1,0 +1,80 @@
+"""Dropout masks: how often they drop, what they scale by, and that a column's mask is its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from charrnn.config import ModelConfig
+from charrnn.network.dropout import Masks, draw_masks
+from charrnn.network.parameters import shapes
+
+CONFIG = ModelConfig("gru", 5, 2)
+
+
+def drawn(columns: slice, **more: Any) -> Masks:
+    options: dict[str, Any] = {"T": 3, "p": 0.4, "seed": 1, "step": 2, "dtype": "float32", **more}
+    return draw_masks(CONFIG, 7, columns=columns, **options)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    B=st.integers(1, 70),
+    cuts=st.lists(st.integers(1, 69), max_size=5),
+    step=st.integers(0, 3),
+)
+def test_any_split_of_the_columns_gives_the_same_masks(B: int, cuts: list[int], step: int) -> None:
+    whole = drawn(slice(0, B), step=step)
+    ends = [0, *sorted({cut for cut in cuts if cut < B}), B]
+    parts = [
+        drawn(slice(start, stop), step=step)
+        for start, stop in zip(ends[:-1], ends[1:], strict=True)
+    ]
+    for layer, mask in enumerate(whole.h):
+        assert mask.shape == (5, 3, B)
+        np.testing.assert_array_equal(np.concatenate([p.h[layer] for p in parts], axis=-1), mask)
+    for part in parts:
+        for name, mask in whole.weights.items():
+            np.testing.assert_array_equal(part.weights[name], mask)
+
+
+def test_w_and_each_v_that_reads_h_have_a_mask_on_their_entries() -> None:
+    weights, sizes = drawn(slice(0, 4)).weights, shapes(CONFIG, 7)
+    assert {name: mask.shape for name, mask in weights.items()} == {
+        name: sizes[name] for name in ("layers.0.W", "layers.1.V", "layers.1.W")
+    }
+
+
+@pytest.mark.parametrize("p", [0.01, 0.3, 0.95])
+def test_a_mask_drops_a_share_p_and_scales_the_rest_so_that_the_mean_is_1(p: float) -> None:
+    masks = draw_masks(
+        ModelConfig("rnn", 128),
+        7,
+        T=64,
+        columns=slice(3, 67),
+        p=p,
+        seed=0,
+        step=0,
+        dtype="float32",
+    )
+    for mask in (*masks.h, *masks.weights.values()):
+        assert len(np.unique(mask)) == 2
+        assert float((mask == 0).mean()) == pytest.approx(p, abs=0.01)
+        assert float(mask.mean()) == pytest.approx(1, abs=0.05)
+        assert mask.dtype == np.float32
+
+
+def test_masks_differ_by_seed_step_layer_and_column() -> None:
+    options = [{}, {"seed": 2}, {"step": 3}]
+    masks = [mask for more in options for mask in drawn(slice(0, 24), **more).h]
+    blocks = [mask[..., start : start + 8].tobytes() for mask in masks for start in (0, 8, 16)]
+    assert len(set(blocks)) == len(blocks)
+
+
+def test_without_masks_nothing_is_dropped() -> None:
+    h = np.ones((2, 3, 4))
+    assert Masks().drop_h(0, h) is h
