@@ -1,21 +1,24 @@
-"""The command line as a whole: exit codes, one-line errors, signals, pipes, encodings, completion, data that isn't markup."""
+"""The command line as a whole: help, exit codes, one-line errors, signals, pipes, completion."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
+from typer.main import get_command
 
 import charrnn
-from charrnn.cli import app, commands, terminal
-from charrnn.cli.options import complete_checkpoint
-from charrnn.cli.wording import counted
+from charrnn.cli import app, terminal
+from charrnn.cli.options import Debug, complete_checkpoint
+from charrnn.cli.terminal import counted
 from charrnn.errors import CorpusError, UsageError
 
 COMMANDS = ["train", "sample", "gradcheck", "eval", "info", "next"]
@@ -23,17 +26,28 @@ RUN = [sys.executable, "-m", "charrnn"]
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException, *options: str) -> int:
-    """The exit code of `charrnn next x` whose command raises `error`."""
+    """The exit code of a program whose only command raises `error`."""
+    program = typer.Typer()
 
-    def command(debug: bool = False) -> None:
+    @program.command()
+    def command(debug: Debug = False) -> None:
         raise error
 
-    monkeypatch.setattr(commands, "app", type(commands.app)())
-    from charrnn.cli.options import Debug
+    monkeypatch.setattr(app, "program", lambda: program)
+    return app.main(options or ["--"])
 
-    command.__annotations__ = {"debug": Debug, "return": None}
-    commands.app.command("next")(app.guarded(command))
-    return app.main(list(options))
+
+def shown(args: list[str], columns: int = 80, **variables: str) -> str:
+    """What a command writes to a pipe, in a process of its own."""
+    environment = {**os.environ, "COLUMNS": str(columns), **variables}
+    ended = subprocess.run([*RUN, *args], capture_output=True, env=environment, check=True)
+    assert ended.stderr == b""
+    return ended.stdout.decode("utf-8")
+
+
+def words(text: str) -> list[str]:
+    """The words of a help, without the boxes that they stand in."""
+    return re.sub("[│╭╮╰╯─|+-]+ |[│╭╮╰╯─]", " ", text).split()
 
 
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,22 +55,53 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == f"charrnn {charrnn.__version__}\n"
 
 
-def test_without_a_command_the_help_names_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    assert app.main([]) == 0
+@pytest.mark.parametrize("args", [[], ["help"], ["--help"], ["-h"]])
+def test_without_a_command_the_help_names_all_commands_and_where_more_is_said(
+    args: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app.main(args) == 0
     out = capsys.readouterr().out
-    assert all(f"\n  {name} " in out for name in COMMANDS)
+    assert all(f"\n│ {name} " in out for name in COMMANDS)
+    assert "README of charrnn" in " ".join(out.split("─╯")[-1].split())
 
 
 @pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    ("columns", "variables"), [(80, {}), (20, {}), (80, {"TERM": "dumb"}), (80, {"LANG": "C"})]
+)
 def test_every_commands_help_has_groups_an_example_json_and_debug(
-    name: str, capsys: pytest.CaptureFixture[str]
+    name: str, columns: int, variables: dict[str, str]
 ) -> None:
-    assert app.main([name, "--help"]) == 0
-    out = capsys.readouterr().out
-    assert f"charrnn {name}" in out.split("Example", 1)[1]
-    assert "\nOutput:\n" in out
-    assert "--json" in out
-    assert "--debug" in out
+    out = shown([name, "--help"], columns, **variables)
+    told = words(out)
+    assert f"charrnn {name}" in " ".join(out.split("Example: ", 1)[1].split())
+    assert "─ Output ─" in out
+    assert {"--json", "--debug", "traceback"} <= set(told)
+    assert "…" not in out  # nothing is cut off
+    assert "\x1b" not in out
+
+
+def test_a_commands_help_is_also_told_by_the_command_help() -> None:
+    assert shown(["help", "next"]) == shown(["next", "--help"])
+
+
+def test_what_options_and_commands_say_of_themselves_is_no_markup() -> None:
+    from rich.text import Text
+
+    for command in get_command(app.program()).commands.values():  # type: ignore[attr-defined]
+        for text in (command.help, *(getattr(p, "help", None) or "" for p in command.params)):
+            assert Text.from_markup(text).plain == text.replace("\\[", "[")
+
+
+def test_every_option_stands_in_a_panel_and_its_default_or_unit_beside_it() -> None:
+    out = shown(["train", "--help"])
+    for panel in ("Model", "How long (one of them)", "Learning", "Text", "Files", "Output"):
+        assert f"─ {panel} ─" in out
+    told = " ".join(words(out))
+    assert "[default: 3m]" in told
+    assert "[default: auto]" in told
+    assert "90s|3m|1h" in told
+    assert "rnn|gru|lstm" in told
 
 
 @pytest.mark.parametrize(
@@ -95,19 +140,18 @@ def test_what_is_no_number_is_said_plainly(
 @pytest.mark.parametrize(
     "usage",
     [
-        "train [OPTIONS] [CORPUS]...",
+        "train [OPTIONS] [CORPUS]",
         "sample [OPTIONS] [MODEL]",
-        "eval [OPTIONS] MODEL TEXT...",
-        "info [OPTIONS] [MODEL]...",
+        "eval [OPTIONS] MODEL TEXT",
+        "info [OPTIONS] [MODEL]",
         "next [OPTIONS] [MODEL] TEXT",
         "gradcheck [OPTIONS]",
     ],
 )
-def test_the_usage_line_tells_what_may_be_left_out(
-    usage: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert app.main([usage.split()[0], "--help"]) == 0
-    assert capsys.readouterr().out.splitlines()[0] == f"Usage: charrnn {usage}"
+def test_the_usage_line_tells_what_may_be_left_out(usage: str) -> None:
+    told = next(line for line in shown([usage.split()[0], "--help"]).splitlines() if line.strip())
+    plain = re.sub(r"[{}]|\.\.\.", "", told)  # with which typer marks what is required or many
+    assert plain.strip() == f"Usage: charrnn {usage}"
 
 
 @pytest.mark.parametrize(
@@ -139,7 +183,8 @@ def test_a_number_has_its_noun_in_the_singular_or_plural(number: float, said: st
         (
             ZeroDivisionError("oh"),
             1,
-            "charrnn: internal error: ZeroDivisionError: oh; run again with --debug to see where\n",
+            "charrnn: internal error: ZeroDivisionError: oh; please report it, with the command, "
+            "what --debug adds, and charrnn --version\n",
         ),
         (KeyboardInterrupt(), 130, ""),
         (app.Terminated(), 143, ""),
@@ -177,7 +222,7 @@ def test_sigterm_ends_with_143_and_the_former_handler_comes_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(app, "_run", lambda args: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(app, "_run", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert app.main([]) == 143
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -297,19 +342,3 @@ def test_json_is_ascii_on_one_line_without_nan(capsys: pytest.CaptureFixture[str
     assert out.isascii()
     assert out.count("\n") == 1
     assert json.loads(out) == {"a": [None, None, 1.5], "b": "漢\n\x1b"}
-
-
-@pytest.mark.parametrize("name", commands.COMMANDS)
-def test_the_table_has_the_first_line_of_each_commands_help(name: str) -> None:
-    assert commands.loaded(name).help.strip().partition("\n\n")[0] == commands.COMMANDS[name][1]
-
-
-def test_a_command_loads_no_other() -> None:
-    report = "import sys; from charrnn.cli.app import main; main(['next', '--help']); print(*sys.modules)"
-    loaded = (
-        subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
-        .stdout.splitlines()[-1]
-        .split()
-    )
-    assert "charrnn.cli.next" in loaded
-    assert "charrnn.cli.train" not in loaded

@@ -12,7 +12,7 @@ import pytest
 from tiny_models import saved, tiny
 
 from charrnn.cli.app import main
-from charrnn.cli.bars import bar
+from charrnn.cli.terminal import bar
 from charrnn.cli.lecture import some
 from charrnn.lecture.fading import fading
 from charrnn.network import gradcheck as checks

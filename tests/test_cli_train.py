@@ -1,4 +1,4 @@
-"""`charrnn train` as it is typed: bad input, events as JSON, the log, signals, the dry run, what a person sees."""
+"""`charrnn train` as it is typed: bad input, events, the log, signals, the dry run, the display."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import typer
 
 import charrnn
 from charrnn.cli import app
 from charrnn.cli.curve import curve
-from charrnn.cli.display import Figures, Live, Plain, excerpt
-from charrnn.cli.interruption import Interruption
+from charrnn.cli.display import Live, Plain, excerpt, summary
 from charrnn.cli.log import Log
-from charrnn.cli.summary import facts
-from charrnn.cli.train import Telling, seconds
-from charrnn.cli.wording import clock_time
-from charrnn.errors import UsageError
+from charrnn.cli.terminal import clock_time
+from charrnn.cli.train import Session, seconds
 from charrnn.network.cells import CELL_CLASSES
 from charrnn.network.parameters import Parameters
 from charrnn.training.defaults import BASE_BYTES, Facts, memory_bytes, resolve
@@ -33,12 +32,15 @@ from charrnn.training.events import Done, Event, Notice, Sampled, Saved, Start, 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 40
 TINY = ["--hidden", "8", "--batch-size", "4", "--seq-len", "16", "--workers", "1"]
 KEYS = {
-    "start": "corpus_characters vocabulary_size params cell hidden layers batch_size seq_len workers ranks seed floor_nats floor_order",
+    "start": "corpus_characters vocabulary_size params cell hidden layers batch_size seq_len "
+    "workers ranks seed floor_nats floor_order",
     "step": "step steps epoch loss grad_norm lr chars_per_second",
     "validated": "step val_loss best",
     "sampled": "step text",
+    "notice": "text",
     "saved": "step checkpoint",
-    "done": "steps epochs seconds train_loss val_loss val_bpc floor_nats chars_per_second params workers ranks checkpoint stopped command",
+    "done": "steps epochs seconds train_loss val_loss val_bpc floor_nats chars_per_second params "
+    "workers ranks checkpoint stopped command",
 }
 
 
@@ -301,12 +303,26 @@ def test_a_signal_ends_after_the_step_saves_and_can_be_resumed(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_a_second_ctrl_c_ends_at_once() -> None:
-    with Interruption() as interruption:
-        interruption.listen()
+    with ExitStack() as stack:
+        session = Session([], stack)
+        session.tell(step(1))
         os.kill(os.getpid(), signal.SIGINT)
-        assert interruption
+        assert session.interrupted
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ExitStack() as stack:
+            session = Session([], stack)
+            session.tell(step(1))
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not session.interrupted
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_diverging_run_is_exit_1_with_one_line_that_says_what_to_try(
@@ -320,26 +336,22 @@ def test_a_diverging_run_is_exit_1_with_one_line_that_says_what_to_try(
     assert np.isfinite(charrnn.load("m.npz").parameters.flat).all()
 
 
-class Deaf:
+def deaf(event: Event) -> None:
     """A listener whose pipe is closed."""
-
-    def __call__(self, event: Event) -> None:
-        raise BrokenPipeError
-
-    def close(self) -> None:
-        raise AssertionError("closed, though it was left out")
+    raise BrokenPipeError
 
 
 def test_a_closed_pipe_lets_the_run_be_saved_once_it_has_begun() -> None:
-    with Interruption() as interruption:
-        telling = Telling([Deaf()], interruption)
+    heard: list[Event] = []
+    with ExitStack() as stack:
+        session = Session([deaf, heard.append], stack)
         with pytest.raises(BrokenPipeError):
-            telling(Saved(1, "m.npz"))
-        interruption.listen()
-        telling(Saved(1, "m.npz"))
-        telling.close()
-        assert interruption
-        assert isinstance(telling.failure, BrokenPipeError)
+            session.tell(Saved(1, "m.npz"))
+        session.tell(step(1))
+        session.tell(Saved(1, "m.npz"))
+        assert session.interrupted
+        assert isinstance(session.failure, BrokenPipeError)
+    assert [event.name for event in heard] == ["step", "saved"]
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(
@@ -419,15 +431,15 @@ def test_a_dry_run_of_a_resume_counts_from_the_checkpoint(
     ],
 )
 def test_a_duration_is_read_in_seconds(text: str, expected: float) -> None:
-    assert seconds("--budget", text) == expected
+    assert seconds(text) == expected
 
 
 @pytest.mark.parametrize(
     "text", ["", "m", "3x", "3 m", "1h30", "-1s", "1e3", "nan", "3m!", "1..5h"]
 )
 def test_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="--budget is"):
-        seconds("--budget", text)
+    with pytest.raises(typer.BadParameter, match="is no duration such as 90s"):
+        seconds(text)
 
 
 def test_a_time_is_shown_as_a_clock_shows_it() -> None:
@@ -480,30 +492,36 @@ def step(number: int, **more: Any) -> Step:
     return Step(**{"step": number, "seconds_left": 61.0, "shown": True, **given, **more})
 
 
-@pytest.mark.parametrize("columns", [77, 97, 197])
-def test_the_live_line_leaves_room_for_a_bar(columns: int) -> None:
-    figures = Figures()
-    figures.floor, figures.val_loss = 1.5, 2 * math.log(2)
-    figures.add(step(999, steps=123_456))
-    line = figures.line(step(99_999, steps=123_456), columns)
-    assert len(line) < columns - 5
-    for shown in (
-        "99,999/123,456",
-        "62.1k/s" if columns < 127 else "62,100 characters/s",
-        "2.000",
-        "1.386",
-        "2.00 bits",
-        "1.50",
-        "1:01",
-    ):
+def test_the_line_of_figures_leaves_room_for_a_bar() -> None:
+    plain = Plain()
+    plain.val_loss = 2 * math.log(2)
+    plain.count(step(999, steps=123_456))
+    line = plain.line(step(99_999, steps=123_456))
+    assert len(line) < 80 - 5
+    for shown in ("99,999/123,456", "62.1k/s", "2.000", "1.386", "2.00 bits", "1:01 left"):
         assert shown in line
 
 
 def test_the_shown_loss_is_the_plain_mean_at_first() -> None:
-    figures = Figures()
+    plain = Plain()
     for loss in (3.0, 1.0):
-        figures.add(step(1, loss=loss))
-    assert figures.loss == pytest.approx(2.0)
+        plain.count(step(1, loss=loss))
+    assert plain.loss() == pytest.approx(2.0, rel=0.01)
+
+
+@pytest.mark.parametrize("columns", [20, 40, 77, 100, 200])
+def test_the_live_line_fits_the_terminal_whatever_its_width_is_now(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = screen(monkeypatch)
+    live = Live()
+    for width in (150, columns):
+        monkeypatch.setenv("COLUMNS", str(width))
+        live(step(99_999, steps=99_999, progress=0.5))
+        drawn = stream.getvalue().split("\r")[-1]
+        assert drawn.startswith(" 50%|")
+        assert len(drawn.rstrip()) <= width - 3
+    live.close()
 
 
 class Screen(io.StringIO):
@@ -559,7 +577,8 @@ def test_without_a_terminal_the_lines_fit_into_80_columns(
     plain(step(99_999, steps=123_456, progress=0.99, seconds_left=36_001.0))
     *begun, line = capsys.readouterr().err.splitlines()
     assert [shown[:14].strip() for shown in begun] == ["text", "network", "n-gram floor"]
-    assert " 99%  99,999/123,456  62.1k/s  loss 2.000  val 1.400 = 2.02 bits  10:00:01 left" in line
+    expected = "loss 2.000  val 1.400 = 2.02 bits  10:00:01 left  62.1k/s  99,999/123,456"
+    assert line == f" 99%  {expected}"
     assert max(map(len, (*begun, line))) <= 80
 
 
@@ -621,13 +640,13 @@ def done(**more: Any) -> Done:
 
 def test_the_summary_holds_the_loss_against_floor_and_uniform_and_quotes_paths() -> None:
     trained("--quiet")
-    told = dict(facts(done()))
+    told = dict(summary(done()))
     assert told["validation"].startswith("2.000 nats = 2.885 bits")
     assert told["n-gram floor"].startswith("1.500")
     assert told["uniform"].startswith(f"{math.log(len(set(TEXT))):.3f}")
     assert told["sample it"] == "charrnn sample 'a b.npz' --temp 0.8"
     assert told["repeat it"] == "charrnn train x"
-    assert "go on" not in dict(facts(done(stopped="diverged")))
+    assert "go on" not in dict(summary(done(stopped="diverged")))
 
 
 def test_a_log_is_only_opened_by_the_first_step(folder: Path) -> None:

@@ -1,1 +1,1 @@
-"""What a person sees: commands, progress, tables. The only room that imports typer, rich and tqdm."""
+"""The command line. The only package that imports typer, rich and tqdm."""

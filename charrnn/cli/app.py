@@ -1,96 +1,130 @@
-"""The command `charrnn`: the one place where errors and signals become lines on stderr and exit codes.
+"""The command `charrnn`: its commands, and how errors and signals become exit codes.
 
-Everything else is imported within `main`, so that Ctrl-C is quiet from the first moment on. Tests call `main([...])`.
+Whatever takes time to import is imported within functions, so that Ctrl-C is quiet from the first
+moment on. Tests call `main([...])`.
 """
-
-from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
 import re
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from shutil import get_terminal_size
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-started = time.perf_counter()  # when this command began: a budget counts from here
+if TYPE_CHECKING:
+    from typer import Typer
+
+DOCUMENTATION = (
+    "charrnn help COMMAND tells more about a command; the README of charrnn has recipes, the "
+    "lecture line by line, and the Python API."
+)
+LEAST_WIDTH = 60  # columns, below which typer's tables cut off what doesn't fit
 
 
 class Terminated(BaseException):
     """SIGTERM has come."""
 
 
+def program() -> "Typer":
+    """Return the program. A new command is a function in a file of its own, and a line here."""
+    import typer
+
+    from charrnn import __version__
+    from charrnn.cli.eval import evaluate
+    from charrnn.cli.gradcheck import gradcheck
+    from charrnn.cli.info import info
+    from charrnn.cli.next import next_characters
+    from charrnn.cli.options import option
+    from charrnn.cli.sample import sample
+    from charrnn.cli.train import train
+
+    app = typer.Typer(
+        rich_markup_mode="rich",  # else typer shows no panels
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        epilog=DOCUMENTATION,
+    )
+    commands: dict[str, Callable[..., None]] = {
+        "train": train,
+        "sample": sample,
+        "gradcheck": gradcheck,
+        "eval": evaluate,
+        "info": info,
+        "next": next_characters,
+    }
+    for name, command in commands.items():
+        app.command(name)(command)
+
+    def print_version(asked: bool) -> None:
+        if asked:
+            print(f"charrnn {__version__}")
+            raise typer.Exit
+
+    version = option("--version", None, "Print it.", callback=print_version, is_eager=True)
+
+    @app.callback()
+    def charrnn(version: Annotated[bool, version] = False) -> None:
+        """Train a character-level recurrent network on a text, and let it write.
+
+        Begin with: charrnn train corpus.txt --budget 3m, then charrnn sample
+        """
+
+    return app
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Return the exit code of the command line `args` (None: sys.argv's), after running it."""
-    global started
-    started = time.perf_counter()
+    started = time.perf_counter()  # a budget counts from here
+    words = sys.argv[1:] if args is None else list(args)
+    if words[:1] in ([], ["help"]):
+        args = [*words[1:], "--help"]
+    if get_terminal_size().columns < LEAST_WIDTH:
+        os.environ.setdefault("TERMINAL_WIDTH", str(LEAST_WIDTH))
     try:
         with _terminable():
             _prepare_streams()
-            code = _run(args)
+            code = _run(args, started)
             sys.stdout.flush()
             return code
-    except (
-        SystemExit
-    ) as ended:  # typer's: of completion, or of a pipe that was closed while it printed help
-        if isinstance(ended.__context__, BrokenPipeError):
-            return fail(ended.__context__)
-        raise
     except BaseException as error:
-        return fail(error)
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise  # completion has ended
+        return fail(error, debug="--debug" in words)
 
 
-def _run(args: Sequence[str] | None) -> int:
+def _run(args: Sequence[str] | None, started: float) -> int:
     from typer.main import get_command
 
-    from charrnn.cli.commands import app
-
-    code = get_command(app).main(
-        args=None if args is None else list(args), prog_name="charrnn", standalone_mode=False
+    code = get_command(program()).main(
+        args=args, prog_name="charrnn", standalone_mode=False, obj=started
     )
     return code if isinstance(code, int) else 0
 
 
-def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """Return `command` with its errors turned into a line and an exit code, with a traceback if its --debug says so."""
-
-    @functools.wraps(command)
-    def run(*args: Any, **options: Any) -> None:
-        import typer
-
-        try:
-            command(*args, **options)
-            sys.stdout.flush()
-        except BaseException as error:
-            raise typer.Exit(fail(error, debug=options.get("debug", False))) from None
-
-    return run
-
-
 def fail(error: BaseException, *, debug: bool = False) -> int:
-    """Return the exit code of `error`, after saying in one line on stderr what is wrong; debug: and where."""
+    """Return the exit code of `error`, after one line on stderr; debug: and a traceback."""
     from charrnn.cli.terminal import say
-    from charrnn.errors import UsageError, VocabularyError
+    from charrnn.errors import UsageError
     from charrnn.training.launch import launched
 
     message, code = explain(error)
     if code == UsageError.exit_code and launched()[0]:
-        message = ""  # of the ranks of one command, which all see it, the first says it
-    if isinstance(error, OSError):
-        _silence()
+        message = ""  # every rank of a command sees it, and the first says it
     with contextlib.suppress(OSError):  # stderr may be what is broken
         if debug and message:
             import traceback
 
             traceback.print_exception(error)
         if message:
-            say(
-                f"charrnn: {message}", lines=isinstance(error, VocabularyError)
-            )  # the lines below point at the character
+            say(f"charrnn: {message}")
+    if isinstance(error, OSError | SystemExit):
+        _discard_output()
     return code
 
 
@@ -102,93 +136,77 @@ def explain(error: BaseException) -> tuple[str, int]:
         return "", 130
     if isinstance(error, Terminated):
         return "", 143
-    if isinstance(error, BrokenPipeError | SystemExit):  # rich makes a SystemExit of a broken pipe
+    if isinstance(error, BrokenPipeError | SystemExit):  # rich makes the second of the first
         return "", 141
     if isinstance(error, CharRNNError):
         return str(error), error.exit_code
     code = getattr(error, "exit_code", None)
-    if isinstance(code, int):  # typer's: Exit, or an error of usage that can format itself
-        return _usage(error) if hasattr(error, "format_message") else "", code
+    if isinstance(code, int):  # typer's: Exit, or wrong usage
+        return _explain_usage(error) if hasattr(error, "format_message") else "", code
     return _explain_foreign(error), 1
 
 
-def _usage(error: Any) -> str:
-    """Return an error of usage on one line, with the help that tells more."""
-    message = _no_number(error) or " ".join(error.format_message().split())
+def _explain_usage(error: Any) -> str:
+    option = getattr(error, "param", None)
+    kind = re.search("valid (number|float|integer)", error.message)
+    message = " ".join(error.format_message().split()).rstrip(".")
+    if option is not None and kind is not None:
+        number = "a whole number" if kind[1] == "integer" else "a number"
+        message = f"{' / '.join(option.opts)} must be {number}"
     context = getattr(error, "ctx", None)
-    return (
-        message if context is None else f"{message.rstrip('.')}; see {context.command_path} --help"
-    )
-
-
-def _no_number(error: Any) -> str:
-    """Return what to say of an option whose value isn't the number that it must be, empty for other errors."""
-    option, kind = (
-        getattr(error, "param", None),
-        re.search("valid (number|float|integer)", error.message),
-    )
-    if option is None or kind is None:
-        return ""
-    return f"{' / '.join(option.opts)} must be {'a whole number' if kind[1] == 'integer' else 'a number'}"
+    return message if context is None else f"{message}; see {context.command_path} --help"
 
 
 def _explain_foreign(error: BaseException) -> str:
     if isinstance(error, MemoryError):
-        return "not enough memory; try a smaller --hidden, --batch-size, --seq-len or --num, or less text"
+        return (
+            "not enough memory; try a smaller --hidden, --batch-size, --seq-len or --num, "
+            "or less text"
+        )
     if isinstance(error, OSError):
-        name = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-        if not name and error.errno == errno.ENOSPC:
+        if error.filename is None and error.errno == errno.ENOSPC:
             return "the output: no space left where it goes; make room, or send it elsewhere"
+        name = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         return f"{name}{error.strerror or type(error).__name__}"
-    if type(error).__name__ == "Abort":
+    if type(error).__name__ == "Abort":  # typer's
         return "aborted"
-    return f"internal error: {type(error).__name__}: {error}; run again with --debug to see where"
+    return (
+        f"internal error: {type(error).__name__}: {error}; please report it, with the command, "
+        "what --debug adds, and charrnn --version"
+    )
 
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM raise Terminated, so that what is open is closed and locks and temporary files are removed."""
-    try:
-        before = signal.signal(signal.SIGTERM, _terminate)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    """Let SIGTERM raise Terminated, so that locks and half-written files are removed."""
 
+    def terminate(number: int, frame: FrameType | None) -> NoReturn:
+        raise Terminated
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(ValueError):  # not the main thread
+            before = signal.signal(signal.SIGTERM, terminate)
+            stack.callback(signal.signal, signal.SIGTERM, before)
+        yield
 
 
 def _prepare_streams() -> None:
-    """Make sure that there are two streams and that no character can break them, whatever their encoding."""
+    """Make sure that stdout and stderr exist, and that no character breaks them."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by who started this
-            setattr(sys, name, open(os.devnull, "w"))
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - stays open
         if hasattr(getattr(sys, name), "reconfigure"):
             getattr(sys, name).reconfigure(errors="backslashreplace")
-    if (
-        os.name == "nt"
-        and not sys.stdout.isatty()
-        and "PYTHONIOENCODING" not in os.environ
-        and hasattr(sys.stdout, "reconfigure")
-    ):
-        sys.stdout.reconfigure(
-            encoding="utf-8"
-        )  # as everywhere else: what is drawn must be readable again
+    redirected = os.name == "nt" and not sys.stdout.isatty()
+    if redirected and "PYTHONIOENCODING" not in os.environ and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")  # as elsewhere: samples must be readable again
 
 
-def _silence() -> None:
-    """Send what is still buffered for a closed pipe or a full disk nowhere, so that Python doesn't complain at its end."""
-    with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
-                continue
-            with contextlib.suppress(OSError, ValueError):
-                os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+def _discard_output() -> None:
+    """Discard what a closed pipe or a full disk hasn't taken, or Python complains at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("w") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())

@@ -1,4 +1,4 @@
-"""A training run as a person sees it, all of it on stderr: one live line with samples above it, or few plain lines."""
+"""A training run as a person sees it on stderr: a live line or a few plain ones, and a summary."""
 
 from __future__ import annotations
 
@@ -6,47 +6,52 @@ import math
 import os
 import sys
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from charrnn.cli.summary import LABEL, floor, labelled, print_summary
-from charrnn.cli.terminal import console, is_plain, say, visible
-from charrnn.cli.wording import clock_time, counted, shape
+from charrnn.cli.curve import curve
+from charrnn.cli.terminal import (
+    clock_time,
+    console,
+    counted,
+    is_ascii,
+    is_plain,
+    labelled,
+    loss,
+    say,
+    shape,
+    visible,
+)
 
 if TYPE_CHECKING:
-    from rich.text import Text
+    from rich.console import RenderableType
 
     from charrnn.training.events import Done, Event, Notice, Sampled, Start, Step, Validated
 
-SMOOTHING = 0.97  # share of the old mean kept in a step, of loss and speed
+SMOOTHING = 0.03  # share of the last step in the loss and the speed that are shown
 REFRESH = 0.1  # seconds between two drawings of the live line
-SHOWN_AT = (
-    0.0,
-    0.02,
-    0.05,
-    0.1,
-    0.2,
-    0.35,
-    0.5,
-    0.7,
-    0.9,
-)  # progress from which another sample is shown: often early on
+CTRL_C = 3  # columns that are left free for the ^C that a terminal shows
+SHOWN_AT = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)  # progress at which a sample is shown
 SAMPLE_LINES = 4
-PLAIN_COLUMNS = (
-    87  # of the figures with room between them; without the floor and a bar they fit into 80
-)
+ENDED = {
+    "early": "finished early: validation had stopped improving",
+    "interrupted": "interrupted and saved",
+}
 
 
 def display(*, json: bool = False) -> Notices:
-    """Return who shows a run on this stderr; json: the events are on stdout, so what they have isn't told twice in plain lines."""
-    if json and (
-        sys.stdout.isatty() or is_plain(sys.stderr)
-    ):  # on a terminal events and a live line would write over each other
+    """Return the display for stderr. json: the events are on stdout, and plain lines repeat none.
+
+    Where both are on a terminal, events and a live line would overwrite each other.
+    """
+    plain = is_plain(sys.stderr)
+    if json and (plain or sys.stdout.isatty()):
         return Notices()
-    return Plain() if is_plain(sys.stderr) else Live()
+    return Plain() if plain else Live()
 
 
 class Notices:
-    """What is worth saying, and nothing else."""
+    """Shows what is worth saying, and nothing else."""
 
     def __call__(self, event: Event) -> None:
         handler = getattr(self, event.name, None)
@@ -58,152 +63,136 @@ class Notices:
         say(event.text)
 
     def close(self) -> None:
-        """Nothing is open."""
-
-
-class Figures:
-    """What is known of the run so far, smoothed for the eye."""
-
-    def __init__(self) -> None:
-        self.loss = self.speed = 0.0
-        self.seen = 0
-        self.val_loss: float | None = None
-        self.floor: float | None = None
-
-    def add(self, step: Step) -> None:
-        """Take in a step: means over steps that forget the old ones."""
-        self.seen += 1
-        keep = min(SMOOTHING, 1 - 1 / self.seen)
-        self.loss += (1 - keep) * (step.loss - self.loss)
-        self.speed += (1 - keep) * (step.chars_per_second - self.speed)
-
-    def line(self, step: Step, columns: int) -> str:
-        """Return the figures on one line that fits beside a bar into `columns`."""
-        val, left, wide = self.val_loss, clock_time(step.seconds_left), columns >= 127
-        count = f"{step.step:,}" + (f"/{step.steps:,}" if step.steps is not None else "")
-        parts = (
-            [f"step {count}", f"{self.speed:,.0f} characters/s"]
-            if wide
-            else [count, f"{self.speed / 1000:.3g}k/s"]
-        )
-        parts += [f"loss {self.loss:.3f}"]
-        parts += (
-            [f"{'validation' if wide else 'val'} {val:.3f} = {val / math.log(2):.2f} bits"]
-            if val is not None
-            else []
-        )
-        parts += (
-            [f"{'n-gram floor' if wide else 'floor'} {self.floor:.2f}"]
-            if self.floor is not None and columns >= 67
-            else []
-        )
-        return ("  " if columns >= 87 else " ").join(
-            [*parts, f"{left} left" if columns >= 87 else left]
-        )
+        """Leave the terminal as it was."""
 
 
 class Plain(Notices):
-    """A few lines at the start, some 20 as it goes, and the summary; none has more than 80 columns unless the terminal has."""
+    """Prints a few lines at the start, some 20 as it goes, and the summary."""
 
     def __init__(self) -> None:
-        self.figures, self.told = Figures(), 0.0
+        from tqdm.std import EMA
+
+        self.loss, self.speed = EMA(SMOOTHING), EMA(SMOOTHING)
+        self.val_loss: float | None = None
         self.last: Step | None = None
+        self.told = 0.0  # the progress that the last line showed
 
     def start(self, event: Start) -> None:
-        """Say what is trained on what; the floor stays as it is and isn't said again on each line."""
-        for label, text in beginning(event):
-            say(f"{label:<{LABEL}}{text}")
+        """Say what is trained on what."""
+        self.above(labelled(beginning(event)))
 
     def step(self, event: Step) -> None:
         """Say how it goes where no validation has for a tenth of the run."""
-        self.figures.add(event)
-        self.last = event
+        self.count(event)
         if event.progress - self.told >= 0.1:
             self._tell(event)
 
+    def count(self, event: Step) -> None:
+        """Take a step into the figures."""
+        self.last = event
+        self.loss(event.loss)
+        self.speed(event.chars_per_second)
+
     def validated(self, event: Validated) -> None:
-        """Say how well it predicts, if it wasn't said just now."""
-        self.figures.val_loss = event.val_loss
+        """Say how well it predicts, if no line was printed just now."""
+        self.val_loss = event.val_loss
         if self.last is not None and (self.last.progress - self.told >= 0.04 or not self.told):
             self._tell(self.last)
 
     def _tell(self, step: Step) -> None:
         self.told = step.progress
-        say(f"{step.progress:4.0%}  {self.figures.line(step, max(PLAIN_COLUMNS, columns()))}")
+        say(f"{step.progress:4.0%}  {self.line(step)}")
+
+    def line(self, step: Step) -> str:
+        """Return the figures on one line, the most important first."""
+        parts = [f"loss {self.loss():.3f}"]
+        if self.val_loss is not None:
+            parts.append(f"val {self.val_loss:.3f} = {self.val_loss / math.log(2):.2f} bits")
+        total = "" if step.steps is None else f"/{step.steps:,}"
+        parts.append(f"{clock_time(step.seconds_left)} left")
+        parts.append(f"{self.speed() / 1000:.3g}k/s")
+        return "  ".join([*parts, f"{step.step:,}{total}"])
 
     def done(self, event: Done) -> None:
         """Say what has come of it."""
-        print_summary(event, picture=False)
+        self.above(labelled(summary(event)))
+
+    def above(self, *shown: RenderableType) -> None:
+        """Print something, above the live line where there is one."""
+        for one in shown:
+            console(stderr=True).print(one, soft_wrap=True)
 
 
-class Live(Notices):
-    """One line that changes, samples and notices above it, and the summary with the learning curve."""
+class Live(Plain):
+    """Draws one line that changes, samples and notices above it, and the summary with a curve."""
 
     def __init__(self) -> None:
-        from tqdm import tqdm  # type: ignore[import-untyped]
+        from tqdm import tqdm
 
-        class Bar(tqdm):  # type: ignore[misc]
-            monitor_interval = 0  # no thread of its own: it is drawn between steps
-
-        Bar.set_lock(threading.RLock())  # the default one opens semaphores for processes
-        self.figures, self.drawn, self.samples = Figures(), 0.0, 0
-        self.progress = 0.0
-        self.bar: Any = Bar(
-            total=1000,
+        super().__init__()
+        tqdm.monitor_interval = 0  # no thread of its own: it is drawn between steps
+        tqdm.set_lock(threading.RLock())  # the default one opens semaphores for processes
+        self.samples = 0  # how many of SHOWN_AT are past
+        self.bar: Any = tqdm(
+            total=1.0,
+            desc="reading the text",
+            bar_format="{desc}",
             file=sys.stderr,
             leave=False,
-            ncols=columns(),
-            bar_format="{desc}",
-            disable=False,
+            mininterval=REFRESH,
+            miniters=0,
+            position=0,
+            disable=False,  # whatever TQDM_DISABLE says
         )
-        self.bar.set_description_str("reading the text")
 
     def notice(self, event: Notice) -> None:
         """Show something worth saying above the line."""
         from rich.text import Text
 
-        self._above(Text(visible(event.text), style="yellow"))
+        self.above(Text(visible(event.text), style="yellow"))
 
     def start(self, event: Start) -> None:
         """Say what is trained on what."""
-        self.figures.floor = event.floor_nats
-        self._above(*(labelled(label, text) for label, text in beginning(event)))
+        super().start(event)
         self.bar.set_description_str("the first step")
 
     def step(self, event: Step) -> None:
         """Redraw the line, if the eye can follow."""
-        self.figures.add(event)
-        self.progress = event.progress
-        now = self.bar._time()
-        if now - self.drawn >= REFRESH or event.step == event.steps:
-            self.drawn, self.bar.n = now, round(1000 * event.progress)
-            self.bar.bar_format = "{percentage:3.0f}%|{bar}| {desc}"
-            self.bar.ncols = columns()
-            self.bar.set_description_str(self.figures.line(event, self.bar.ncols))
+        self.count(event)
+        self.bar.ncols = max(1, console(stderr=True).width - CTRL_C)
+        self.bar.bar_format = "{percentage:3.0f}%|{bar}| {desc}"
+        self.bar.set_description_str(self.line(event), refresh=False)
+        self.bar.update(event.progress - self.bar.n)
+        if event.step == event.steps:
+            self.bar.refresh()
 
     def validated(self, event: Validated) -> None:
         """Keep the loss for the line."""
-        self.figures.val_loss = event.val_loss
+        self.val_loss = event.val_loss
 
     def sampled(self, event: Sampled) -> None:
-        """Show a sample now and then, above the line."""
-        if self.samples < len(SHOWN_AT) and self.progress >= SHOWN_AT[self.samples]:
-            from rich.text import Text
+        """Show a sample now and then, more often early on."""
+        from rich.text import Text
 
-            self.samples = sum(self.progress >= share for share in SHOWN_AT)
-            self._above(
-                Text(f"step {event.step:,}", style="dim"), Text(excerpt(event.text, columns()))
-            )
+        passed = sum(self.bar.n >= progress for progress in SHOWN_AT)
+        if passed > self.samples:
+            self.samples = passed
+            width = console(stderr=True).width - CTRL_C
+            self.above(Text(f"step {event.step:,}", style="dim"), Text(excerpt(event.text, width)))
 
     def done(self, event: Done) -> None:
-        """Clear the line and say what has come of it."""
+        """Clear the line, and show the learning curve and what has come of it."""
         self.close()
-        print_summary(event, picture=True)
+        width = min(console(stderr=True).width - 1, 100)
+        points = event.model.meta["curve"]
+        drawing = curve(points, width, 12, is_ascii(sys.stderr), event.floor_nats)
+        self.above(f"\n{drawing}\n" if drawing else "")
+        super().done(event)
 
-    def _above(self, *lines: Text) -> None:
+    def above(self, *shown: RenderableType) -> None:
+        """Print something above the line."""
         with self.bar.external_write_mode(file=sys.stderr):
-            for line in lines:
-                console(stderr=True).print(line, soft_wrap=True)
+            super().above(*shown)
 
     def close(self) -> None:
         """Clear the line, with the ^C that a terminal may have put at its end."""
@@ -213,47 +202,70 @@ class Live(Notices):
                 sys.stderr.write("\r\x1b[K")
 
 
-def columns() -> int:
-    """Return how many columns a line on stderr may take; a few are left for the ^C that a terminal shows."""
-    try:
-        wide = (
-            os.get_terminal_size(sys.stderr.fileno()).columns or 80
-        )  # 0: a terminal that doesn't know
-    except (OSError, ValueError):
-        wide = 80
-    return max(20, wide - 3)
-
-
-def beginning(event: Start) -> list[tuple[str, str]]:
-    """Return what is trained on what, each line with its label."""
-    workers = (
-        f", {event.workers} workers"
-        if event.workers > 1
-        else f", {event.ranks} ranks"
-        if event.ranks > 1
-        else ""
-    )
-    after = f", from step {event.first_step:,} on" if event.first_step else ""
-    network = f"{shape(event.cell, event.layers, event.hidden)}, {counted(event.params, 'parameter')}{workers}{after}"
-    lines = [
-        (
-            "text",
-            f"{counted(event.corpus_characters, 'character')}, {event.vocabulary_size:,} distinct",
-        ),
-        ("network", network),
-    ]
+def beginning(event: Start) -> Iterable[tuple[str, str]]:
+    """Yield what is trained on what, each line with its label."""
+    characters = counted(event.corpus_characters, "character")
+    yield "text", f"{characters}, {event.vocabulary_size:,} distinct"
+    parts = [shape(event.cell, event.layers, event.hidden), counted(event.params, "parameter")]
+    parts += [counted(event.workers, "worker")] if event.workers > 1 else []
+    parts += [counted(event.ranks, "rank")] if event.ranks > 1 else []
+    parts += [f"from step {event.first_step:,} on"] if event.first_step else []
+    yield "network", ", ".join(parts)
     if event.floor_nats is not None:
-        lines.append(
-            ("n-gram floor", f"{floor(event.floor_nats, event.floor_order)}: the loss to get below")
-        )
-    return lines
+        told = floor(event.floor_nats, event.floor_order)
+        yield "n-gram floor", f"{told}: the loss to get below"
+
+
+def floor(nats: float, order: int | None) -> str:
+    """Return what the best n-gram model reaches."""
+    return f"{nats:.3f} nats (the best n-gram model{f', order {order}' if order else ''})"
 
 
 def excerpt(text: str, columns: int) -> str:
     """Return the first lines of a sample, indented, each cut to the terminal's width."""
     from rich.cells import set_cell_size
 
-    lines = [visible(line.replace("\t", "    ")) for line in text.split("\n") if line.strip()][
-        :SAMPLE_LINES
-    ]
-    return "\n".join("  " + set_cell_size(line, columns - 2).rstrip() for line in lines)
+    lines = [visible(line.replace("\t", "    ")) for line in text.split("\n") if line.strip()]
+    return "\n".join(
+        "  " + set_cell_size(line, columns - 2).rstrip() for line in lines[:SAMPLE_LINES]
+    )
+
+
+def summary(done: Done) -> Iterable[tuple[str, str]]:
+    """Yield the lines of the summary: what each is about, and what it says."""
+    if done.stopped in ENDED:
+        yield ENDED[done.stopped], ""
+    if done.val_loss is not None:
+        yield "validation", loss(done.val_loss)
+        if done.floor_nats is not None:
+            yield "n-gram floor", floor(done.floor_nats, done.model.meta["floor_order"])
+        uniform = math.log(len(done.model.vocabulary))
+        yield "uniform", f"{uniform:.3f} nats (knowing nothing)"
+    if done.train_loss is not None:
+        yield "training", loss(done.train_loss)
+    took = [clock_time(done.seconds), counted(done.steps, "step"), counted(done.epochs, "epoch")]
+    if done.chars_per_second:  # 0: no step was taken
+        took.append(f"{done.chars_per_second:,.0f} characters/s")
+    yield "time", ", ".join(took)
+    model = done.model.config
+    size = f"{shape(model.cell, model.layers, model.hidden)}, {counted(done.params, 'parameter')}"
+    yield "model", f"{done.checkpoint} ({size})"
+    if done.stopped != "diverged" and done.checkpoint is not None:
+        yield from _next_commands(done, done.checkpoint)
+
+
+def _next_commands(done: Done, checkpoint: str) -> Iterable[tuple[str, str]]:
+    """Yield what can be done with the model, ready to be copied."""
+    from charrnn.training.reproduce import joined
+
+    yield "sample it", joined(["charrnn", "sample", checkpoint, "--temp", "0.8"])
+    longer = ["mpiexec", "-n", str(done.ranks)] if done.ranks > 1 else []
+    longer += ["charrnn", "train", "--resume", "--out", checkpoint]
+    if done.stopped != "interrupted":
+        budget = done.model.meta["training"].get("budget")
+        longer += (
+            ["--budget", f"{2 * budget:.10g}s"] if budget else ["--steps", str(2 * done.steps)]
+        )
+    yield "go on", joined(longer)
+    if done.repeatable:
+        yield "repeat it", done.command

@@ -30,7 +30,7 @@ def converse(
 
     check("--seed", seed, least=0)
     with contextlib.suppress(ImportError):  # not on Windows
-        pass
+        import readline  # noqa: F401 - input() edits lines with it
     if sys.stdin is not None and sys.stdin.isatty():
         say("Type a beginning and press Enter; Ctrl-C stops a text, Ctrl-D leaves.")
     for line in _lines():

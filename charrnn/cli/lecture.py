@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from charrnn.cli.bars import bar
+from charrnn.cli.terminal import bar
 from charrnn.cli.terminal import console, is_ascii
 from charrnn.config import CELLS
 

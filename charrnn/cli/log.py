@@ -1,4 +1,4 @@
-"""The events of a run as JSON lines in a file that a resumed run continues."""
+"""The events of a run as lines of JSON: on stdout, and in a file that a resumed run continues."""
 
 from __future__ import annotations
 
@@ -18,52 +18,45 @@ if TYPE_CHECKING:
     from charrnn.training.events import Event
 
 
-def as_line(event: Event) -> str | None:
-    """Return the event as a line of JSON, None for those that JSON leaves out."""
-    return as_json(event.as_dict()) + "\n" if getattr(event, "shown", True) else None
+def as_line(event: Event) -> str:
+    """Return the event as a line of JSON, empty for one of the steps that are left out."""
+    return as_json(event.as_dict()) + "\n" if getattr(event, "shown", True) else ""
 
 
-class Printed:
-    """Writes what it hears to stdout, each line at once."""
-
-    def __call__(self, event: Event) -> None:
-        line = as_line(event)
-        if line is not None:
-            sys.stdout.write(line)
-            sys.stdout.flush()
-
-    def close(self) -> None:
-        """Nothing is open."""
+def print_event(event: Event) -> None:
+    """Write the event to stdout, at once."""
+    sys.stdout.write(as_line(event))
+    sys.stdout.flush()
 
 
 class Log:
-    """Writes what it hears to `path` once something is done: before it nothing is touched. Raises CharRNNError, OSError."""
+    """Writes events to the file `path`, which is not touched before the first step.
+
+    Raises CharRNNError for a place where no log can be written, and OSError.
+    """
 
     def __init__(self, path: Path, sources: Sequence[str], config: TrainConfig) -> None:
-        self.path, self.waiting = path, list[str]()
+        self.path, self.waiting = path, ""
         self.first_step = 0
         self.file: IO[bytes] | None = None
         _check_apart(path, sources, config)
-        _check(path, config)
+        if not (path.is_fifo() or path.is_char_device()):  # which are written to as they are
+            check_writable(path)
+        if path.is_file() and path.stat().st_size:
+            _check_log(path, config)
 
     def __call__(self, event: Event) -> None:
+        self.waiting += as_line(event)
         if event.name == "start":
             self.first_step = event.first_step  # type: ignore[attr-defined]
-        if event.name not in ("start", "notice", "done") and self.file is None:
+        elif self.file is None and event.name not in ("notice", "done"):
             self.file = _cut(self.path, self.first_step)
-        line = as_line(event)
-        if line is not None:
-            self.waiting.append(line)
         if self.file is not None:
-            self._write(self.file)
-
-    def _write(self, file: IO[bytes]) -> None:
-        """Write what is waiting at once. Raises OSError with the file's name."""
-        try:
-            file.write("".join(self.waiting).encode("ascii"))
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.path)) from error
-        self.waiting.clear()
+            try:
+                self.file.write(self.waiting.encode("ascii"))
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(self.path)) from error
+            self.waiting = ""
 
     def close(self) -> None:
         """Close the file."""
@@ -72,7 +65,7 @@ class Log:
 
 
 def _check_apart(path: Path, sources: Sequence[str], config: TrainConfig) -> None:
-    """Raise CharRNNError if the log would be the checkpoint or a text, or in a folder that is one, whose text it would change."""
+    """Raise CharRNNError if the log would be the checkpoint, or part of a text."""
     if config.out is not None and os.path.realpath(path) == os.path.realpath(config.out):
         raise CharRNNError(f"--log and --out are both {path}; give them different names")
     source = part_of(path, sources)
@@ -82,23 +75,17 @@ def _check_apart(path: Path, sources: Sequence[str], config: TrainConfig) -> Non
         )
 
 
-def _check(path: Path, config: TrainConfig) -> None:
-    """Raise CharRNNError unless the log can be written and isn't something else that would be lost."""
-    if not (path.is_fifo() or path.is_char_device()):  # which are written to as they are
-        check_writable(path)
-    if path.is_file() and path.stat().st_size:
-        if not (config.resume or config.overwrite):
-            raise CharRNNError(
-                f"{path}: this file exists; choose another --log, or --overwrite to start afresh over it and --out"
-            )
-        _check_lines(path)
-
-
-def _check_lines(path: Path) -> None:
-    """Raise CharRNNError unless the first line of the file is an event."""
+def _check_log(path: Path, config: TrainConfig) -> None:
+    """Raise CharRNNError if what is at `path` may not be continued or overwritten."""
+    if not (config.resume or config.overwrite):
+        raise CharRNNError(
+            f"{path}: this file exists; choose another --log, or --overwrite to start afresh "
+            "over it and --out"
+        )
     with path.open("rb") as file:
         first = file.readline(1 << 20)
-    if _event(first) is None and (first.endswith(b"\n") or not first.startswith(b'{"event"')):
+    torn = first.startswith(b'{"event"') and not first.endswith(b"\n")
+    if _event(first) is None and not torn:
         raise CharRNNError(
             f"{path}: this is not a log of charrnn and is left as it is; choose another --log"
         )
@@ -114,14 +101,14 @@ def _event(line: bytes) -> dict[str, Any] | None:
 
 
 def _cut(path: Path, first_step: int) -> IO[bytes]:
-    """Return the log open at its end, with nothing in it that happened after `first_step`, and no half a line."""
+    """Return the log open at its end, without what happened after `first_step` or half a line."""
     keep = 0
     if first_step and path.is_file():
-        with path.open("rb") as file:
-            for line in file:
-                event = _event(line) or {}
-                step = event.get("step", event.get("steps", 0))
-                if not event or not isinstance(step, int) or step > first_step:
+        with path.open("rb") as before:
+            for line in before:
+                event = _event(line)
+                step = event and event.get("step", event.get("steps", 0))
+                if not isinstance(step, int) or step > first_step:
                     break
                 keep += len(line)
     if path.is_file():

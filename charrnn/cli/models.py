@@ -9,7 +9,7 @@ import typer
 
 from charrnn.cli.options import complete_checkpoint
 from charrnn.cli.terminal import say
-from charrnn.cli.wording import counted
+from charrnn.cli.terminal import counted
 from charrnn.config import check_choice
 from charrnn.errors import CheckpointError
 

@@ -71,7 +71,7 @@ def print_bars(likely: list[tuple[str, float]]) -> None:
     """Print each character with its probability and a bar: a full one is certain."""
     from rich.text import Text
 
-    from charrnn.cli.bars import bar
+    from charrnn.cli.terminal import bar
     from charrnn.cli.pictures import symbol, width_of
 
     screen = console()

@@ -1,4 +1,4 @@
-"""Options that several commands have, each declared once; what the shell completes them with."""
+"""How options are declared, and those that several commands have."""
 
 from __future__ import annotations
 
@@ -7,38 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from charrnn.config import CELLS, OPTIMIZERS
+from charrnn.config import CELLS
 
 OUTPUT = "Output"  # the help's last panel
-
-
-def _starting(choices: tuple[str, ...], incomplete: str) -> list[str]:
-    return [choice for choice in choices if choice.startswith(incomplete)]
-
-
-def complete_cell(incomplete: str) -> list[str]:
-    """Return the cells that begin like this."""
-    return _starting(CELLS, incomplete)
-
-
-def complete_optimizer(incomplete: str) -> list[str]:
-    """Return the optimizers that begin like this."""
-    return _starting(OPTIMIZERS, incomplete)
-
-
-def complete_checkpoint(incomplete: str) -> list[str]:
-    """Return the checkpoints (*.npz) and the folders that begin like this."""
-    folder, slash, start = incomplete.rpartition("/")
-    try:
-        found = sorted(
-            path for path in Path(folder + slash or ".").iterdir() if path.name.startswith(start)
-        )
-    except OSError:
-        return []
-    names = [
-        path.name + "/" * path.is_dir() for path in found if path.suffix == ".npz" or path.is_dir()
-    ]
-    return [folder + slash + name for name in names if start or not name.startswith(".")]
 
 
 def option(
@@ -46,10 +17,35 @@ def option(
 ) -> Any:
     """Return the declaration of an option, such as "-o --out", for a panel of the help.
 
-    `more` is what else typer.Option takes. Where the default is None, the help says what that means.
+    metavar: what stands for its value; None: the choices of a Literal. `more` is what else
+    typer.Option takes. `help` is read as rich markup, so it has no square brackets.
     """
     return typer.Option(*flags.split(), help=help, rich_help_panel=panel, metavar=metavar, **more)
 
 
-Json = Annotated[bool, option("--json", OUTPUT, "Print JSON on stdout, one object a line.")]
-Debug = Annotated[bool, option("--debug", OUTPUT, "Show the traceback of an error.")]
+def switch(flags: str, panel: str | None, help: str, **more: Any) -> Any:
+    """Return the declaration of an option without a value."""
+    return option(flags, panel, help, "", **more)
+
+
+def complete_cell(incomplete: str) -> list[str]:
+    """Return the cells that begin like this."""
+    return [cell for cell in CELLS if cell.startswith(incomplete)]
+
+
+def complete_checkpoint(incomplete: str) -> list[str]:
+    """Return the checkpoints (*.npz) and the folders that begin like this."""
+    folder, slash, start = incomplete.rpartition("/")
+    try:
+        found = sorted(Path(folder + slash or ".").glob(f"{start}*"))
+    except OSError:
+        return []
+    return [
+        f"{folder}{slash}{path.name}{'/' * path.is_dir()}"
+        for path in found
+        if path.suffix == ".npz" or path.is_dir()
+    ]
+
+
+Json = Annotated[bool, switch("--json", OUTPUT, "Print JSON on stdout, one object a line.")]
+Debug = Annotated[bool, switch("--debug", OUTPUT, "Show the traceback of an error.")]

@@ -1,4 +1,8 @@
-"""The two streams: stdout for what was asked for, stderr for all talk. What a model or a file says is data, never markup."""
+"""What is printed: stdout has what was asked for, stderr the messages.
+
+What a model or a file says is data, never markup. This is the only file that escapes control
+characters.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
-_INVISIBLE = (  # C0, DEL and C1; what changes the direction of text or ends a line; annotations and the byte order mark
+# C0, DEL and C1; what ends a line or changes the direction of text; annotations; byte order mark
+_INVISIBLE = (
     range(0x00, 0x20),
     range(0x7F, 0xA0),
     (0x061C, 0x200E, 0x200F),
@@ -24,31 +30,26 @@ _INVISIBLE = (  # C0, DEL and C1; what changes the direction of text or ends a l
 )
 
 
-def _escapes(codes: Iterable[Iterable[int]]) -> dict[int, str]:
-    return {
-        code: chr(code).encode("unicode_escape").decode("ascii") for some in codes for code in some
-    }
-
-
-_ESCAPES = _escapes(_INVISIBLE)
+_ESCAPES = {
+    code: chr(code).encode("unicode_escape").decode("ascii")
+    for codes in _INVISIBLE
+    for code in codes
+}
 _ESCAPES_IN_TEXT = {code: escape for code, escape in _ESCAPES.items() if chr(code) not in "\n\t"}
 
 
 def visible(text: str, *, lines: bool = False) -> str:
-    r"""Return `text` with control characters as escapes: ESC as \x1b. lines: newlines and tabs stay."""
+    r"""Return `text` with control characters as escapes, ESC as \x1b.
+
+    lines: newlines and tabs stay.
+    """
     return text.translate(_ESCAPES_IN_TEXT if lines else _ESCAPES)
 
 
 def is_plain(stream: TextIO | None) -> bool:
-    """Return whether nothing may move or be overwritten on `stream`: no terminal, or a dumb one."""
-    try:
-        return (
-            stream is None
-            or not stream.isatty()
-            or os.environ.get("TERM", "").lower() in ("dumb", "unknown")
-        )
-    except ValueError:  # closed
-        return True
+    """Return whether nothing can be overwritten on `stream`: it is no terminal, or a dumb one."""
+    dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+    return dumb or stream is None or stream.closed or not stream.isatty()
 
 
 def is_ascii(stream: TextIO) -> bool:
@@ -57,9 +58,9 @@ def is_ascii(stream: TextIO) -> bool:
 
 
 def console(stderr: bool = False) -> Console:
-    """Return a rich console on stdout or stderr that takes text as text: no markup, no emoji codes, no highlighting.
+    """Return a rich console on stdout or stderr that prints text as it is, without markup.
 
-    It honours NO_COLOR, FORCE_COLOR and TERM=dumb, is as wide as the terminal, and 80 columns wide where there is none.
+    It honours NO_COLOR, FORCE_COLOR and TERM=dumb, and is 80 columns wide without a terminal.
     """
     from rich.console import Console
 
@@ -87,6 +88,56 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()
 
 
-def say(text: str, *, lines: bool = False) -> None:
-    """Write talk to stderr, a line; lines: its newlines stay."""
-    print(visible(text, lines=lines), file=sys.stderr, flush=True)
+def say(text: str) -> None:
+    """Write a message to stderr, on one line."""
+    print(visible(text), file=sys.stderr, flush=True)
+
+
+def bar(share: float, width: int, *, ascii: bool = False) -> str:
+    """Return a bar as long as `share` (0 to 1) of `width` columns, to an eighth of a column.
+
+    ascii: of # signs, which rich.bar can't do.
+    """
+    share = max(0.0, min(1.0, share))
+    if ascii:
+        return "#" * round(share * width)
+    full, eighths = divmod(round(share * width * 8), 8)
+    return "█" * full + " ▏▎▍▌▋▊▉"[eighths].strip()
+
+
+def counted(number: float, noun: str) -> str:
+    """Return a number with its noun: "1 step", "1,200 steps", "44.4 epochs"."""
+    text = f"{number:,}" if isinstance(number, int) else short(number)
+    return f"{text} {noun}{'s' * (text != '1')}"
+
+
+def short(number: float) -> str:
+    """Return a number with about three digits, never with an exponent for a large one."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def shape(cell: str, layers: int, hidden: int) -> str:
+    """Return a network's shape: "lstm, 1 layer of 128 units"."""
+    return f"{cell}, {counted(layers, 'layer')} of {counted(hidden, 'unit')}"
+
+
+def loss(nats: float, digits: int = 3) -> str:
+    """Return a loss in nats and in bits."""
+    return f"{nats:.{digits}f} nats = {nats / math.log(2):.{digits}f} bits a character"
+
+
+def clock_time(seconds: float) -> str:
+    """Return 75 s as 1:15 and 3675 s as 1:01:15."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def labelled(rows: Iterable[tuple[str, str]]) -> Text:
+    """Return lines, each with what it is about and what it says."""
+    from rich.text import Text
+
+    lines = []
+    for label, text in rows:
+        lines.append(Text(f"{label:<14}", style="bold").append(visible(text), style="not bold"))
+    return Text("\n").join(lines)

@@ -1,49 +1,34 @@
-"""`charrnn train`: options to a TrainConfig, events to whoever listens."""
+"""`charrnn train`: options to a TrainConfig, and the events of its run to whoever listens."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charrnn.cli import app
-from charrnn.cli.interruption import Interruption
-from charrnn.cli.options import (
-    OUTPUT,
-    Debug,
-    Json,
-    complete_cell,
-    complete_checkpoint,
-    complete_optimizer,
-    option,
-)
+from charrnn.cli.options import OUTPUT, Debug, Json, complete_checkpoint, option, switch
 from charrnn.cli.ranks import in_ranks
 from charrnn.cli.terminal import say
-from charrnn.config import TrainConfig
-from charrnn.errors import TrainingError, UsageError
+from charrnn.config import CellName, OptimizerName, TrainConfig
+from charrnn.errors import TrainingError
 from charrnn.training.launch import launched
 
 if TYPE_CHECKING:
     from charrnn.training.events import Done, Event
     from charrnn.training.mpi import MPIEnd
 
-
-class Listener(Protocol):
-    """Who hears of the events of a run."""
-
-    def __call__(self, event: Event) -> None: ...
-
-    def close(self) -> None:
-        """Put away what is open; the run may have failed."""
-
+Listener = Callable[["Event"], None]
 
 UNITS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-SIGPIPE = 13
-MODEL, LENGTH, LEARNING, DATA, FILES = (
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # the last where there is one: the terminal was closed
+MODEL, LENGTH, LEARNING, TEXT, FILES = (
     "Model",
     "How long (one of them)",
     "Learning",
@@ -52,193 +37,201 @@ MODEL, LENGTH, LEARNING, DATA, FILES = (
 )
 
 
-def _chosen(flags: str, panel: str, text: str, metavar: str, default: str = "chosen") -> Any:
-    return option(
-        flags,
-        panel,
-        f"{text}  [default: {default}]" if default else text,
-        metavar,
-        show_default=False,
-    )
+def of_run(
+    flags: str, panel: str, help: str, metavar: str | None = None, default: str = "", **more: Any
+) -> Any:
+    """Return the declaration of an option that is a field of TrainConfig.
+
+    Where it isn't given, the parameter of `train` is None; default: what the help says about that.
+    """
+    name = flags.rpartition("--")[2].replace("-", "_")
+    known = TrainConfig.__dataclass_fields__[name].metadata["default"]
+    default = default or ("chosen" if known is None else str(known))
+    return option(flags, panel, rf"{help} \[default: {default}]", metavar, **more)
 
 
-Corpora = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="CORPUS",
-        show_default=False,
-        help="Each one text: a file, a folder (its text files in path order), - for standard input, .gz, .bz2, .xz.  "
-        "[default: the text that ships with charrnn]",
-    ),
-]
-Out = Annotated[
-    Path,
-    option(
-        "-o --out",
-        FILES,
-        "Checkpoint to write; an existing one is kept unless --resume or --overwrite says so.",
-        "PATH",
-        autocompletion=complete_checkpoint,
-    ),
-]
-Resume = Annotated[
-    bool,
-    option(
-        "--resume",
-        FILES,
-        "Go on with the run in --out, bit for bit; a larger --steps, --epochs or --budget extends it.",
-    ),
-]
-Overwrite = Annotated[bool, option("--overwrite", FILES, "Start afresh over --out.")]
-InitFrom = Annotated[
-    Path | None,
-    option(
-        "--init-from",
-        FILES,
-        "Start from the weights of another checkpoint; new characters are added.",
-        "PATH",
-        autocompletion=complete_checkpoint,
-    ),
-]
-LogPath = Annotated[
-    Path | None,
-    option(
-        "--log", FILES, "Write the events to a file as JSON lines; --resume continues it.", "PATH"
-    ),
-]
-SaveEvery = Annotated[
-    str,
-    option("--save-every", FILES, "Save at every new best and at least this often.", "30s|5m|1h"),
-]
-Cell = Annotated[
-    str,
-    option(
-        "--cell",
-        MODEL,
-        "Recurrent cell; rnn is the lecture's.",
-        "rnn|gru|lstm",
-        autocompletion=complete_cell,
-    ),
-]
-Hidden = Annotated[
-    int | None,
-    _chosen("--hidden", MODEL, "Units in each layer.", "H", "256, or chosen for the budget"),
-]
-Layers = Annotated[int | None, _chosen("--layers", MODEL, "Layers, one above the other.", "L", "1")]
-Dropout = Annotated[
-    float | None,
-    _chosen("--dropout", MODEL, "Probability of dropping a unit or weight; 0: off.", "P"),
-]
-Budget = Annotated[
-    str | None,
-    _chosen(
-        "--budget",
-        LENGTH,
-        "Wall time of the whole command, summed over resumes.",
-        "90s|3m|1h",
-        "3m",
-    ),
-]
-Epochs = Annotated[
-    float | None, _chosen("--epochs", LENGTH, "Passes over the training part.", "X", "")
-]
-Steps = Annotated[int | None, _chosen("--steps", LENGTH, "Optimizer steps.", "N", "")]
-BatchSize = Annotated[
-    int | None,
-    _chosen(
-        "--batch-size", LEARNING, "Parallel streams of text.", "B", "64, or chosen for the budget"
-    ),
-]
-SeqLen = Annotated[
-    int | None,
-    _chosen(
-        "--seq-len",
-        LEARNING,
-        "Characters of truncated backpropagation.",
-        "T",
-        "64, or chosen for the budget",
-    ),
-]
-Rate = Annotated[
-    float | None,
-    _chosen("--lr", LEARNING, "Learning rate at its peak.", "X", "chosen for cell and optimizer"),
-]
-Optimizer = Annotated[
-    str,
-    option(
-        "--optimizer",
-        LEARNING,
-        "Update rule; sgd has momentum 0.9.",
-        "adam|rmsprop|adagrad|sgd",
-        autocompletion=complete_optimizer,
-    ),
-]
-Clip = Annotated[
-    float, option("--clip", LEARNING, "Largest global norm of the gradient; 0: off.", "X")
-]
-Seed = Annotated[int, option("--seed", LEARNING, "Everything random comes from it.", "N")]
-Workers = Annotated[
-    str,
-    option(
-        "--workers",
-        LEARNING,
-        "Processes that share each batch; auto: a rule of model, batch and cores.",
-        "N|auto",
-    ),
-]
-ValFraction = Annotated[
-    float, option("--val-fraction", DATA, "The last part of each text validates; 0: none.", "F")
-]
-Encoding = Annotated[str, option("--encoding", DATA, "Encoding of the texts.", "NAME")]
-Lines = Annotated[
-    bool, option("--lines", DATA, "Every line is an item of its own, such as a name.")
-]
-SampleEvery = Annotated[
-    int | None, _chosen("--sample-every", OUTPUT, "Steps between short samples; 0: none.", "N")
-]
-ValEvery = Annotated[int | None, _chosen("--val-every", OUTPUT, "Steps between validations.", "N")]
-Quiet = Annotated[bool, option("-q --quiet", OUTPUT, "Say nothing but errors.")]
-DryRun = Annotated[
-    bool,
-    option(
-        "--dry-run",
-        OUTPUT,
-        "Print what would be done, with sizes, memory and time, and do nothing.",
-    ),
-]
-D = TrainConfig
+def seconds(text: str) -> float:
+    """Return a duration such as 90s, 3m, 1.5h, 1h30m or 90 in seconds. Raises BadParameter."""
+    number, text = r"([0-9]+\.?[0-9]*|\.[0-9]+)", text.strip().lower()
+    if re.fullmatch(number, text):
+        return float(text)
+    parts = re.findall(rf"{number}(ms|min|[smhd])", text)
+    if not parts or "".join(map("".join, parts)) != text:
+        raise typer.BadParameter(f"{text!r} is no duration such as 90s, 3m, 1.5h or 1h30m")
+    return sum(float(number) * UNITS[unit] for number, unit in parts)
+
+
+def count_or_auto(text: str) -> int | str:
+    """Return a number of processes, or "auto". Raises BadParameter."""
+    if text == "auto":
+        return text
+    if not text.isdecimal():
+        raise typer.BadParameter(f"{text!r} is neither a whole number nor auto")
+    return int(text)
 
 
 def train(
     context: typer.Context,
-    corpus: Corpora = None,
-    cell: Cell = D.__dataclass_fields__["cell"].metadata["default"],
-    hidden: Hidden = None,
-    layers: Layers = None,
-    dropout: Dropout = None,
-    budget: Budget = None,
-    epochs: Epochs = None,
-    steps: Steps = None,
-    batch_size: BatchSize = None,
-    seq_len: SeqLen = None,
-    lr: Rate = None,
-    optimizer: Optimizer = D.__dataclass_fields__["optimizer"].metadata["default"],
-    clip: Clip = D.__dataclass_fields__["clip"].metadata["default"],
-    seed: Seed = D.__dataclass_fields__["seed"].metadata["default"],
-    workers: Workers = "auto",
-    val_fraction: ValFraction = D.__dataclass_fields__["val_fraction"].metadata["default"],
-    encoding: Encoding = D.__dataclass_fields__["encoding"].metadata["default"],
-    lines: Lines = False,
-    out: Out = Path("model.npz"),
-    resume: Resume = False,
-    overwrite: Overwrite = False,
-    init_from: InitFrom = None,
-    log: LogPath = None,
-    save_every: SaveEvery = "60s",
-    sample_every: SampleEvery = None,
-    val_every: ValEvery = None,
-    quiet: Quiet = False,
-    dry_run: DryRun = False,
+    corpus: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="CORPUS",
+            help="Each one text: a file, a folder (its text files in path order), - for standard "
+            "input, .gz, .bz2, .xz. Without one: the text that ships with charrnn.",
+        ),
+    ] = None,
+    cell: Annotated[
+        CellName | None, of_run("--cell", MODEL, "Recurrent cell; rnn is the lecture's.")
+    ] = None,
+    hidden: Annotated[
+        int | None,
+        of_run("--hidden", MODEL, "Units in each layer.", "H", "256, or chosen for the budget"),
+    ] = None,
+    layers: Annotated[
+        int | None, of_run("--layers", MODEL, "Layers, one above the other.", "L")
+    ] = None,
+    dropout: Annotated[
+        float | None,
+        of_run("--dropout", MODEL, "Probability of dropping a unit or weight; 0: off.", "P"),
+    ] = None,
+    budget: Annotated[
+        float | None,
+        of_run(
+            "--budget",
+            LENGTH,
+            "Wall time of the whole command, summed over resumes.",
+            "90s|3m|1h",
+            "3m",
+            parser=seconds,
+        ),
+    ] = None,
+    epochs: Annotated[
+        float | None, option("--epochs", LENGTH, "Passes over the training part.", "X")
+    ] = None,
+    steps: Annotated[int | None, option("--steps", LENGTH, "Optimizer steps.", "N")] = None,
+    batch_size: Annotated[
+        int | None,
+        of_run(
+            "--batch-size",
+            LEARNING,
+            "Parallel streams of text.",
+            "B",
+            "64, or chosen for the budget",
+        ),
+    ] = None,
+    seq_len: Annotated[
+        int | None,
+        of_run(
+            "--seq-len",
+            LEARNING,
+            "Characters of truncated backpropagation.",
+            "T",
+            "64, or chosen for the budget",
+        ),
+    ] = None,
+    lr: Annotated[
+        float | None,
+        of_run(
+            "--lr", LEARNING, "Learning rate at its peak.", "X", "chosen for cell and optimizer"
+        ),
+    ] = None,
+    optimizer: Annotated[
+        OptimizerName | None,
+        of_run("--optimizer", LEARNING, "Update rule; sgd has momentum 0.9."),
+    ] = None,
+    clip: Annotated[
+        float | None,
+        of_run("--clip", LEARNING, "Largest global norm of the gradient; 0: off.", "X"),
+    ] = None,
+    seed: Annotated[
+        int | None, of_run("--seed", LEARNING, "Everything random comes from it.", "N")
+    ] = None,
+    workers: Annotated[
+        Any,
+        of_run(
+            "--workers",
+            LEARNING,
+            "Processes that share each batch; auto: a rule of model, batch and cores.",
+            "N|auto",
+            "auto",
+            parser=count_or_auto,
+        ),
+    ] = None,
+    val_fraction: Annotated[
+        float | None,
+        of_run("--val-fraction", TEXT, "The last part of each text validates; 0: none.", "F"),
+    ] = None,
+    encoding: Annotated[
+        str | None, of_run("--encoding", TEXT, "Encoding of the texts.", "NAME")
+    ] = None,
+    lines: Annotated[
+        bool | None, switch("--lines", TEXT, "Every line is an item of its own, such as a name.")
+    ] = None,
+    out: Annotated[
+        Path,
+        option(
+            "-o --out",
+            FILES,
+            "Checkpoint to write; an existing one is kept unless --resume or --overwrite says so.",
+            "PATH",
+            autocompletion=complete_checkpoint,
+        ),
+    ] = Path("model.npz"),
+    resume: Annotated[
+        bool,
+        switch(
+            "--resume",
+            FILES,
+            "Go on with the run in --out, bit for bit; a larger --steps, --epochs or --budget "
+            "extends it.",
+        ),
+    ] = False,
+    overwrite: Annotated[bool, switch("--overwrite", FILES, "Start afresh over --out.")] = False,
+    init_from: Annotated[
+        Path | None,
+        option(
+            "--init-from",
+            FILES,
+            "Start from the weights of another checkpoint; new characters are added.",
+            "PATH",
+            autocompletion=complete_checkpoint,
+        ),
+    ] = None,
+    log: Annotated[
+        Path | None,
+        option(
+            "--log",
+            FILES,
+            "Write the events to a file as JSON lines; --resume continues it.",
+            "PATH",
+        ),
+    ] = None,
+    save_every: Annotated[
+        float | None,
+        of_run(
+            "--save-every",
+            FILES,
+            "Save at every new best and at least this often.",
+            "30s|5m|1h",
+            "60s",
+            parser=seconds,
+        ),
+    ] = None,
+    sample_every: Annotated[
+        int | None, of_run("--sample-every", OUTPUT, "Steps between short samples; 0: none.", "N")
+    ] = None,
+    val_every: Annotated[
+        int | None, of_run("--val-every", OUTPUT, "Steps between validations.", "N")
+    ] = None,
+    quiet: Annotated[bool, switch("-q --quiet", OUTPUT, "Say nothing but errors.")] = False,
+    dry_run: Annotated[
+        bool,
+        switch(
+            "--dry-run",
+            OUTPUT,
+            "Print what would be done, with sizes, memory and time, and do nothing.",
+        ),
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -248,19 +241,23 @@ def train(
 
     Example: charrnn train corpus.txt --budget 3m -o corpus.npz
     """
-    config, sources = configuration(context), tuple(corpus or ())
-    rank, size = launched()
+    names = {field.name for field in fields(TrainConfig)}
+    given = {name: value for name, value in context.params.items() if value is not None}
+    config = TrainConfig(**{name: given[name] for name in names & given.keys()})
+    sources, (rank, size) = tuple(corpus or ()), launched()
     if not (sources or resume or quiet or rank):
         say("no text was given: the tales that ship with charrnn are taken")
     if dry_run:
-        from charrnn.cli.plan import show_plan
+        from charrnn.cli.dry_run import show
 
         if rank == 0:
-            show_plan(sources, config, log, json=json, ranks=size)
+            show(sources, config, log, json=json, ranks=size)
         return
 
     def lead(ranks: MPIEnd | None = None) -> None:
-        run(sources, config, _listeners(sources, config, log, json=json, quiet=quiet), ranks)
+        with ExitStack() as stack:
+            listeners = _listeners(stack, sources, config, log, json=json, quiet=quiet)
+            Session(listeners, stack).run(sources, config, context.obj, ranks)
 
     if size == 1:
         lead()
@@ -270,136 +267,125 @@ def train(
         in_ranks(rank, size, lead, debug=debug)
 
 
-def configuration(context: typer.Context) -> TrainConfig:
-    """Return the options that were given as a TrainConfig; the others stay its defaults, which --resume may replace."""
-    known = TrainConfig.__dataclass_fields__
-    given = {
-        name: value
-        for name, value in context.params.items()
-        if name in known and _was_given(context, name)
-    }
-    for name in {"budget", "save_every"} & given.keys():
-        given[name] = seconds(f"--{name.replace('_', '-')}", given[name])
-    if "workers" in given:
-        given["workers"] = _count(given["workers"])
-    return TrainConfig(**given)
-
-
-def _was_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
-
-
-def _count(text: str) -> int | str:
-    if text == "auto":
-        return text
-    if not text.isdecimal():
-        raise UsageError(f"--workers is {text!r}; it must be a whole number of at least 1, or auto")
-    return int(text)
-
-
-def seconds(option: str, text: str) -> float:
-    """Return a duration such as 90s, 3m, 1.5h, 1h30m or 90 in seconds. Raises UsageError."""
-    parts = re.findall(r"([0-9]+\.?[0-9]*|\.[0-9]+)([a-z]*)", text := text.strip().lower())
-    whole = "".join(number + unit for number, unit in parts) == text
-    if (
-        not parts
-        or not whole
-        or any(unit not in UNITS for _, unit in parts)
-        or (len(parts) > 1 and not all(u for _, u in parts))
-    ):
-        raise UsageError(
-            f"{option} is {text!r}; it must be a duration such as 90s, 3m, 1.5h or 1h30m"
-        )
-    return sum(float(number) * UNITS[unit] for number, unit in parts)
-
-
 def _listeners(
-    sources: Sequence[str], config: TrainConfig, log: Path | None, *, json: bool, quiet: bool
-) -> list[Listener]:
-    """Return who hears of the events: the log, standard output, the person."""
-    from charrnn.cli.display import display
-    from charrnn.cli.log import Log, Printed
-
-    listeners: list[Listener] = [Log(log, sources, config)] if log is not None else []
-    listeners += [Printed()] if json else []
-    return listeners if quiet else [*listeners, display(json=json)]
-
-
-def run(
-    sources: tuple[str, ...],
+    stack: ExitStack,
+    sources: Sequence[str],
     config: TrainConfig,
-    listeners: list[Listener],
-    ranks: MPIEnd | None = None,
-) -> None:
-    """Train, and tell the listeners; leading `ranks`, if there are any. Raises typer.Exit after a signal, TrainingError if it diverged."""
-    from charrnn.training.events import Done, Step
-    from charrnn.training.loop import train as events
+    log: Path | None,
+    *,
+    json: bool,
+    quiet: bool,
+) -> list[Listener]:
+    """Return who hears of the events, each closed with `stack`."""
+    from charrnn.cli.display import display
+    from charrnn.cli.log import Log, print_event
 
-    with Interruption() as interruption:
-        telling = Telling(listeners, interruption)
-        done: Done | None = None
+    listeners: list[Listener] = []
+    if log is not None:
+        listeners.append(stack.enter_context(closing(Log(log, sources, config))))
+    if json:
+        listeners.append(print_event)
+    if not quiet:
+        listeners.append(stack.enter_context(closing(display(json=json))))
+    return listeners
+
+
+class Session:
+    """A run with its listeners, and with what may end it: a signal, or a listener that fails.
+
+    From the first step on, the first Ctrl-C lets the step end and the run be saved, and the second
+    ends at once; until then signals do what they always do. A listener that fails (its pipe or
+    disk is gone) hears no more, and the run is saved as after Ctrl-C.
+    """
+
+    def __init__(self, listeners: Sequence[Listener], stack: ExitStack) -> None:
+        self.listeners, self.stack = list(listeners), stack
+        self.started = False  # whether a step was taken, so that there is something to save
+        self.signal: int | None = None  # the signal that came
+        self.failure: OSError | None = None  # of the first listener that failed
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the run is to end after this step."""
+        return self.signal is not None or self.failure is not None
+
+    def run(
+        self,
+        sources: Sequence[str],
+        config: TrainConfig,
+        started: float,
+        ranks: MPIEnd | None = None,
+    ) -> None:
+        """Train, and tell the listeners; `ranks`: leading the other ranks.
+
+        Raises typer.Exit after a signal, TrainingError if the run diverged.
+        """
+        from charrnn.training.events import Done
+        from charrnn.training.loop import train as events
+
         try:
-            asking = events(
+            run = events(
                 sources,
                 config,
-                interrupted=lambda: bool(interruption),
-                started=app.started,
+                interrupted=lambda: self.interrupted,
+                started=started,
                 default_workers="auto",
                 ranks=ranks,
             )
-            with closing(asking):
-                for event in asking:
-                    if isinstance(event, Step):
-                        interruption.listen()
-                    telling(event)
-                    done = event if isinstance(event, Done) else done
+            with closing(run):
+                for event in run:
+                    self.tell(event)
         except KeyboardInterrupt:
-            if not interruption.listening:
+            if not self.started:
                 say("interrupted before the first step: nothing was written")
             raise
-        finally:
-            telling.close()
-    if telling.failure is not None:
-        raise telling.failure
-    assert done is not None
-    _end(done, interruption)
+        if self.failure is not None:
+            raise self.failure
+        assert isinstance(event, Done)
+        _check_end(event)
+        if self.signal is not None and event.stopped == "interrupted":
+            raise typer.Exit(128 + self.signal)
 
-
-class Telling:
-    """Tells listeners; one that fails (its pipe or disk is gone) hears no more and lets the run end and be saved."""
-
-    def __init__(self, listeners: Iterable[Listener], interruption: Interruption) -> None:
-        self.listeners, self.interruption = list(listeners), interruption
-        self.failure: OSError | None = None
-
-    def __call__(self, event: Event) -> None:
+    def tell(self, event: Event) -> None:
+        """Let all listeners hear of an event; from the first step on without those that fail."""
+        if event.name == "step":
+            self.catch_signals()
         for listener in tuple(self.listeners):
             try:
                 listener(event)
             except OSError as error:
-                if not self.interruption.listening:
+                if not self.started:
                     raise
                 self.listeners.remove(listener)
                 self.failure = self.failure or error
-                self.interruption.number = self.interruption.number or SIGPIPE
 
-    def close(self) -> None:
-        """Let the listeners put away what they have open."""
-        for listener in self.listeners:
-            listener.close()
+    def catch_signals(self) -> None:
+        """Let signals end the run after a step until `stack` ends.
+
+        Signals that are ignored (nohup, a script's &) stay ignored.
+        """
+        if self.started:
+            return
+        self.started = True
+        for number in (getattr(signal, name) for name in SIGNALS if hasattr(signal, name)):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                with suppress(ValueError):  # not the main thread
+                    before = signal.signal(number, self._interrupt)
+                    self.stack.callback(signal.signal, number, before)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = number
 
 
-def _end(done: Done, interruption: Interruption) -> None:
+def _check_end(done: Done) -> None:
+    """Raise TrainingError if the run diverged."""
     if done.stopped == "diverged":
-        kept = (
-            f"{done.checkpoint} has the best weights so far"
-            if done.val_loss is not None
-            else f"{done.checkpoint} has the last good weights"
-        )
+        kept = "last good" if done.val_loss is None else "best"
+        clip = "" if done.model.meta["training"]["clip"] == 1 else ", or --clip 1"
         raise TrainingError(
-            f"the run diverged after step {done.steps:,}: its loss or gradient was no longer finite, or beyond hope; "
-            f"{kept}; try a smaller --lr{', or --clip 1' if done.model.meta['training']['clip'] != 1 else ''}"
+            f"the run diverged after step {done.steps:,}: its loss or gradient was no longer "
+            f"finite, or beyond hope; {done.checkpoint} has the {kept} weights so far; "
+            f"try a smaller --lr{clip}"
         )
-    if done.stopped == "interrupted":
-        raise typer.Exit(128 + (interruption.number or 0))

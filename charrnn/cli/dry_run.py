@@ -1,0 +1,90 @@
+"""`charrnn train --dry-run`: what would be done, on stdout, without doing it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from charrnn.cli.display import floor
+from charrnn.cli.log import Log
+from charrnn.cli.terminal import clock_time, console, counted, labelled, print_json, say
+from charrnn.config import TrainConfig
+
+if TYPE_CHECKING:
+    from charrnn.training.setup import Run
+
+
+def show(
+    sources: Sequence[str], config: TrainConfig, log: Path | None, *, json: bool, ranks: int
+) -> None:
+    """Print what `charrnn train` would do. Raises what it would raise before the first step."""
+    from charrnn.training.loop import check_out
+    from charrnn.training.setup import prepare
+
+    check_out(sources, config)
+    if log is not None:
+        Log(log, sources, config)
+    run = prepare(sources, config, default_workers="auto", ranks=ranks)
+    for note in run.notes:
+        say(note)
+    plan = planned(run) | {"out": str(config.out)}
+    if json:
+        print_json(plan)
+    else:
+        console().print(labelled(_rows(plan)), soft_wrap=True)
+
+
+def planned(run: Run) -> dict[str, Any]:
+    """Return sizes, the configuration, memory in bytes and the expected time in seconds.
+
+    While a budget decides, the steps are a guess.
+    """
+    from charrnn.training.defaults import characters_per_second, measured_flops, memory_bytes
+
+    config, progress, training = run.config, run.progress, run.training
+    processes = run.workers * run.ranks
+    speed = characters_per_second(config.model, run.N, processes, measured_flops())
+    speed *= training.steps_per_epoch / training.predictions  # steps a second
+    if progress.steps is None:
+        seconds = max(0.0, (config.budget or 0.0) - progress.seconds)
+        steps = progress.step + max(1, round(seconds * speed))
+    else:
+        steps = progress.steps
+        seconds = max(0, steps - progress.step) / speed
+    used = replace(config, batch_size=training.batch_size, seq_len=training.seq_len)
+    return {
+        "corpus_characters": run.corpus.characters,
+        "vocabulary_size": run.N,
+        "params": run.best.flat.size,
+        "floor_nats": run.floor_nats,
+        "floor_order": run.floor_order,
+        "first_step": progress.step,
+        "steps": steps,
+        "steps_fixed": progress.steps is not None,
+        "steps_per_epoch": training.steps_per_epoch,
+        "epochs": steps / training.steps_per_epoch,
+        "seconds": seconds,
+        "memory_bytes": memory_bytes(used, run.N, processes),
+        "settings": config.as_dict(),
+    }
+
+
+def _rows(plan: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    """Yield the lines of the table: what each is about, and what it says."""
+    about, about_time = ("", "about ") if plan["steps_fixed"] else ("about ", "")
+    characters = counted(plan["corpus_characters"], "character")
+    yield "text", f"{characters}, {plan['vocabulary_size']:,} distinct"
+    yield "parameters", f"{plan['params']:,}"
+    epochs = f"{plan['steps_per_epoch']:,} an epoch, {about}{counted(plan['epochs'], 'epoch')}"
+    begun = f", from step {plan['first_step']:,} on" if plan["first_step"] else ""
+    yield "steps", f"{about}{plan['steps']:,} ({epochs}{begun})"
+    yield "time", f"{about_time}{clock_time(plan['seconds'])}"
+    yield "memory", f"about {plan['memory_bytes'] / 1e6:,.0f} MB"
+    nats, order = plan["floor_nats"], plan["floor_order"]
+    yield "n-gram floor", "not counted" if nats is None else floor(nats, order)
+    yield "checkpoint", plan["out"]
+    for name, value in plan["settings"].items():
+        if value is not None and name != "steps":
+            yield name.replace("_", "-"), str(value)
