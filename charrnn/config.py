@@ -141,6 +141,9 @@ class TrainConfig:
     lines: bool = _option(False)  # every line is an item of its own
     sample_every: int = _option(least=0, about=WATCHED)  # steps between samples; 0: none
     val_every: int = _option(least=1, about=WATCHED)  # steps between validations
+    val_characters: int | None = _option(
+        least=2, about={"before": None}
+    )  # read to validate; None: all
     save_every: float = _option(60.0, above=0, about={"changes": True, "repeat": False})  # seconds
     dtype: Dtype = _option("float32", choices=get_args(Dtype), about={"repeat": False})
 

@@ -35,11 +35,11 @@ KEYS = {
     "start": "corpus_characters vocabulary_size params cell hidden layers batch_size seq_len "
     "workers ranks seed floor_nats floor_order",
     "step": "step steps epoch loss grad_norm lr chars_per_second",
-    "validated": "step val_loss best",
+    "validated": "step val_loss best val_characters",
     "sampled": "step text",
     "notice": "text",
     "saved": "step checkpoint",
-    "done": "steps epochs seconds train_loss val_loss val_bpc floor_nats chars_per_second params "
+    "done": "steps epochs seconds train_loss val_loss val_bpc val_characters floor_nats chars_per_second params "
     "workers ranks checkpoint stopped command",
 }
 
@@ -573,7 +573,7 @@ def test_without_a_terminal_the_lines_fit_into_80_columns(
         "floor_order": 6,
     }
     plain(Start(**given, **text, seed=0, first_step=0))
-    plain(Validated(1, 1.4, True))
+    plain(Validated(1, 1.4, True, 99))
     plain(step(99_999, steps=123_456, progress=0.99, seconds_left=36_001.0))
     *begun, line = capsys.readouterr().err.splitlines()
     assert [shown[:14].strip() for shown in begun] == ["text", "network", "n-gram floor"]
@@ -616,6 +616,7 @@ def done(**more: Any) -> Done:
         "train_loss": 1.0,
         "val_loss": 2.0,
         "val_bpc": 2.9,
+        "val_characters": 99,
         "floor_nats": 1.5,
     }
     sizes = {
@@ -655,7 +656,7 @@ def test_a_log_is_only_opened_by_the_first_step(folder: Path) -> None:
     log(start)
     assert not Path("run.jsonl").exists()
     log(step(1, loss=math.nan))
-    log(Validated(1, 2.0, True))
+    log(Validated(1, 2.0, True, 99))
     log.close()
     told = events(Path("run.jsonl").read_text())
     assert [event["event"] for event in told] == ["start", "step", "validated"]

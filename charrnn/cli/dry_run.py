@@ -44,8 +44,8 @@ def planned(run: Run) -> dict[str, Any]:
     from charrnn.training.defaults import characters_per_second, measured_flops, memory_bytes
 
     config, progress, training = run.config, run.progress, run.training
-    processes = run.workers * run.ranks
-    speed = characters_per_second(config.model, run.N, processes, measured_flops())
+    N, processes = len(run.vocabulary), run.workers * run.ranks
+    speed = characters_per_second(config.model, N, processes, measured_flops())
     speed *= training.steps_per_epoch / training.predictions  # steps a second
     if progress.steps is None:
         seconds = max(0.0, (config.budget or 0.0) - progress.seconds)
@@ -55,8 +55,8 @@ def planned(run: Run) -> dict[str, Any]:
         seconds = max(0, steps - progress.step) / speed
     used = replace(config, batch_size=training.batch_size, seq_len=training.seq_len)
     return {
-        "corpus_characters": run.corpus.characters,
-        "vocabulary_size": run.N,
+        "corpus_characters": run.text.corpus.characters,
+        "vocabulary_size": N,
         "params": run.best.flat.size,
         "floor_nats": run.floor_nats,
         "floor_order": run.floor_order,
@@ -66,7 +66,7 @@ def planned(run: Run) -> dict[str, Any]:
         "steps_per_epoch": training.steps_per_epoch,
         "epochs": steps / training.steps_per_epoch,
         "seconds": seconds,
-        "memory_bytes": memory_bytes(used, run.N, processes),
+        "memory_bytes": memory_bytes(used, N, processes),
         "settings": config.as_dict(),
     }
 

@@ -223,6 +223,16 @@ def train(
     val_every: Annotated[
         int | None, of_run("--val-every", OUTPUT, "Steps between validations.", "N")
     ] = None,
+    val_characters: Annotated[
+        int | None,
+        of_run(
+            "--val-characters",
+            OUTPUT,
+            "Characters read to validate, evenly over the validation part.",
+            "N",
+            "all, or chosen for the budget",
+        ),
+    ] = None,
     quiet: Annotated[bool, switch("-q --quiet", OUTPUT, "Say nothing but errors.")] = False,
     dry_run: Annotated[
         bool,

@@ -54,7 +54,9 @@ class Streams:
 
     fresh = False  # the state goes on from step to step, and from a stream's end to its beginning in the next epoch
 
-    def __init__(self, part: Part | Excerpt, batch_size: int, seq_len: int) -> None:
+    def __init__(
+        self, part: Part | Excerpt, batch_size: int, seq_len: int, most: int | None = None
+    ) -> None:
         n = len(part)
         if n < 2:
             raise CorpusError(
@@ -63,10 +65,12 @@ class Streams:
         self.batch_size = B = min(batch_size, max(1, n // (seq_len + 1)))
         self._borders = np.array([b * n // B for b in range(B + 1)], np.int64)
         self._lengths = np.diff(self._borders) - 1  # predictions of each stream
+        if most is not None:
+            self._lengths = np.minimum(self._lengths, max(1, most // B))
         longest = int(self._lengths.max())
         self.seq_len = min(seq_len, longest)
         self.steps_per_epoch = -(-longest // self.seq_len)
-        self.predictions = n - B  # per epoch
+        self.predictions = int(self._lengths.sum())  # per epoch
         self.part = part
         self._steps_ahead = max(1, _AHEAD // (B * self.seq_len))
         self._ahead: dict[
@@ -146,6 +150,12 @@ class Items:
         inside[ends] = False
         whole[inside] = self.symbols[self.starts[0] : self.starts[-1]]
         return whole
+
+    def first(self, characters: int | None) -> Items:
+        """Return the first items of at most so many characters together, one at least; None: all."""
+        ends = self.starts[1:] - self.starts[0] + np.arange(1, len(self) + 1)
+        count = len(self) if characters is None else np.searchsorted(ends, characters, "right")
+        return Items(self.symbols, self.starts[: max(1, int(count)) + 1])
 
     def split(self, val_fraction: float) -> tuple[Items, Items]:
         """(training, validation): the first floor((1 − F)·n) items train, the others validate."""

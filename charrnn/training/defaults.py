@@ -28,6 +28,8 @@ HIDDEN, OPERATIONS = 256, 2.9e13  # the width for a run of so many operations
 NO_PRESSURE = 800.0  # epochs · parameters / √characters up to which nothing is dropped
 SAMPLED_CHARACTERS = 400_000  # read between two samples
 VALIDATION_SHARE = 0.03  # of the time of training
+MOST_OF_BUDGET = 0.05  # that one validation may take
+VALIDATING = 3.0  # times as many characters/s as training
 VALIDATION_STREAMS, VALIDATION_CHUNK = 64, 64  # B and T of validation, whatever those of training
 COLUMNS, WORK = 8, 1024  # columns and H·B that a process needs: with fewer, communication dominates
 SMALL_COLUMNS, SMALL_WORK = 2, 512  # the same where the BLAS has kernels for small products
@@ -199,7 +201,7 @@ def resolve(config: TrainConfig, facts: Facts) -> TrainConfig:
     on 10 million characters of Shakespeare an lstm of 256 ended at 1.540 nats with B, T = 64, 64,
     at 1.519 with 32, 64 (or 64, 32) and at 1.512 with 32, 32.
     """
-    c = _filled(config, {f.name: f.metadata["default"] for f in OPTIONS})
+    c = with_defaults(config)
     if all(getattr(c, name) is None for name in LENGTHS):
         c = replace(c, budget=DEFAULT_BUDGET)
     timed = c.budget is not None
@@ -220,16 +222,26 @@ def resolve(config: TrainConfig, facts: Facts) -> TrainConfig:
         epochs = speed * (c.budget or 0) / facts.characters
     else:
         epochs = c.epochs or (c.steps or 0) * step / facts.characters
-    parameters = parameter_count(c.model, facts.N)
+    parameters, validation = parameter_count(c.model, facts.N), facts.validation
+    if timed:
+        possible = int(MOST_OF_BUDGET * (c.budget or 0) * VALIDATING * speed)
+        if possible < validation:
+            c = _filled(c, {"val_characters": max(possible, 1000)})
+    validation = min(validation, c.val_characters or validation)
     return _filled(
         c,
         {
             "dropout": chosen_dropout(epochs, parameters, facts.characters),
             "lr": chosen_rate(c.optimizer, c.cell, c.hidden),
-            "val_every": max(25, math.ceil(facts.validation / (3 * VALIDATION_SHARE * step))),
+            "val_every": max(25, math.ceil(validation / (VALIDATING * VALIDATION_SHARE * step))),
             "sample_every": math.ceil(SAMPLED_CHARACTERS / step),
         },
     )
+
+
+def with_defaults(config: TrainConfig) -> TrainConfig:
+    """Return the configuration with the defaults that depend on nothing."""
+    return _filled(config, {f.name: f.metadata["default"] for f in OPTIONS})
 
 
 def _filled(config: TrainConfig, values: dict[str, Any]) -> TrainConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from charrnn.checkpoint.model import Model
 
@@ -73,12 +73,20 @@ class Step(Event):
 
 
 @dataclass(frozen=True)
+class Validating(Event):
+    """A validation begins; for the eye alone."""
+
+    shown: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
 class Validated(Event):
     """The loss on the validation part, in nats per character."""
 
     step: int
     val_loss: float
     best: bool
+    val_characters: int  # predicted
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,7 @@ class Done(Event):
     train_loss: float | None
     val_loss: float | None
     val_bpc: float | None
+    val_characters: int | None
     floor_nats: float | None
     chars_per_second: float
     params: int

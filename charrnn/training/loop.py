@@ -23,6 +23,7 @@ from charrnn.config import TrainConfig
 from charrnn.errors import UsageError
 from charrnn.network.parameters import Parameters
 from charrnn.sampling.sampling import sample
+from charrnn.training.defaults import VALIDATING
 from charrnn.training.events import (
     Done,
     Event,
@@ -33,6 +34,7 @@ from charrnn.training.events import (
     Step,
     Stopped,
     Validated,
+    Validating,
 )
 from charrnn.training.replica import Replica
 from charrnn.training.reproduce import command, repeatable
@@ -106,7 +108,7 @@ class Training:
         self.run, self.config, self.progress = run, run.config, run.progress
         self.interrupted, self.clock, self.started, self.ranks = interrupted, clock, started, ranks
         self.loop_started = self.saved_at = clock()
-        self.validation_seconds = 0.0
+        self.validation_seconds: float | None = None  # of one pass over the validation part
 
     def events(self) -> Iterator[Event]:
         """Yield all events from Start to Done."""
@@ -130,8 +132,8 @@ class Training:
     def _start(self) -> Start:
         run, config = self.run, self.config
         return Start(
-            corpus_characters=run.corpus.characters,
-            vocabulary_size=run.N,
+            corpus_characters=run.text.corpus.characters,
+            vocabulary_size=len(run.vocabulary),
             params=run.best.flat.size,
             cell=config.cell,
             hidden=config.hidden,
@@ -149,10 +151,10 @@ class Training:
     def _replicas(self) -> AbstractContextManager[Replica]:
         """Return rank 0's replica, as a context in which ranks of MPI or workers here follow it."""
         run = self.run
-        parts = (self.config, run.N, run.training, run.validation, run.start)
+        parts = (self.config, len(run.vocabulary), run.training, run.validation, run.start)
         if self.ranks is not None:
             return self.ranks.lead(*parts)
-        descriptors = run.corpus.store.share()[0] if run.workers > 1 else ()
+        descriptors = run.text.corpus.store.share()[0] if run.workers > 1 else ()
         return replicas(run.workers, *parts, descriptors)
 
     def _steps(self) -> Generator[Event, None, Stopped]:
@@ -230,7 +232,7 @@ class Training:
 
         Else keep a copy of the weights now and then, which are good once the next loss is.
         """
-        limit = 10 + 5 * math.log(self.run.N)
+        limit = 10 + 5 * math.log(len(self.run.vocabulary))
         if not (math.isfinite(step.loss + step.grad_norm) and step.loss < limit):
             return True
         if step.step % GOOD_EVERY == 0:
@@ -250,12 +252,18 @@ class Training:
         if progress.without_best >= PATIENCE:
             progress.steps, progress.early = total_steps(progress.step), True
             return
-        left = (1 - SPARE) * budget - self._elapsed() - 2 * self.validation_seconds - 0.2
+        left = (1 - SPARE) * budget - self._elapsed() - self._last_validation() - 0.2
         progress.steps = begins_decay(progress.step, self._seconds_per_step(), left)
         if progress.steps is not None:
             possible = progress.step + max(1, int(left / self._seconds_per_step()))
             if progress.extended or progress.steps > LATE * possible:  # after a stall, say
                 progress.steps, progress.extended = min(progress.steps, possible), True
+
+    def _last_validation(self) -> float:
+        """Return the seconds that the two passes at the end will take, guessed while none was made."""
+        if self.run.validation is None or self.validation_seconds is not None:
+            return 2 * (self.validation_seconds or 0.0)
+        return 2 * self.run.validation.predictions / (VALIDATING * (self.progress.speed() or 1e9))
 
     def _validate(self, last: bool = False) -> Iterator[Event]:
         """Validate the averaged weights, at the end the current ones too, and keep the better."""
@@ -263,11 +271,12 @@ class Training:
         if self.run.validation is None:
             progress.add_point(None)
             return
+        yield Validating()
         before = self.clock()
         tried = [(replica.lead(replica.validate, True), replica.average)]
         if last:
             tried.append((replica.lead(replica.validate, False), replica.parameters))
-        self.validation_seconds = self.clock() - before
+        self.validation_seconds = (self.clock() - before) / len(tried)
         loss, weights = min(tried, key=lambda pair: math.inf if math.isnan(pair[0]) else pair[0])
         best = loss < (math.inf if progress.best is None else progress.best)
         progress.add_point(loss)
@@ -275,7 +284,7 @@ class Training:
         if best:
             progress.best, progress.best_step = loss, progress.step
             self.run.best.flat[:] = weights.flat
-        yield Validated(progress.step, loss, best)
+        yield Validated(progress.step, loss, best, self.run.validation.predictions)
         if best and not last:
             yield from self._save()
 
@@ -287,17 +296,17 @@ class Training:
 
     def _model(self, parameters: Parameters) -> Model:
         """Return `parameters` as a model that says how it was trained."""
-        return Model(self.config.model, self.run.corpus.vocabulary, parameters, self._meta())
+        return Model(self.config.model, self.run.vocabulary, parameters, self._meta())
 
     def _meta(self) -> dict[str, Any]:
         """Return what a checkpoint says of its run."""
         run, progress = self.run, self.progress
-        names = [Path(source).name for source in run.sources]
+        names = [Path(source).name for source in run.text.sources]
         return {
             "training": self.config.as_dict(),
             "corpus": {
-                "characters": run.corpus.characters,
-                "digest": run.corpus.digest,
+                "characters": run.text.corpus.characters,
+                "digest": run.text.corpus.digest,
                 "names": names,
             },
             "step": progress.step,
@@ -348,6 +357,7 @@ class Training:
             train_loss=progress.mean_recent(),
             val_loss=progress.best,
             val_bpc=progress.best and progress.best / math.log(2),
+            val_characters=run.validation.predictions if run.validation else None,
             floor_nats=run.floor_nats,
             chars_per_second=progress.speed() or 0.0,
             params=run.best.flat.size,

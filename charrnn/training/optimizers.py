@@ -1,11 +1,9 @@
-"""Optimizers on the flat array of parameters. Each is one class, its defaults and one entry in OPTIMIZER_CLASSES.
-
-`update` takes the gradient g and the rate of this step; `moments` are the arrays that resuming needs.
-"""
+"""Optimizers on the flat array of parameters: each is a class and an entry in OPTIMIZER_CLASSES."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,30 +12,32 @@ Array = NDArray[Any]
 EPSILON = 1e-8  # keeps a parameter that has no gradient where it is
 
 
-class Optimizer(Protocol):
-    """An update rule with its moments, twins of the flat array."""
+class Optimizer(ABC):
+    """An update rule. Its moments are twins of the flat array; resuming needs them."""
 
-    lr: ClassVar[float]  # default peak rate for an lstm of 256; choices.chosen_rate has the others'
-    moments: dict[str, Array]
+    lr: ClassVar[float]  # peak rate for an lstm of 256; defaults.chosen_rate has the others'
+    names: ClassVar[str]  # of the moments, a letter each
 
-    def __init__(self, theta: Array) -> None: ...
+    def __init__(self, theta: Array) -> None:
+        self.moments = {name: np.zeros_like(theta) for name in self.names}
+        self.scratch = np.empty_like(theta)
 
+    @abstractmethod
     def update(self, theta: Array, g: Array, lr: float, step: int) -> None:
         """Move theta against g in place; g may be overwritten. `step` counts from 1."""
 
 
-class Adam:
-    """m ← β₁ m + (1−β₁) g, v ← β₂ v + (1−β₂) g²; θ ← θ − lr · m̂ / (√v̂ + ε), both freed from their bias (Kingma & Ba 2015)."""
+class Adam(Optimizer):
+    """m ← β₁ m + (1−β₁) g, v ← β₂ v + (1−β₂) g²; θ ← θ − lr · m̂ / (√v̂ + ε).
 
-    lr: ClassVar[float] = 1e-2
+    m̂ and v̂ are m and v freed from their bias towards 0 (Kingma & Ba 2015).
+    """
+
+    lr, names = 1e-2, "mv"
     beta1, beta2 = 0.9, 0.99
 
-    def __init__(self, theta: Array) -> None:
-        self.moments = {"m": np.zeros_like(theta), "v": np.zeros_like(theta)}
-        self._u = np.zeros_like(theta)
-
     def update(self, theta: Array, g: Array, lr: float, step: int) -> None:
-        m, v, u = self.moments["m"], self.moments["v"], self._u
+        m, v, u = self.moments["m"], self.moments["v"], self.scratch
         np.multiply(g, 1 - self.beta1, out=u)
         m *= self.beta1
         m += u
@@ -45,36 +45,20 @@ class Adam:
         g *= 1 - self.beta2
         v *= self.beta2
         v += g
-        np.sqrt(v, out=u)
         # m̂ / (√v̂ + ε) with both corrections moved into two numbers
         correction = (1 - self.beta2**step) ** 0.5
-        u += EPSILON * correction
-        np.divide(m, u, out=u)
-        u *= lr * correction / (1 - self.beta1**step)
-        theta -= u
+        rate = lr * correction / (1 - self.beta1**step)
+        _scaled_step(theta, m, v, u, rate, EPSILON * correction)
 
 
-def _scaled_step(theta: Array, g: Array, v: Array, u: Array, lr: float) -> None:
-    """θ ← θ − lr · g / (√v + ε), with u as scratch."""
-    np.sqrt(v, out=u)
-    u += EPSILON
-    np.divide(g, u, out=u)
-    u *= lr
-    theta -= u
-
-
-class RMSprop:
+class RMSprop(Optimizer):
     """v ← ρ v + (1−ρ) g²; θ ← θ − lr · g / (√v + ε) (Tieleman & Hinton 2012; ρ as in char-rnn)."""
 
-    lr: ClassVar[float] = 2e-3
+    lr, names = 2e-3, "v"
     rho = 0.95
 
-    def __init__(self, theta: Array) -> None:
-        self.moments = {"v": np.zeros_like(theta)}
-        self._u = np.zeros_like(theta)
-
     def update(self, theta: Array, g: Array, lr: float, step: int) -> None:
-        v, u = self.moments["v"], self._u
+        v, u = self.moments["v"], self.scratch
         np.multiply(g, g, out=u)
         u *= 1 - self.rho
         v *= self.rho
@@ -82,34 +66,26 @@ class RMSprop:
         _scaled_step(theta, g, v, u, lr)
 
 
-class Adagrad:
+class Adagrad(Optimizer):
     """v ← v + g²; θ ← θ − lr · g / (√v + ε) (Duchi et al. 2011)."""
 
-    lr: ClassVar[float] = 2e-2
-
-    def __init__(self, theta: Array) -> None:
-        self.moments = {"v": np.zeros_like(theta)}
-        self._u = np.zeros_like(theta)
+    lr, names = 2e-2, "v"
 
     def update(self, theta: Array, g: Array, lr: float, step: int) -> None:
-        v, u = self.moments["v"], self._u
+        v, u = self.moments["v"], self.scratch
         np.multiply(g, g, out=u)
         v += u
         _scaled_step(theta, g, v, u, lr)
 
 
-class SGD:
+class SGD(Optimizer):
     """m ← μ m + g; θ ← θ − lr · m, with momentum μ = 0.9 (Polyak 1964)."""
 
-    lr: ClassVar[float] = 0.5
+    lr, names = 0.5, "m"
     mu = 0.9
 
-    def __init__(self, theta: Array) -> None:
-        self.moments = {"m": np.zeros_like(theta)}
-        self._u = np.zeros_like(theta)
-
     def update(self, theta: Array, g: Array, lr: float, step: int) -> None:
-        m, u = self.moments["m"], self._u
+        m, u = self.moments["m"], self.scratch
         m *= self.mu
         m += g
         np.multiply(m, lr, out=u)
@@ -124,16 +100,25 @@ OPTIMIZER_CLASSES: dict[str, type[Optimizer]] = {
 }
 
 
-def clip_by_norm(g: Array, limit: float) -> float:
-    """Return the Euclidean norm of g before it was scaled, in place, to at most `limit` (0: left as it is).
+def _scaled_step(
+    theta: Array, g: Array, v: Array, u: Array, lr: float, epsilon: float = EPSILON
+) -> None:
+    """θ ← θ − lr · g / (√v + ε), with u as scratch."""
+    np.sqrt(v, out=u)
+    u += epsilon
+    np.divide(g, u, out=u)
+    u *= lr
+    theta -= u
 
-    The norm is finite wherever g is: large gradients are measured in float64, lest their squares overflow.
+
+def clip_by_norm(g: Array, limit: float) -> float:
+    """Return the Euclidean norm of g before it was scaled, in place, to at most `limit` (0: off).
+
+    The norm is finite wherever g is: large gradients are measured in float64, where their squares
+    don't overflow.
     """
-    norm = (
-        float(np.sqrt(np.dot(g, g)))
-        if np.abs(g).max(initial=0) < 1e15
-        else float(np.linalg.norm(g.astype(np.float64)))
-    )
+    wide = g if np.abs(g).max(initial=0) < 1e15 else g.astype(np.float64)
+    norm = float(np.sqrt(np.dot(wide, wide)))
     if limit and norm > limit and np.isfinite(norm):
         g *= limit / norm
     return norm

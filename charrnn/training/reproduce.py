@@ -26,7 +26,7 @@ def command(run: Run) -> str:
         config = replace(config, steps=run.progress.steps, budget=None)
     words = ["mpiexec", "-n", str(run.ranks)] if run.ranks > 1 else []
     words += ["charrnn", "train"]
-    words += [f"./{path}" if re.match("-.", path) else path for path in map(str, run.sources)]
+    words += [f"./{path}" if re.match("-.", path) else path for path in map(str, run.text.sources)]
     for option in OPTIONS:
         value = getattr(config, option.name)
         if value is None or value is False or not option.metadata.get("repeat", True):
@@ -44,7 +44,7 @@ def repeatable(run: Run) -> bool:
     """
     config = run.config
     replaced = config.out and config.init_from and _same(config.out, config.init_from)
-    there = all(_unchanged(source, run.read_at) for source in run.sources)
+    there = all(_unchanged(source, run.text.read_at) for source in run.text.sources)
     return run.progress.repeatable and there and not replaced and config.dtype == "float32"
 
 

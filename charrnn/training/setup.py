@@ -8,7 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +23,8 @@ from charrnn.network.network import zero_state
 from charrnn.network.parameters import Parameters, initialize
 from charrnn.text.batches import Batches, ItemBatches, Items, Streams, read_items
 from charrnn.text.corpus import Corpus, Part, default_corpus, read_corpus
-from charrnn.text.ngram import Floor, floor
+from charrnn.text.ngram import floor
+from charrnn.text.vocabulary import Vocabulary
 from charrnn.training.defaults import (
     VALIDATION_CHUNK,
     VALIDATION_STREAMS,
@@ -31,6 +32,7 @@ from charrnn.training.defaults import (
     auto_workers,
     memory_bytes,
     resolve,
+    with_defaults,
 )
 from charrnn.training.optimizers import OPTIMIZER_CLASSES
 from charrnn.training.progress import Progress
@@ -38,20 +40,19 @@ from charrnn.training.schedule import decay_start
 
 Array = NDArray[Any]
 Sources = tuple[str | Path, ...]
-Parts = tuple[Part, Part] | tuple[Items, Items]  # training, validation
+Workers = int | Literal["auto"]
 RELIABLE = 500  # characters to predict below which a validation loss says little
+SCANTY = 8  # mean characters of a text's validation part below which it says nothing
 FLOOR_LIMIT = 20_000_000  # characters of text beyond which no n-grams are counted
-DEFAULT_CONFIG = TrainConfig()
+CHOSEN = ("hidden", "batch_size", "seq_len", "dropout", "lr", "val_characters")  # worth saying
 
 
 @dataclass(frozen=True)
 class Run:
-    """All that a run is made of. Only `progress`, the arrays and `best`'s contents change."""
+    """All that a run is made of. Only `progress` and the contents of arrays change."""
 
     config: TrainConfig  # resolved
-    sources: Sources
-    read_at: float  # when the sources were read, as time.time() counts
-    corpus: Corpus
+    text: Text
     training: Batches
     validation: Batches | None
     floor_nats: float | None  # what n-grams reach on the validation part, if they were counted
@@ -63,9 +64,9 @@ class Run:
     notes: tuple[str, ...]
 
     @property
-    def N(self) -> int:
-        """The size of the vocabulary."""
-        return len(self.corpus.vocabulary)
+    def vocabulary(self) -> Vocabulary:
+        """The characters of the text, and those of the checkpoint that it started from."""
+        return self.text.corpus.vocabulary
 
     @property
     def workers(self) -> int:
@@ -74,19 +75,96 @@ class Run:
 
     def packed(self) -> Array:
         """Return as bytes of JSON what resuming reads of a run beside its arrays."""
+        sources = [str(Path(s).absolute()) if s != "-" else s for s in self.text.sources]
         kept = {
             "config": self.config.as_dict(),
-            "sources": [str(Path(s).absolute()) if s != "-" else s for s in self.sources],
+            "sources": sources,
             "progress": self.progress.as_dict(),
         }
         return np.frombuffer(json.dumps(kept).encode(), np.uint8)
+
+
+class Text:
+    """A corpus and its two parts, training and validation: of its text, or of its distinct lines."""
+
+    def __init__(self, sources: Sources, config: TrainConfig, base: Model | None) -> None:
+        self.sources, self.read_at = sources, time.time()
+        self.corpus = read_corpus(
+            sources, encoding=config.encoding or "utf-8", base=base.vocabulary if base else None
+        )
+        fraction = with_defaults(config).val_fraction
+        cut = read_items(self.corpus) if config.lines else self.corpus
+        self.parts: tuple[Part, Part] | tuple[Items, Items] = cut.split(fraction)
+        self.newline = self.corpus.vocabulary.index("\n") if config.lines else -1  # ends an item
+        if size(self.parts[0]) < 2:
+            raise CorpusError(
+                f"--val-fraction {fraction:g} leaves nothing to train on of "
+                f"{self.corpus.characters} characters; give a smaller one"
+            )
+
+    def training(self, config: TrainConfig) -> Batches:
+        """Return the training part in batches."""
+        part = self.parts[0]
+        if isinstance(part, Items):
+            return ItemBatches(part, config.batch_size, self.newline, config.seed)
+        return Streams(part, config.batch_size, config.seq_len)
+
+    def validation(self, most: int | None = None) -> Batches | None:
+        """Return the validation part as 64 streams, `most` of its characters; None if there are none."""
+        part = self.parts[1]
+        if isinstance(part, Items):
+            return (
+                ItemBatches(part.first(most), VALIDATION_STREAMS, self.newline)
+                if len(part)
+                else None
+            )
+        if len(part) < 2 or self.scanty:
+            return None
+        return Streams(part, VALIDATION_STREAMS, VALIDATION_CHUNK, most)
+
+    @property
+    def scanty(self) -> bool:
+        """Whether there are several texts so short that their last characters say nothing."""
+        part = self.parts[1]
+        texts = 0 if isinstance(part, Items) else len(part.extents)
+        return texts > 1 and len(part) < SCANTY * texts
+
+    def floor(self) -> tuple[float, int] | tuple[None, None]:
+        """Return what n-grams reach on the validation part and their order; None if not counted."""
+        train, val = self.parts
+        if size(train) + size(val) > FLOOR_LIMIT or not len(val):
+            return None, None
+        symbols, boundary = self._symbols(train), None
+        if isinstance(train, Items):
+            symbols, boundary = np.insert(symbols, 0, self.newline), self.newline
+        found = floor(symbols, self._symbols(val), len(self.corpus.vocabulary), boundary)
+        return (found.nats, found.order) if found else (None, None)
+
+    def _symbols(self, part: Part | Items) -> Array:
+        """Return a whole part; of items each has its newline."""
+        return part.joined(self.newline) if isinstance(part, Items) else part.read(0, len(part))
+
+    def counts(self) -> Array:
+        """Return how often each character is to be predicted in the training part (N,)."""
+        part, N, block = self.parts[0], len(self.corpus.vocabulary), 1 << 22
+        if isinstance(part, Items):
+            return np.bincount(self._symbols(part), minlength=N)
+        counts = np.zeros(N)
+        for at in range(0, len(part), block):
+            counts += np.bincount(part.read(at, min(at + block, len(part))), minlength=N)
+        return counts
+
+
+def size(part: Part | Items) -> int:
+    """Return the characters of a part, of items each with its newline."""
+    return part.transitions if isinstance(part, Items) else len(part)
 
 
 def prepare(
     sources: Sequence[str | Path],
     config: TrainConfig,
     *,
-    default_workers: int | Literal["auto"] = 1,
+    default_workers: Workers = 1,
     ranks: int = 1,
 ) -> Run:
     """Return a run ready to start, or to go on. Raises CharRNNError for what doesn't fit."""
@@ -95,58 +173,50 @@ def prepare(
     return _new(tuple(sources), config, default_workers, ranks)
 
 
-def _new(
-    sources: Sources, config: TrainConfig, default_workers: int | Literal["auto"], ranks: int
-) -> Run:
-    if config.batch_size is not None:
-        _check_ranks(ranks, config.batch_size)  # before a large text is read
-    origin = None if config.init_from is None else load(config.init_from)
-    if origin is not None:
-        config = _shape_of(origin, config)
-    sources, read_at = sources or (default_corpus(),), time.time()
-    base = None if origin is None else origin.vocabulary
-    corpus = read_corpus(sources, encoding=config.encoding or "utf-8", base=base)
-    parts = parts_of(corpus, config)
-    asked, validation = config, validation_batches(corpus, parts[1])
+def _new(sources: Sources, asked: TrainConfig, default_workers: Workers, ranks: int) -> Run:
+    if asked.batch_size is not None:
+        _check_ranks(ranks, asked.batch_size)  # before a large text is read
+    origin = None if asked.init_from is None else load(asked.init_from)
+    config = asked if origin is None else _shape_of(origin, asked)
+    text = Text(sources or (default_corpus(),), config, origin)
+    part, validation = text.parts[0], text.validation()
     facts = Facts(
-        characters=_size(parts[0]),
+        characters=size(part),
         validation=validation.predictions if validation else 0,
-        N=len(corpus.vocabulary),
+        N=len(text.corpus.vocabulary),
         processors=cores() if ranks == 1 else ranks,
         ranks=ranks,
-        item=parts[0].transitions / len(parts[0]) if isinstance(parts[0], Items) else None,
+        item=size(part) / len(part) if isinstance(part, Items) else None,
         default_workers=default_workers,
     )
-    config = resolve(asked, facts)
-    training = training_batches(corpus, parts[0], config)
+    config = resolve(config, facts)
+    training, validation = text.training(config), text.validation(config.val_characters)
     _check_ranks(ranks, training.batch_size)
     if config.epochs is not None:
         config = replace(config, steps=_steps_of(config.epochs, training), epochs=None)
-    best = _initial(corpus, parts[0], config, origin)
-    counted = _floor(parts, corpus)
+    best = _initial(config, text, origin)
     start = {
         "theta": best.flat.copy(),
         "average": best.flat.copy(),
         "state": zero_state(config.model, training.batch_size, config.dtype),
     }
+    floor_nats, floor_order = text.floor()
+    progress, notes = (
+        Progress(steps=config.steps, ranks=ranks),
+        _notes(asked, config, text, training, validation),
+    )
     return Run(
-        config=config,
-        sources=sources,
-        read_at=read_at,
-        corpus=corpus,
-        training=training,
-        validation=validation,
-        floor_nats=counted.nats if counted else None,
-        floor_order=counted.order if counted else None,
-        ranks=ranks,
-        progress=Progress(steps=config.steps, ranks=ranks),
-        best=best,
-        start=start,
-        notes=(
-            *corpus.notes,
-            *_notes(asked, config, training, validation),
-            *_memory_note(config, training, len(corpus.vocabulary), ranks),
-        ),
+        config,
+        text,
+        training,
+        validation,
+        floor_nats,
+        floor_order,
+        ranks,
+        progress,
+        best,
+        start,
+        (*text.corpus.notes, *notes, *_memory_note(config, training, facts.N, ranks)),
     )
 
 
@@ -157,101 +227,30 @@ def _resumed(sources: Sources, asked: TrainConfig, ranks: int) -> Run:
     config, progress, came_from = _kept(model, arrays, out)
     _check_asked(asked, config)
     _check_ranks(ranks, config.batch_size)
-    sources, read_at = sources or _still_there(came_from, out), time.time()
-    corpus = read_corpus(sources, encoding=config.encoding, base=model.vocabulary)
-    _check_text(corpus, model, out)
-    parts = parts_of(corpus, config)
-    training = training_batches(corpus, parts[0], config)
+    text = Text(sources or _still_there(came_from, out), config, model)
+    _check_text(text.corpus, model, out)
+    training = text.training(config)
     _check_ranks(ranks, training.batch_size)
     _check_arrays(arrays, model, config, training, out)
-    notes = [*corpus.notes, *_extend(asked, config, progress, training)]
+    notes = _extend(asked, config, progress, training)
     if not progress.finished:
         config = _changed(asked, config, progress, ranks)
     best = model.parameters
     if config.dtype != "float32":
-        best = Parameters(model.config, len(corpus.vocabulary), flat=arrays["best"])
-    notes += _memory_note(config, training, len(corpus.vocabulary), ranks)
+        best = Parameters(model.config, best.N, flat=arrays["best"])
     return Run(
-        config=replace(config, out=out),
-        sources=sources,
-        read_at=read_at,
-        corpus=corpus,
-        training=training,
-        validation=validation_batches(corpus, parts[1]),
-        floor_nats=model.meta.get("floor_nats"),
-        floor_order=model.meta.get("floor_order"),
-        ranks=ranks,
-        progress=progress,
-        best=best,
-        start=arrays,
-        notes=tuple(notes),
+        replace(config, out=out),
+        text,
+        training,
+        text.validation(config.val_characters),
+        model.meta.get("floor_nats"),
+        model.meta.get("floor_order"),
+        ranks,
+        progress,
+        best,
+        arrays,
+        (*text.corpus.notes, *notes, *_memory_note(config, training, best.N, ranks)),
     )
-
-
-# The text
-
-
-def parts_of(corpus: Corpus, config: TrainConfig) -> Parts:
-    """Return the training and the validation part: of the text, or of its distinct lines."""
-    fraction = 0.1 if config.val_fraction is None else config.val_fraction
-    parts: Parts
-    parts = read_items(corpus).split(fraction) if config.lines else corpus.split(fraction)
-    if _size(parts[0]) < 2:
-        raise CorpusError(
-            f"--val-fraction {fraction:g} leaves nothing to train on of {corpus.characters} "
-            "characters; give a smaller one"
-        )
-    return parts
-
-
-def _size(part: Part | Items) -> int:
-    """Return the characters of a part, of items each with its newline."""
-    return part.transitions if isinstance(part, Items) else len(part)
-
-
-def training_batches(corpus: Corpus, part: Part | Items, config: TrainConfig) -> Batches:
-    if isinstance(part, Items):
-        newline = corpus.vocabulary.index("\n")
-        return ItemBatches(part, config.batch_size, newline, config.seed)
-    return Streams(part, config.batch_size, config.seq_len)
-
-
-def validation_batches(corpus: Corpus, part: Part | Items) -> Batches | None:
-    """Return the validation part as 64 streams, None if it predicts nothing."""
-    if isinstance(part, Items):
-        newline = corpus.vocabulary.index("\n")
-        return ItemBatches(part, VALIDATION_STREAMS, newline) if len(part) else None
-    return Streams(part, VALIDATION_STREAMS, VALIDATION_CHUNK) if len(part) >= 2 else None
-
-
-def _symbols(part: Part | Items, corpus: Corpus) -> Array:
-    """Return a whole part, of items each with its newline."""
-    if isinstance(part, Items):
-        return part.joined(corpus.vocabulary.index("\n"))
-    return part.read(0, len(part))
-
-
-def _floor(parts: Parts, corpus: Corpus) -> Floor | None:
-    """Return what n-grams reach on the validation part; None for none and for very long texts."""
-    training, validation = parts
-    if _size(training) + _size(validation) > FLOOR_LIMIT or not len(validation):
-        return None
-    train, val = _symbols(training, corpus), _symbols(validation, corpus)
-    N = len(corpus.vocabulary)
-    if isinstance(training, Items):
-        newline = corpus.vocabulary.index("\n")
-        return floor(np.insert(train, 0, newline), val, N, boundary=newline)
-    return floor(train, val, N)
-
-
-def _frequencies(part: Part | Items, N: int, corpus: Corpus) -> Array:
-    """Return how often each character is to be predicted in the training part (N,)."""
-    if isinstance(part, Items):
-        return np.bincount(_symbols(part, corpus), minlength=N)
-    counts, block = np.zeros(N), 1 << 22
-    for start in range(0, len(part), block):
-        counts += np.bincount(part.read(start, min(start + block, len(part))), minlength=N)
-    return counts
 
 
 # A new run
@@ -273,52 +272,63 @@ def _steps_of(epochs: float, training: Batches) -> int:
 
 def _shape_of(origin: Model, config: TrainConfig) -> TrainConfig:
     """Return the options with the shape of the checkpoint to start from. Raises CheckpointError."""
-    for name in ("cell", "hidden", "layers"):
-        asked, has = getattr(config, name), getattr(origin.config, name)
+    shape = asdict(origin.config)
+    for name, has in shape.items():
+        asked = getattr(config, name)
         if asked not in (None, has):
             raise CheckpointError(
                 f"{config.init_from}: {flag(name)} {asked} was asked for, but this checkpoint has "
                 f"{has}; leave it out"
             )
-    shape = origin.config
-    return replace(config, cell=shape.cell, hidden=shape.hidden, layers=shape.layers)
+    return replace(config, **shape)
 
 
-def _initial(
-    corpus: Corpus, part: Part | Items, config: TrainConfig, origin: Model | None
-) -> Parameters:
+def _initial(config: TrainConfig, text: Text, origin: Model | None) -> Parameters:
     """Return fresh weights, or another checkpoint's with rows and columns for new characters."""
-    N = len(corpus.vocabulary)
     rng = np.random.default_rng([config.seed, Stream.WEIGHTS])
-    frequencies = _frequencies(part, N, corpus)
-    parameters = initialize(config.model, N, rng, frequencies, config.dtype)
+    counts = text.counts()
+    parameters = initialize(config.model, len(counts), rng, counts, config.dtype)
     for name, array in origin.parameters.items() if origin is not None else ():
-        known = tuple(slice(size) for size in array.shape)  # the first ones, as indices are kept
-        parameters[name][known] = array
+        parameters[name][tuple(map(slice, array.shape))] = (
+            array  # new characters have the last ones
+        )
     return parameters
 
 
 def _notes(
-    asked: TrainConfig, config: TrainConfig, training: Batches, validation: Batches | None
+    asked: TrainConfig,
+    config: TrainConfig,
+    text: Text,
+    training: Batches,
+    validation: Batches | None,
 ) -> list[str]:
     """Return what is worth saying about the text and what was chosen for it."""
     B, T, notes = training.batch_size, training.seq_len, []
     if B < config.batch_size or (T < config.seq_len and not config.lines):
         streams = f"{B} stream{'s' * (B != 1)} of up to {T} characters a step"
-        usual = f"{config.batch_size} of {config.seq_len}"
-        notes.append(f"the text is short: {streams} instead of {usual}")
-    if validation is None and config.val_fraction:
+        notes.append(
+            f"the text is short: {streams} instead of {config.batch_size} of {config.seq_len}"
+        )
+    if text.scanty:
+        notes.append(
+            "the texts are so short that the last characters of each say nothing: no validation; "
+            "give them as a folder, or as a file with --lines"
+        )
+    elif validation is None and config.val_fraction:
         notes.append("the validation part is too short to predict anything: no validation")
     elif validation is not None and validation.predictions < RELIABLE:
-        count = validation.predictions
         notes.append(
-            f"the validation part has {count} characters to predict: its loss is a rough guide"
+            f"the validation part has {validation.predictions} characters to predict: "
+            "its loss is a rough guide"
         )
-    names = ("hidden", "batch_size", *(() if config.lines else ("seq_len",)), "dropout", "lr")
-    chosen = [name for name in names if getattr(asked, name) is None]
-    if config.budget is not None and chosen:
-        options = " ".join(f"{flag(name)} {getattr(config, name):g}" for name in chosen)
-        notes.append(f"chosen for {config.budget:.10g} s on this machine and this text: {options}")
+    offered = {"seq_len"} if config.lines else set()
+    chosen = [name for name in CHOSEN if name not in offered and getattr(asked, name) is None]
+    options = [
+        f"{flag(n)} {getattr(config, n):g}" for n in chosen if getattr(config, n) is not None
+    ]
+    if config.budget is not None and options:
+        budget = f"{config.budget:.10g} s on this machine and this text"
+        notes.append(f"chosen for {budget}: {' '.join(options)}")
     return notes
 
 
