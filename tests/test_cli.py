@@ -21,7 +21,7 @@ from charrnn.cli.options import Debug, complete_checkpoint
 from charrnn.cli.terminal import counted
 from charrnn.errors import CorpusError, UsageError
 
-COMMANDS = ["train", "sample", "gradcheck", "eval", "info", "next"]
+COMMANDS = ["train", "sample", "gradcheck", "eval", "info", "next", "export"]
 RUN = [sys.executable, "-m", "charrnn"]
 
 
@@ -145,6 +145,7 @@ def test_what_is_no_number_is_said_plainly(
         "eval [OPTIONS] MODEL TEXT",
         "info [OPTIONS] [MODEL]",
         "next [OPTIONS] [MODEL] TEXT",
+        "export [OPTIONS] [MODEL]",
         "gradcheck [OPTIONS]",
     ],
 )

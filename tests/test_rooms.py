@@ -19,6 +19,7 @@ ROOMS = [
     "lecture",
     "checkpoint",
     "sampling",
+    "export",
     "training",
     "cli",
 ]  # from the ground up

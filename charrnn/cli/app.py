@@ -37,6 +37,7 @@ def program() -> "Typer":
 
     from charrnn import __version__
     from charrnn.cli.eval import evaluate
+    from charrnn.cli.export import export
     from charrnn.cli.gradcheck import gradcheck
     from charrnn.cli.info import info
     from charrnn.cli.next import next_characters
@@ -57,6 +58,7 @@ def program() -> "Typer":
         "eval": evaluate,
         "info": info,
         "next": next_characters,
+        "export": export,
     }
     for name, command in commands.items():
         app.command(name)(command)

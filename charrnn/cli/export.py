@@ -1,0 +1,66 @@
+"""`charrnn export`: the model as one web page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from charrnn.cli.models import MaybeModel, open_default
+from charrnn.cli.options import OUTPUT, Debug, Json, option, switch
+from charrnn.cli.terminal import print_json, say
+from charrnn.errors import CharRNNError
+
+PAGE = "What the page opens with"
+
+Out = Annotated[
+    Path | None,
+    option(
+        "-o --out",
+        OUTPUT,
+        "The page to write; default: the model's name with .html, in this folder.",
+        "PATH",
+        show_default=False,
+    ),
+]
+Overwrite = Annotated[bool, switch("--overwrite", OUTPUT, "Replace an existing file.")]
+Prime = Annotated[str, option("--prime", PAGE, "The beginning of what it writes.", "TEXT")]
+Temp = Annotated[float, option("--temp --temperature", PAGE, "0: the likeliest.", "X")]
+Title = Annotated[
+    str | None,
+    option("--title", PAGE, "Its heading; default: the model's name.", "TEXT", show_default=False),
+]
+
+
+def export(
+    model: MaybeModel = None,
+    out: Out = None,
+    prime: Prime = "",
+    temp: Temp = 1.0,
+    title: Title = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write the model as one web page that draws and reads in a browser, offline.
+
+    Example: charrnn export model.npz -o model.html --prime "ROMEO:"
+    """
+    from charrnn.checkpoint.atomic_write import atomic_write, check_writable, part_of
+    from charrnn.checkpoint.model import load
+    from charrnn.export.page import page
+
+    path, opened = open_default() if model is None else (model, load(model))
+    name = Path(path).stem
+    target = out or Path(f"{name}.html")
+    if part_of(target, [path]) is not None:
+        raise CharRNNError(f"{target}: this is the model itself; choose another name for the page")
+    if target.is_file() and not overwrite:
+        raise CharRNNError(f"{target}: this file exists; --overwrite replaces it")
+    check_writable(target)
+    written = page(opened, title=name if title is None else title, prime=prime, temp=temp).encode()
+    with atomic_write(target) as file:
+        file.write(written)
+    if json:
+        print_json({"page": str(target), "bytes": len(written), "model": path})
+    else:
+        say(f"wrote {target}, {len(written):,} bytes; open it in a browser")

@@ -1,0 +1,520 @@
+"""The page of a model: what is in it, how the command fails, and what it does in a real browser."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import re
+import socket
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from browser import Browser, chromium, missing
+from tiny_models import always, saved, tiny
+
+import charrnn
+from charrnn.checkpoint.model import Model, load, save, shipped_model
+from charrnn.cli.app import main
+from charrnn.config import CellName, SampleConfig
+from charrnn.errors import CheckpointError
+from charrnn.export.page import page
+from charrnn.sampling.sampling import distribution, sample_many
+from charrnn.sampling.stepping import Sampler
+
+PACKAGE = Path(charrnn.__file__).parent / "export"
+TEXT = "The quick brown fox jumps over the lazy dog.\nAnd then? It naps, and naps again.\n" * 3
+HOSTILE = "</script><img src=x onerror=hacked()>"
+MODELS: list[tuple[CellName, int]] = [
+    (cell, layers) for cell in ("rnn", "gru", "lstm") for layers in (1, 2)
+]
+
+
+def halved(model: Model) -> Model:
+    """Return the model with the weights that its page has."""
+    model.parameters.flat[:] = model.parameters.flat.astype(np.float16)
+    return model
+
+
+def written(folder: Path, model: Model, **options: Any) -> Path:
+    """Return a page of the model in a folder."""
+    path = folder / "page.html"
+    path.write_text(page(model, **({"title": "tiny"} | options)), encoding="utf-8", newline="")
+    return path
+
+
+# ------------------------------------------------------------------ without a browser
+
+
+class Elements(HTMLParser):
+    """The tags of a page and what stands in its scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.scripts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1] == "script":
+            self.scripts.append(data)
+
+
+def test_what_a_learner_reads_has_at_most_900_lines() -> None:
+    lines = [
+        line
+        for kind in ("html", "css", "js")
+        for line in (PACKAGE / f"page.{kind}").read_text(encoding="utf-8").splitlines()
+    ]
+    assert len(lines) <= 900
+    assert max(map(len, lines)) <= 100
+
+
+def test_the_page_of_the_shipped_model_has_at_most_one_and_a_half_times_its_weights() -> None:
+    shipped = shipped_model()
+    assert shipped is not None
+    model = load(shipped)
+    size = len(page(model, title="shakespeare").encode())
+    assert size <= 1.5 * 2 * model.parameters.flat.size
+
+
+def test_names_and_vocabularies_are_data() -> None:
+    text = page(tiny(HOSTILE), title=HOSTILE, prime=HOSTILE)
+    own = page(tiny("ab"), title="tiny")
+    assert Elements(text).tags == Elements(own).tags
+    data = json.loads(Elements(text).scripts[0])
+    assert data["title"] == data["prime"] == HOSTILE
+    assert data["vocabulary"] == sorted(set(HOSTILE))
+
+
+def test_the_policy_allows_the_pages_own_script_and_style_alone() -> None:
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page(tiny("a"), title=""))
+    assert policy is not None
+    rules = dict(rule.split(" ", 1) for rule in policy[1].split("; "))
+    assert rules.pop("default-src") == rules.pop("base-uri") == rules.pop("form-action") == "'none'"
+    assert all(re.fullmatch(r"'sha256-[\w+/]{43}='", source) for source in rules.values())
+    assert rules.keys() == {"script-src", "style-src"}
+
+
+def test_weights_that_half_precision_cannot_hold_are_refused() -> None:
+    model = tiny("ab")
+    model.parameters["b_y"][0] = 1e5
+    with pytest.raises(CheckpointError, match="half precision"):
+        page(model, title="")
+
+
+def test_the_command_names_the_page_after_the_model_and_tells_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "models").mkdir()
+    monkeypatch.chdir(tmp_path)
+    model = saved(tiny("ab\n"), tmp_path / "models", "abba.npz")
+    assert main(["export", model, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"page": "abba.html", "bytes": os.path.getsize("abba.html"), "model": model}
+    assert Path("abba.html").read_bytes() == page(tiny("ab\n"), title="abba").encode()
+    options = ["--prime", "ab", "--temp", "0", "--title", "<"]
+    assert main(["export", model, "-o", "b.html", *options]) == 0
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    expected = page(tiny("ab\n"), title="<", prime="ab", temp=0.0)
+    assert Path("b.html").read_bytes() == expected.encode()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["none.npz"], 1, "none.npz: there is no such file"),
+        (["abba.npz", "-o", "old.html"], 1, "old.html: this file exists; --overwrite replaces it"),
+        (["abba.npz", "-o", "folder"], 1, "folder: this is a folder"),
+        (["abba.npz", "-o", "folder", "--overwrite"], 1, "folder: this is a folder"),
+        (["abba.npz", "-o", "nowhere/x.html"], 1, "nowhere/x.html: cannot be written"),
+        (["abba.npz", "-o", "abba.npz", "--overwrite"], 1, "abba.npz: this is the model itself"),
+        (["abba.npz", "--prime", "axb"], 1, "character 2 of the prime"),
+        (["abba.npz", "--temp", "-1"], 2, "--temp is -1"),
+        (["old.html"], 1, "old.html: "),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_line_and_nothing_is_lost(
+    arguments: list[str],
+    code: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved(tiny("ab\n"), tmp_path, "abba.npz")
+    Path("folder").mkdir()
+    Path("old.html").write_text("old", encoding="ascii")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert main(["export", *arguments]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"charrnn: {said}")
+    assert before == {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+
+
+def test_a_full_disk_leaves_the_page_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, old = saved(tiny("ab\n"), tmp_path), tmp_path / "old.html"
+    old.write_text("old", encoding="ascii")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert main(["export", model, "-o", str(old), "--overwrite"]) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert old.read_text(encoding="ascii") == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["old.html", "tiny.npz"]
+
+
+# ------------------------------------------------------------------ in a browser
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Allow the connection to the browser's driver on this machine, and no other."""
+    connect: Callable[..., None] = socket.socket.connect
+
+    def local(own: socket.socket, address: Any) -> None:
+        assert address[0] in ("127.0.0.1", "::1", "localhost")
+        connect(own, address)
+
+    monkeypatch.setattr(socket.socket, "connect", local)
+
+
+@pytest.fixture(scope="module")
+def window() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def browser(window: Browser) -> Iterator[Browser]:
+    """A browser on whose pages nothing goes wrong and which asks for nothing but them."""
+    window.show()
+    window.logs()
+    yield window
+    asked, said = window.logs()
+    assert {url.partition(":")[0] for url in asked} <= {"file", "about"}
+    assert said == []
+
+
+@pytest.mark.parametrize(("cell", "layers"), MODELS)
+def test_logits_are_numpys(cell: CellName, layers: int, browser: Browser, tmp_path: Path) -> None:
+    model = halved(tiny(TEXT, cell=cell, hidden=37, layers=layers, spread=0.2))
+    browser.open(written(tmp_path, model))
+    actual = browser.run(
+        """let state = network.zero;
+        return [...arguments[0]].map((char) => {
+          state = network.read(state, index.get(char));
+          return [...network.logits(state)];
+        });""",
+        TEXT[:200],
+    )
+    sampler, expected = Sampler(model), []
+    for x in model.vocabulary.encode(TEXT[:200]):
+        sampler.feed(int(x))
+        expected.append(sampler.logits.copy())
+    assert np.abs(np.array(actual) - expected).max() < 1e-3
+
+
+@pytest.mark.parametrize(("cell", "layers"), MODELS)
+def test_the_likeliest_1000_characters_are_numpys(
+    cell: CellName, layers: int, browser: Browser, tmp_path: Path
+) -> None:
+    model = halved(tiny(TEXT, cell=cell, hidden=24, layers=layers, spread=0.1))
+    browser.open(written(tmp_path, model, temp=0, prime="The "))
+    expected = "".join(charrnn.sample(model, prime="The ", length=1000, temp=0))
+    assert browser.write(length=1000) == "The " + expected
+
+
+def test_the_shipped_model_writes_what_numpy_does(browser: Browser, tmp_path: Path) -> None:
+    shipped = shipped_model()
+    assert shipped is not None
+    model = load(shipped)
+    browser.open(written(tmp_path, model, temp=0))
+    assert browser.write(length=1000) == "".join(charrnn.sample(model, length=1000, temp=0))
+
+
+def test_a_seed_repeats_and_another_one_writes_otherwise(browser: Browser, tmp_path: Path) -> None:
+    browser.open(written(tmp_path, tiny(TEXT)))
+    first = browser.write(seed=0, length=300)
+    assert len(first) == 300
+    assert browser.write(seed=1) != first
+    assert browser.write(seed="") != browser.write(seed="")
+    assert browser.write(seed=0) == first
+    browser.open(written(tmp_path, tiny(TEXT)))
+    assert browser.write(seed=0, length=300) == first
+
+
+def test_what_is_drawn_follows_the_probabilities_at_the_temperature(
+    browser: Browser, tmp_path: Path
+) -> None:
+    model = tiny("abcd\n")
+    browser.open(written(tmp_path, model))
+    drawn = browser.run(
+        """const y = network.logits(network.zero), counts = new Array(network.N).fill(0);
+        const p = softmax(y, 0.7);
+        for (let t = 0; t < 20000; t++) counts[draw(p, uniform(5, t))]++;
+        return counts;"""
+    )
+    sampler = Sampler(model)
+    sampler.logits[:] = model.parameters["b_y"]
+    p = distribution(sampler.logits, SampleConfig(temp=0.7))
+    deviation = np.abs(np.array(drawn) - 20000 * p) / np.sqrt(20000 * p * (1 - p))
+    assert deviation.max() < 4
+
+
+def test_a_page_opens_with_its_title_beginning_and_temperature_and_writes(
+    browser: Browser, tmp_path: Path
+) -> None:
+    browser.open(written(tmp_path, tiny(TEXT), title="A fox", prime="The ", temp=0.735))
+    assert browser.driver.title == browser.text("title") == "A fox"
+    assert browser.run("return element('temperature').valueAsNumber") == 0.735
+    assert browser.written().startswith("The ")
+    assert len(browser.written()) == 504
+
+
+def test_bars_are_the_likeliest_of_n_entries_that_sum_to_1(
+    browser: Browser, tmp_path: Path
+) -> None:
+    model = halved(tiny(TEXT, spread=0.3))
+    browser.open(written(tmp_path, model))
+    text = browser.write(seed=3, length=60)
+    browser.click("#characters [data-t='40']")
+    y_hat = distribution(sample_many(model, 1, prime="\n" + text[:40]).logits, SampleConfig())
+    likely = sorted(zip(y_hat, model.vocabulary.characters, strict=True), reverse=True)
+    names = {" ": "space", "\n": "newline"}
+    rows = browser.run("return rows.map(({ button }) => button.textContent)")
+    shown = [f"{names.get(char, char)}{100 * p:.1f} %" for p, char in likely]
+    assert rows[:9] == shown[:9]
+    assert f"N = {len(model.vocabulary)} entries and sums to 1.0000" in browser.text("sum")
+    came = browser.run("return document.querySelector('.came .name').textContent")
+    assert came == names.get(text[40], text[40])
+
+
+def test_another_bar_goes_on_from_there(browser: Browser, tmp_path: Path) -> None:
+    browser.open(written(tmp_path, tiny(TEXT)))
+    text = browser.write(seed=3, length=60)
+    browser.click("#characters [data-t='20']")
+    other = browser.run(
+        "return data.vocabulary[document.querySelector('#bars button:not(.came)').dataset.x]"
+    )
+    browser.click("#bars button:not(.came)")
+    browser.wait()
+    changed = browser.written()
+    assert changed[:20] == text[:20]
+    assert changed[20] == other != text[20]
+    assert len(changed) == 60
+    assert browser.write() == text
+
+
+def test_stop_ends_it_and_a_model_of_lines_writes_a_list(browser: Browser, tmp_path: Path) -> None:
+    browser.open(written(tmp_path, tiny(TEXT)))
+    browser.set(length=10000)
+    browser.click("#start")
+    assert browser.text("start") == "Stop"
+    browser.click("#start")
+    browser.wait()
+    assert 0 < len(browser.written()) < 10000
+    model = tiny("anna\n", training={"lines": True}, spread=0.3)
+    browser.open(written(tmp_path, model, prime="an"))
+    lines = browser.write(length=7).splitlines()
+    assert len(lines) == 7
+    assert all(line.startswith("an") for line in lines)
+    assert browser.run("return element('characters').childElementCount") == 7
+
+
+def evaluated(model: Model, text: str, folder: Path, *options: str) -> Any:
+    """Return what `charrnn eval` says of a text."""
+    (folder / "text.txt").write_text(text, encoding="utf-8", newline="")
+    save(folder / "half.npz", model, half=True)
+    out = folder / "out.json"
+    command = ["eval", str(folder / "half.npz"), str(folder / "text.txt"), "--unknown", "skip"]
+    with out.open("w") as file, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdout", file)
+        assert main([*command, "--json", "--values", *options]) == 0
+    return json.loads(out.read_text())
+
+
+def read(browser: Browser, text: str) -> None:
+    """Give the page a text to read."""
+    browser.run("element('controls').elements.mode.value = 'read'; switchMode();")
+    browser.wait()
+    browser.set(given=text)
+    browser.wait()
+
+
+@pytest.mark.parametrize("text", ["The fox?\n\nIt nap§s a lazy nap.\n", "The dog naps", "§The fox"])
+@pytest.mark.parametrize("lines", [False, True])
+def test_reading_gives_the_bits_and_the_units_of_eval(
+    text: str, lines: bool, browser: Browser, tmp_path: Path
+) -> None:
+    model = tiny(TEXT, hidden=9, layers=2, spread=0.3, training={"lines": lines})
+    browser.open(written(tmp_path, model))
+    read(browser, text)
+    figures = evaluated(model, text, tmp_path)
+    expected = figures["texts"][0]["values"]
+    actual = browser.run("return steps.map(({ p }) => (p === null ? null : -Math.log(p)))")
+    assert [p is None for p in actual[: len(text)]] == [p is None for p in expected]
+    known = [p is not None for p in expected]
+    both = [np.array(values[: len(text)], float)[known] for values in (actual, expected)]
+    assert np.abs(both[0] - both[1]).max() / math.log(2) < 1e-2
+    mean, characters = re.findall(r"[\d.]+", browser.text("status"))[:2]
+    assert abs(float(mean) - figures["bpc"]) < 1e-2
+    assert int(characters) == figures["characters"]
+    assert ("§" in text) == ("; 1 unknown" in browser.text("status"))
+
+    browser.click("input[value=unit]")
+    browser.press("#unit", *["ARROW_RIGHT"] * 3)
+    units = evaluated(model, text, tmp_path, "--unit", "3")["texts"][0]["values"]
+    shown = browser.run(
+        """return spans.map((span) => span.classList.contains('plain') ? null
+          : (span.classList.contains('negative') ? -1 : 1) * span.style.getPropertyValue('--v'));"""
+    )[: len(text)]
+    assert [value is None for value in shown] == [value is None for value in units]
+    pairs = [(a, b) for a, b in zip(shown, units, strict=True) if a is not None]
+    assert max(abs(a - b) for a, b in pairs) < 1e-2
+
+
+def test_typing_reads_on_and_a_bar_writes_on_from_what_was_read(
+    browser: Browser, tmp_path: Path
+) -> None:
+    browser.open(written(tmp_path, tiny(TEXT)))
+    read(browser, "The fox")
+    browser.run("window.kept = steps[5]")
+    browser.press("#given", " naps")
+    browser.wait()
+    assert browser.written() == "The fox naps"
+    assert browser.run("return steps[5] === kept")
+    browser.click("#characters [data-t='4']")
+    browser.click("#bars button:not(.came)")
+    browser.wait()
+    assert browser.written()[:4] == "The "
+    assert browser.written()[4] != "f"
+    assert len(browser.written()) == 505
+
+
+def test_the_keyboard_moves_through_the_text(browser: Browser, tmp_path: Path) -> None:
+    browser.open(written(tmp_path, tiny(TEXT)))
+    browser.write(length=30)
+    browser.click("#characters [data-t='10']")
+    browser.press("#characters", "ARROW_RIGHT", "ARROW_RIGHT", "ARROW_LEFT")
+    assert browser.run("return [shown, element('position').valueAsNumber]") == [11, 11]
+    browser.press("#position", "ARROW_RIGHT")
+    assert browser.run("return shown") == 12
+    assert browser.run("return document.querySelectorAll('.shown').length") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b", "\\x1b"),
+        ("\u202e", "\\u202e"),
+        ("\u2028", "\\u2028"),
+        ("\x00", "\\x00"),
+        ("é", "é"),
+        ("\u0301", "\u0301"),
+        ("👩", "👩"),
+        ("ש", "ש"),
+        ("漢", "漢"),
+    ],
+)
+def test_characters_are_shown_and_controls_made_visible(
+    text: str, shown: str, browser: Browser, tmp_path: Path
+) -> None:
+    browser.open(written(tmp_path, always(text)))
+    assert browser.write(length=5) == text * 5
+    assert browser.run("return element('characters').innerText") == shown * 5
+
+
+def test_a_large_vocabulary_is_read_whole(browser: Browser, tmp_path: Path) -> None:
+    text = "".join(map(chr, [*range(0x4E00, 0x5828), *range(0x1F600, 0x1F639)]))
+    model = halved(tiny(text, spread=0.3))
+    browser.open(written(tmp_path, model))
+    assert browser.run("return network.N") == 2657
+    read(browser, text[::100])
+    nats = browser.run("return steps.slice(1).map(({ p }) => -Math.log(p))")
+    assert np.allclose(nats, charrnn.score(model, text[::100]).nats, atol=1e-3)
+
+
+def test_markup_from_a_model_or_a_user_stays_text(browser: Browser, tmp_path: Path) -> None:
+    model = tiny(HOSTILE, spread=0.3)
+    browser.open(written(tmp_path, model, title=HOSTILE, prime=HOSTILE))
+    browser.run("window.hacked = () => { window.harm = true; }")
+    read(browser, HOSTILE * 2)
+    assert browser.text("title") == HOSTILE
+    assert browser.written() == HOSTILE * 2
+    assert browser.run("return [document.images.length, window.harm]") == [0, None]
+
+
+def test_the_page_cannot_ask_for_anything(window: Browser, tmp_path: Path) -> None:
+    window.open(written(tmp_path, tiny(TEXT)))
+    refused = window.driver.execute_async_script(
+        """const done = arguments[0], refused = [];
+        document.addEventListener('securitypolicyviolation', ({ effectiveDirective }) => {
+          if (refused.push(effectiveDirective) === 3) done(refused);
+        });
+        fetch('https://example.com/').catch(() => {});
+        document.body.append(Object.assign(new Image(), { src: 'https://example.com/x.png' }));
+        const script = document.createElement('script');
+        script.textContent = 'window.harm = true';
+        document.body.append(script);"""
+    )
+    assert sorted(refused) == ["connect-src", "img-src", "script-src-elem"]
+    assert window.run("return window.harm") is None
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_nothing_moves_while_it_writes_and_nothing_sticks_out(
+    width: int, browser: Browser, tmp_path: Path
+) -> None:
+    browser.show(width)
+    browser.open(written(tmp_path, tiny(TEXT, hidden=64)))
+    browser.run(
+        """window.shifts = [];
+        const wraps = ({ node }) => element('characters').contains(node) && node.nodeType === 3;
+        new PerformanceObserver((list) => shifts.push(...list.getEntries()
+          .flatMap(({ sources }) => sources.filter((source) => !wraps(source)))
+          .map(({ node }) => node?.id ?? node?.nodeName)))
+          .observe({ type: 'layout-shift' });"""
+    )
+    browser.write(length=2000, prime="The fox ")
+    browser.click("#characters [data-t='2000']")
+    assert browser.run("return shifts") == []
+    assert browser.run("return document.documentElement.scrollWidth") == width
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_axe_finds_no_violation(width: int, dark: bool, browser: Browser, tmp_path: Path) -> None:
+    axe = os.environ.get("CHARRNN_AXE", "")
+    if not Path(axe).is_file():
+        missing("CHARRNN_AXE does not name axe-core's axe.min.js (npm install axe-core)")
+    browser.show(width, dark=dark)
+    browser.open(written(tmp_path, tiny(TEXT, spread=0.3), prime="The "))
+    browser.driver.execute_cdp_cmd(
+        "Runtime.evaluate", {"expression": Path(axe).read_text(encoding="utf-8")}
+    )
+    browser.run("element('how').open = true")
+    for mode in ("write", "read", "unit"):
+        if mode == "read":
+            read(browser, TEXT + "§")
+        elif mode == "unit":
+            browser.click("input[value=unit]")
+        found = browser.driver.execute_async_script(
+            "axe.run().then(({ violations }) => arguments[0](violations))"
+        )
+        assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found] == []
