@@ -8,7 +8,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 _PUBLIC = {
     "CharRNNError": "errors",
     "ModelConfig": "config",

@@ -12,8 +12,8 @@ import pytest
 from tiny_models import saved, tiny
 
 from charrnn.cli.app import main
-from charrnn.cli.terminal import bar
 from charrnn.cli.lecture import some
+from charrnn.cli.terminal import bar
 from charrnn.lecture.fading import fading
 from charrnn.network import gradcheck as checks
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -118,3 +119,19 @@ def test_every_public_name_is_there() -> None:
     assert set(charrnn.__all__) <= set(dir(charrnn))
     with pytest.raises(AttributeError, match="nothing_like_it"):
         _ = charrnn.nothing_like_it
+
+
+def test_nothing_tells_anyone_to_install_a_strangers_package() -> None:
+    """PyPI's `charrnn` is not this program, whose distribution is called charrnn-numpy."""
+    root = PACKAGE.parent
+    texts = [
+        path
+        for folder in ("charrnn", "corpora", "tests", ".github")
+        for path in (root / folder).rglob("*")
+        if path.suffix in {".py", ".md", ".yml", ".toml", ".html", ".js"}
+    ]
+    wrong = re.compile(r"charrnn\[|pip install[^\n]*[ '\"]charrnn(?!-numpy)\b")
+    for path in (*texts, root / "README.md", root / "pyproject.toml", root / ".ci" / "run"):
+        if path != Path(__file__):
+            found = wrong.search(path.read_text(encoding="utf-8"))
+            assert found is None, f"{path}: {found}"

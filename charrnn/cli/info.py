@@ -13,8 +13,7 @@ from charrnn.cli.curve import Point, curve
 from charrnn.cli.models import open_default, open_model
 from charrnn.cli.options import Debug, Json, complete_checkpoint
 from charrnn.cli.pictures import symbol
-from charrnn.cli.terminal import console, is_ascii, print_json, visible
-from charrnn.cli.terminal import counted, loss, shape
+from charrnn.cli.terminal import console, counted, is_ascii, loss, print_json, shape, visible
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from charrnn.cli.terminal import bar
-from charrnn.cli.terminal import console, is_ascii
+from charrnn.cli.terminal import bar, console, is_ascii
 from charrnn.config import CELLS
 
 if TYPE_CHECKING:

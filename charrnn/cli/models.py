@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charrnn.cli.options import complete_checkpoint
-from charrnn.cli.terminal import say
-from charrnn.cli.terminal import counted
+from charrnn.cli.terminal import counted, say
 from charrnn.config import check_choice
 from charrnn.errors import CheckpointError
 

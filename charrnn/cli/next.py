@@ -71,8 +71,8 @@ def print_bars(likely: list[tuple[str, float]]) -> None:
     """Print each character with its probability and a bar: a full one is certain."""
     from rich.text import Text
 
-    from charrnn.cli.terminal import bar
     from charrnn.cli.pictures import symbol, width_of
+    from charrnn.cli.terminal import bar
 
     screen = console()
     names = ["space" if char == " " else symbol(char, screen.encoding) for char, _ in likely]

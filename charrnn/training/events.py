@@ -117,7 +117,7 @@ class Done(Event):
     val_bpc: float | None
     val_characters: int | None
     floor_nats: float | None
-    chars_per_second: float
+    chars_per_second: float | None
     params: int
     workers: int
     ranks: int

@@ -6,11 +6,11 @@ carried on.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -74,7 +74,7 @@ def train(
     config = config or TrainConfig()
     sources = (sources,) if isinstance(sources, str | Path) else tuple(sources)
     started = clock() if started is None else started
-    with contextlib.ExitStack() as stack:
+    with ExitStack() as stack:
         if config.out is not None:
             stack.enter_context(exclusive_lock(config.out))
         check_out(sources, config)
@@ -94,21 +94,20 @@ def check_out(sources: Sequence[str | Path], config: TrainConfig) -> None:
     check_writable(config.out, overwrite=config.overwrite or config.resume)
 
 
+@dataclass
 class Training:
     """Rank 0's side of a run: the clock, the schedule, the best weights so far, what is saved."""
 
-    def __init__(
-        self,
-        run: Run,
-        interrupted: Callable[[], bool],
-        clock: Callable[[], float],
-        started: float,
-        ranks: MPIEnd | None = None,
-    ) -> None:
-        self.run, self.config, self.progress = run, run.config, run.progress
-        self.interrupted, self.clock, self.started, self.ranks = interrupted, clock, started, ranks
-        self.loop_started = self.saved_at = clock()
-        self.validation_seconds: float | None = None  # of one pass over the validation part
+    run: Run
+    interrupted: Callable[[], bool]
+    clock: Callable[[], float]
+    started: float
+    ranks: MPIEnd | None
+    validation_seconds: float | None = None  # of one pass over the validation part
+
+    def __post_init__(self) -> None:
+        self.config, self.progress = self.run.config, self.run.progress
+        self.loop_started = self.saved_at = self.clock()
 
     def events(self) -> Iterator[Event]:
         """Yield all events from Start to Done."""
@@ -298,28 +297,31 @@ class Training:
         """Return `parameters` as a model that says how it was trained."""
         return Model(self.config.model, self.run.vocabulary, parameters, self._meta())
 
-    def _meta(self) -> dict[str, Any]:
-        """Return what a checkpoint says of its run."""
+    def _figures(self) -> dict[str, Any]:
+        """Return what both a checkpoint and the end of the run say."""
         run, progress = self.run, self.progress
-        names = [Path(source).name for source in run.text.sources]
         return {
-            "training": self.config.as_dict(),
-            "corpus": {
-                "characters": run.text.corpus.characters,
-                "digest": run.text.corpus.digest,
-                "names": names,
-            },
-            "step": progress.step,
-            "steps": progress.steps,
-            "best_step": progress.best_step,
             "epochs": progress.step / run.training.steps_per_epoch,
             "seconds": round(self._elapsed(), 3),
             "train_loss": progress.mean_recent(),
             "val_loss": progress.best,
-            "curve": progress.curve,
             "floor_nats": run.floor_nats,
-            "floor_order": run.floor_order,
             "chars_per_second": progress.speed(),
+        }
+
+    def _meta(self) -> dict[str, Any]:
+        """Return what a checkpoint says of its run."""
+        run, progress, corpus = self.run, self.progress, self.run.text.corpus
+        names = [Path(source).name for source in run.text.sources]
+        return {
+            "training": self.config.as_dict(),
+            "corpus": {"characters": corpus.characters, "digest": corpus.digest, "names": names},
+            "step": progress.step,
+            "steps": progress.steps,
+            "best_step": progress.best_step,
+            **self._figures(),
+            "curve": progress.curve,
+            "floor_order": run.floor_order,
             "speeds": progress.speeds,
         }
 
@@ -349,17 +351,12 @@ class Training:
 
     def _done(self, stopped: Stopped, parameters: Parameters) -> Done:
         """Return the last event."""
-        run, progress, out = self.run, self.progress, self.config.out
+        run, best, out = self.run, self.progress.best, self.config.out
         return Done(
-            steps=progress.step,
-            epochs=progress.step / run.training.steps_per_epoch,
-            seconds=round(self._elapsed(), 3),
-            train_loss=progress.mean_recent(),
-            val_loss=progress.best,
-            val_bpc=progress.best and progress.best / math.log(2),
+            **self._figures(),
+            steps=self.progress.step,
+            val_bpc=None if best is None else best / math.log(2),
             val_characters=run.validation.predictions if run.validation else None,
-            floor_nats=run.floor_nats,
-            chars_per_second=progress.speed() or 0.0,
             params=run.best.flat.size,
             workers=run.workers,
             ranks=run.ranks,

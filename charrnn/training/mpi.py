@@ -43,7 +43,7 @@ def join(rank: int, size: int) -> MPIEnd:
         RuntimeError,
     ) as error:  # not installed; or installed, and no MPI library is found
         raise TrainingError(
-            f"{size} ranks were launched, but mpi4py cannot be loaded ({error}): pip install 'charrnn[mpi]'"
+            f"{size} ranks were launched, but mpi4py cannot be loaded ({error}): pip install mpi4py"
         ) from None
     if MPI.COMM_WORLD.size != size:
         raise TrainingError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
@@ -11,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from charrnn.checkpoint.atomic_write import part_of
 from charrnn.config import OPTIONS, flag
 from charrnn.training.setup import Run
 
@@ -42,22 +42,11 @@ def repeatable(run: Run) -> bool:
     It cannot where an input is gone: standard input, a pipe, a file that has changed since it was
     read, a starting checkpoint that the run has replaced. No option names another dtype.
     """
-    config = run.config
-    replaced = config.out and config.init_from and _same(config.out, config.init_from)
-    there = all(_unchanged(source, run.text.read_at) for source in run.text.sources)
+    config, text = run.config, run.text
+    replaced = config.out and config.init_from and part_of(config.out, [config.init_from])
+    paths = map(Path, text.sources)
+    there = all(p.is_dir() or (p.is_file() and p.stat().st_mtime <= text.read_at) for p in paths)
     return run.progress.repeatable and there and not replaced and config.dtype == "float32"
-
-
-def _same(one: str | Path, other: str | Path) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)
-
-
-def _unchanged(source: str | Path, read_at: float) -> bool:
-    """Return whether a source is a file or folder that has not changed since it was read."""
-    path = Path(source)
-    return str(source) != "-" and (
-        path.is_dir() or (path.is_file() and path.stat().st_mtime <= read_at)
-    )
 
 
 def joined(words: Sequence[str]) -> str:
