@@ -130,7 +130,7 @@ def test_nothing_tells_anyone_to_install_a_strangers_package() -> None:
         for path in (root / folder).rglob("*")
         if path.suffix in {".py", ".md", ".yml", ".toml", ".html", ".js"}
     ]
-    wrong = re.compile(r"charrnn\[|pip install[^\n]*[ '\"]charrnn(?!-numpy)\b")
+    wrong = re.compile(r"charrnn\[|pip install[^\n`]*[ '\"]charrnn(?!-numpy)\b")
     for path in (*texts, root / "README.md", root / "pyproject.toml", root / ".ci" / "run"):
         if path != Path(__file__):
             found = wrong.search(path.read_text(encoding="utf-8"))
