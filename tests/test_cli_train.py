@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +38,8 @@ KEYS = {
     "sampled": "step text",
     "notice": "text",
     "saved": "step checkpoint",
-    "done": "steps epochs seconds train_loss val_loss val_bpc val_characters floor_nats chars_per_second params "
-    "workers ranks checkpoint stopped command",
+    "done": "steps epochs seconds train_loss val_loss val_bpc val_characters floor_nats "
+    "chars_per_second params workers ranks checkpoint stopped command",
 }
 
 
@@ -303,8 +302,7 @@ def test_a_signal_ends_after_the_step_saves_and_can_be_resumed(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_a_second_ctrl_c_ends_at_once() -> None:
-    with ExitStack() as stack:
-        session = Session([], stack)
+    with Session() as session:
         session.tell(step(1))
         os.kill(os.getpid(), signal.SIGINT)
         assert session.interrupted
@@ -316,8 +314,7 @@ def test_a_second_ctrl_c_ends_at_once() -> None:
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with ExitStack() as stack:
-            session = Session([], stack)
+        with Session() as session:
             session.tell(step(1))
             os.kill(os.getpid(), signal.SIGHUP)
             assert not session.interrupted
@@ -343,8 +340,8 @@ def deaf(event: Event) -> None:
 
 def test_a_closed_pipe_lets_the_run_be_saved_once_it_has_begun() -> None:
     heard: list[Event] = []
-    with ExitStack() as stack:
-        session = Session([deaf, heard.append], stack)
+    with Session() as session:
+        session.listeners += [deaf, heard.append]
         with pytest.raises(BrokenPipeError):
             session.tell(Saved(1, "m.npz"))
         session.tell(step(1))
@@ -666,9 +663,9 @@ def test_a_log_is_only_opened_by_the_first_step(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("log", "what"),
     [
-        ("m.npz", "are both"),
-        ("texts/run.jsonl", "part of the text"),
-        ("texts/a.txt", "part of the text"),
+        ("m.npz", "m.npz, which this run reads or writes"),
+        ("texts/run.jsonl", "texts, which this run reads or writes"),
+        ("texts/a.txt", "texts, which this run reads or writes"),
     ],
 )
 def test_a_log_that_would_become_the_model_or_a_text_is_refused(

@@ -26,12 +26,21 @@ from charrnn.cli.terminal import (
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from charrnn.training.events import Done, Event, Notice, Sampled, Start, Step, Validated
+    from charrnn.training.events import (
+        Done,
+        Event,
+        Notice,
+        Sampled,
+        Start,
+        Step,
+        Validated,
+        Validating,
+    )
 
 SMOOTHING = 0.03  # share of the last step in the loss and the speed that are shown
 REFRESH = 0.1  # seconds between two drawings of the live line
 CTRL_C = 3  # columns that are left free for the ^C that a terminal shows
-SHOWN_AT = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)  # progress at which a sample is shown
+FIRST_SAMPLE = 0.02  # progress at which a second sample is shown; the next ones at twice that
 SAMPLE_LINES = 4
 ENDED = {
     "early": "finished early: validation had stopped improving",
@@ -51,7 +60,7 @@ def display(*, json: bool = False) -> Notices:
 
 
 class Notices:
-    """Shows what is worth saying, and nothing else."""
+    """Prints what is worth saying, and nothing else."""
 
     def __call__(self, event: Event) -> None:
         handler = getattr(self, event.name, None)
@@ -60,7 +69,14 @@ class Notices:
 
     def notice(self, event: Notice) -> None:
         """Say it."""
-        say(event.text)
+        from rich.text import Text
+
+        self.above(Text(visible(event.text), style="yellow"))
+
+    def above(self, *shown: RenderableType) -> None:
+        """Print something, above the live line where there is one."""
+        for one in shown:
+            console(stderr=True).print(one, soft_wrap=True)
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -117,11 +133,6 @@ class Plain(Notices):
         """Say what has come of it."""
         self.above(labelled(summary(event)))
 
-    def above(self, *shown: RenderableType) -> None:
-        """Print something, above the live line where there is one."""
-        for one in shown:
-            console(stderr=True).print(one, soft_wrap=True)
-
 
 class Live(Plain):
     """Draws one line that changes, samples and notices above it, and the summary with a curve."""
@@ -132,7 +143,7 @@ class Live(Plain):
         super().__init__()
         tqdm.monitor_interval = 0  # no thread of its own: it is drawn between steps
         tqdm.set_lock(threading.RLock())  # the default one opens semaphores for processes
-        self.samples = 0  # how many of SHOWN_AT are past
+        self.next_sample = 0.0  # the progress at which one is shown
         self.bar: Any = tqdm(
             total=1.0,
             desc="reading the text",
@@ -144,12 +155,6 @@ class Live(Plain):
             position=0,
             disable=False,  # whatever TQDM_DISABLE says
         )
-
-    def notice(self, event: Notice) -> None:
-        """Show something worth saying above the line."""
-        from rich.text import Text
-
-        self.above(Text(visible(event.text), style="yellow"))
 
     def start(self, event: Start) -> None:
         """Say what is trained on what."""
@@ -166,6 +171,10 @@ class Live(Plain):
         if event.step == event.steps:
             self.bar.refresh()
 
+    def validating(self, event: Validating) -> None:
+        """Say what takes so long."""
+        self.bar.set_description_str("validating")
+
     def validated(self, event: Validated) -> None:
         """Keep the loss for the line."""
         self.val_loss = event.val_loss
@@ -174,9 +183,8 @@ class Live(Plain):
         """Show a sample now and then, more often early on."""
         from rich.text import Text
 
-        passed = sum(self.bar.n >= progress for progress in SHOWN_AT)
-        if passed > self.samples:
-            self.samples = passed
+        if self.bar.n >= self.next_sample:
+            self.next_sample = max(FIRST_SAMPLE, 2 * self.bar.n)
             width = console(stderr=True).width - CTRL_C
             self.above(Text(f"step {event.step:,}", style="dim"), Text(excerpt(event.text, width)))
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from charrnn.cli.display import floor
+from charrnn.cli.display import beginning
 from charrnn.cli.log import Log
 from charrnn.cli.terminal import clock_time, console, counted, labelled, print_json, say
 from charrnn.config import TrainConfig
@@ -29,15 +29,16 @@ def show(
     run = prepare(sources, config, default_workers="auto", ranks=ranks)
     for note in run.notes:
         say(note)
-    plan = planned(run) | {"out": str(config.out)}
+    start, plan = run.start_event(), planned(run) | {"out": str(config.out)}
     if json:
-        print_json(plan)
+        print_json(vars(start) | plan)
     else:
-        console().print(labelled(_rows(plan)), soft_wrap=True)
+        rows = [*beginning(start), *_rows(plan)]
+        console().print(labelled(rows), soft_wrap=True)
 
 
 def planned(run: Run) -> dict[str, Any]:
-    """Return sizes, the configuration, memory in bytes and the expected time in seconds.
+    """Return the configuration, its steps, memory in bytes and the expected time in seconds.
 
     While a budget decides, the steps are a guess.
     """
@@ -47,20 +48,13 @@ def planned(run: Run) -> dict[str, Any]:
     N, processes = len(run.vocabulary), run.workers * run.ranks
     speed = characters_per_second(config.model, N, processes, measured_flops())
     speed *= training.steps_per_epoch / training.predictions  # steps a second
-    if progress.steps is None:
-        seconds = max(0.0, (config.budget or 0.0) - progress.seconds)
+    steps, seconds = progress.steps, max(0.0, (config.budget or 0.0) - progress.seconds)
+    if steps is None:
         steps = progress.step + max(1, round(seconds * speed))
     else:
-        steps = progress.steps
         seconds = max(0, steps - progress.step) / speed
     used = replace(config, batch_size=training.batch_size, seq_len=training.seq_len)
     return {
-        "corpus_characters": run.text.corpus.characters,
-        "vocabulary_size": N,
-        "params": run.best.flat.size,
-        "floor_nats": run.floor_nats,
-        "floor_order": run.floor_order,
-        "first_step": progress.step,
         "steps": steps,
         "steps_fixed": progress.steps is not None,
         "steps_per_epoch": training.steps_per_epoch,
@@ -73,17 +67,11 @@ def planned(run: Run) -> dict[str, Any]:
 
 def _rows(plan: dict[str, Any]) -> Iterable[tuple[str, str]]:
     """Yield the lines of the table: what each is about, and what it says."""
-    about, about_time = ("", "about ") if plan["steps_fixed"] else ("about ", "")
-    characters = counted(plan["corpus_characters"], "character")
-    yield "text", f"{characters}, {plan['vocabulary_size']:,} distinct"
-    yield "parameters", f"{plan['params']:,}"
+    about = "" if plan["steps_fixed"] else "about "
     epochs = f"{plan['steps_per_epoch']:,} an epoch, {about}{counted(plan['epochs'], 'epoch')}"
-    begun = f", from step {plan['first_step']:,} on" if plan["first_step"] else ""
-    yield "steps", f"{about}{plan['steps']:,} ({epochs}{begun})"
-    yield "time", f"{about_time}{clock_time(plan['seconds'])}"
+    yield "steps", f"{about}{plan['steps']:,} ({epochs})"
+    yield "time", f"about {clock_time(plan['seconds'])}"
     yield "memory", f"about {plan['memory_bytes'] / 1e6:,.0f} MB"
-    nats, order = plan["floor_nats"], plan["floor_order"]
-    yield "n-gram floor", "not counted" if nats is None else floor(nats, order)
     yield "checkpoint", plan["out"]
     for name, value in plan["settings"].items():
         if value is not None and name != "steps":

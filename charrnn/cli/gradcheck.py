@@ -1,4 +1,4 @@
-"""`charrnn gradcheck`: backpropagation through time beside central differences, and the lecture's quiz."""
+"""`charrnn gradcheck`: backpropagation beside central differences, and the lecture's quiz."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from charrnn.cli.options import Debug, Json, complete_cell, complete_checkpoint
+from charrnn.cli.options import Debug, Json, complete_checkpoint, option
 from charrnn.cli.terminal import console, print_json, visible
-from charrnn.config import CELLS, check, check_choice
+from charrnn.config import CELLS, CellName, check
 from charrnn.errors import CharRNNError, UsageError
 
 if TYPE_CHECKING:
@@ -21,28 +19,21 @@ NETWORKS, LECTURE = "Which networks", "The lecture"
 GAINS = (0.7, 1.0, 1.4)
 
 
-def _option(name: str, panel: str, text: str, metavar: str | None = None, **more: Any) -> Any:
-    return typer.Option(name, help=text, rich_help_panel=panel, metavar=metavar, **more)
-
-
-Cell = Annotated[
-    str | None,
-    _option("--cell", NETWORKS, "Only this cell.", "|".join(CELLS), autocompletion=complete_cell),
-]
+Cell = Annotated[CellName | None, option("--cell", NETWORKS, "Only this cell.")]
 Hidden = Annotated[
     int | None,
-    _option(
+    option(
         "--hidden", NETWORKS, "Units in each layer.", "H", show_default="5, for the lecture more"
     ),
 ]
 SeqLen = Annotated[
     int | None,
-    _option("--seq-len", NETWORKS, "Steps in time.", "T", show_default="6, for the lecture more"),
+    option("--seq-len", NETWORKS, "Steps in time.", "T", show_default="6, for the lecture more"),
 ]
-Seed = Annotated[int, _option("--seed", NETWORKS, "Of the random weights, states and texts.", "N")]
+Seed = Annotated[int, option("--seed", NETWORKS, "Of the random weights, states and texts.", "N")]
 ModelPath = Annotated[
     str | None,
-    _option(
+    option(
         "--model",
         NETWORKS,
         "Check at this checkpoint's trained weights instead.",
@@ -50,12 +41,10 @@ ModelPath = Annotated[
         autocompletion=complete_checkpoint,
     ),
 ]
-Tolerance = Annotated[
-    float, _option("--tolerance", NETWORKS, "The largest error that passes.", "X")
-]
+Tolerance = Annotated[float, option("--tolerance", NETWORKS, "The largest error that passes.", "X")]
 WithLecture = Annotated[
     bool,
-    _option(
+    option(
         "--lecture",
         LECTURE,
         "The quiz's formulas evaluated, and how the gradient fades with the lag.",
@@ -63,7 +52,7 @@ WithLecture = Annotated[
 ]
 Gain = Annotated[
     list[float] | None,
-    _option(
+    option(
         "--gain",
         LECTURE,
         "Largest singular value of each gate's block of W; may be given several times; by default 0.7, 1 and 1.4.",
@@ -127,8 +116,6 @@ def _check_options(
     gain: list[float] | None,
 ) -> None:
     """Raise UsageError for what is out of range or doesn't go together."""
-    if cell is not None:
-        check_choice("--cell", cell, CELLS)
     check("--hidden", hidden, least=1, most=64)
     check("--seq-len", seq_len, least=3, most=64)
     check("--seed", seed, least=0)

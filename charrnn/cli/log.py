@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from charrnn.checkpoint.atomic_write import check_writable, part_of
 from charrnn.cli.terminal import as_json
@@ -16,6 +17,8 @@ from charrnn.errors import CharRNNError
 
 if TYPE_CHECKING:
     from charrnn.training.events import Event
+
+BEGINNING = b'{"event": "'  # of every log
 
 
 def as_line(event: Event) -> str:
@@ -39,7 +42,12 @@ class Log:
         self.path, self.waiting = path, ""
         self.first_step = 0
         self.file: IO[bytes] | None = None
-        _check_apart(path, sources, config)
+        taken = part_of(path, (*sources, str(config.out)))
+        if taken is not None:
+            raise CharRNNError(
+                f"--log {path} would change {taken}, which this run reads or writes; "
+                "choose another place"
+            )
         if not (path.is_fifo() or path.is_char_device()):  # which are written to as they are
             check_writable(path)
         if path.is_file() and path.stat().st_size:
@@ -64,17 +72,6 @@ class Log:
             self.file.close()
 
 
-def _check_apart(path: Path, sources: Sequence[str], config: TrainConfig) -> None:
-    """Raise CharRNNError if the log would be the checkpoint, or part of a text."""
-    if config.out is not None and os.path.realpath(path) == os.path.realpath(config.out):
-        raise CharRNNError(f"--log and --out are both {path}; give them different names")
-    source = part_of(path, sources)
-    if source is not None:
-        raise CharRNNError(
-            f"--log {path} would become part of the text in {source}; choose another place"
-        )
-
-
 def _check_log(path: Path, config: TrainConfig) -> None:
     """Raise CharRNNError if what is at `path` may not be continued or overwritten."""
     if not (config.resume or config.overwrite):
@@ -83,34 +80,30 @@ def _check_log(path: Path, config: TrainConfig) -> None:
             "over it and --out"
         )
     with path.open("rb") as file:
-        first = file.readline(1 << 20)
-    torn = first.startswith(b'{"event"') and not first.endswith(b"\n")
-    if _event(first) is None and not torn:
-        raise CharRNNError(
-            f"{path}: this is not a log of charrnn and is left as it is; choose another --log"
-        )
+        if file.read(len(BEGINNING)) != BEGINNING:
+            raise CharRNNError(
+                f"{path}: this is not a log of charrnn and is left as it is; choose another --log"
+            )
 
 
-def _event(line: bytes) -> dict[str, Any] | None:
-    """Return the event of a whole line, None if it is half of one or something else."""
+def _step(line: bytes) -> float:
+    """Return the step of an event in the log, infinity for half a line."""
     try:
-        value = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) and "event" in value else None
+        event = json.loads(line)
+        step: float = event.get("step", event.get("steps", 0))
+    except (ValueError, AttributeError):
+        return math.inf
+    return step if line.endswith(b"\n") else math.inf
 
 
 def _cut(path: Path, first_step: int) -> IO[bytes]:
     """Return the log open at its end, without what happened after `first_step` or half a line."""
     keep = 0
-    if first_step and path.is_file():
+    if path.is_file():
         with path.open("rb") as before:
-            for line in before:
-                event = _event(line)
-                step = event and event.get("step", event.get("steps", 0))
-                if not isinstance(step, int) or step > first_step:
+            for line in before if first_step else ():
+                if _step(line) > first_step:
                     break
                 keep += len(line)
-    if path.is_file():
         os.truncate(path, keep)
     return path.open("ab", buffering=0)

@@ -7,8 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from charrnn.config import CELLS
-
 OUTPUT = "Output"  # the help's last panel
 
 
@@ -26,11 +24,6 @@ def option(
 def switch(flags: str, panel: str | None, help: str, **more: Any) -> Any:
     """Return the declaration of an option without a value."""
     return option(flags, panel, help, "", **more)
-
-
-def complete_cell(incomplete: str) -> list[str]:
-    """Return the cells that begin like this."""
-    return [cell for cell in CELLS if cell.startswith(incomplete)]
 
 
 def complete_checkpoint(incomplete: str) -> list[str]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Listener = Callable[["Event"], None]
 
 UNITS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+CHOSEN, BUDGETED = "chosen", ", or chosen for the budget"
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # the last where there is one: the terminal was closed
 MODEL, LENGTH, LEARNING, TEXT, FILES = (
     "Model",
@@ -40,14 +41,18 @@ MODEL, LENGTH, LEARNING, TEXT, FILES = (
 def of_run(
     flags: str, panel: str, help: str, metavar: str | None = None, default: str = "", **more: Any
 ) -> Any:
-    """Return the declaration of an option that is a field of TrainConfig.
+    """Return an option that is a field of TrainConfig, as the default of a parameter of `train`.
 
-    Where it isn't given, the parameter of `train` is None; default: what the help says about that.
+    The parameter is None where the option isn't given. default: what the help says about that;
+    otherwise it names the default of the field.
     """
     name = flags.rpartition("--")[2].replace("-", "_")
-    known = TrainConfig.__dataclass_fields__[name].metadata["default"]
-    default = default or ("chosen" if known is None else str(known))
-    return option(flags, panel, rf"{help} \[default: {default}]", metavar, **more)
+    shown = default or TrainConfig.__dataclass_fields__[name].metadata.get("default")
+    if not (shown is None or shown is False):
+        help = rf"{help} \[default: {shown}]"
+    return typer.Option(
+        None, *flags.split(), help=help, rich_help_panel=panel, metavar=metavar, **more
+    )
 
 
 def seconds(text: str) -> float:
@@ -80,123 +85,90 @@ def train(
             "input, .gz, .bz2, .xz. Without one: the text that ships with charrnn.",
         ),
     ] = None,
-    cell: Annotated[
-        CellName | None, of_run("--cell", MODEL, "Recurrent cell; rnn is the lecture's.")
-    ] = None,
-    hidden: Annotated[
-        int | None,
-        of_run("--hidden", MODEL, "Units in each layer.", "H", "256, or chosen for the budget"),
-    ] = None,
-    layers: Annotated[
-        int | None, of_run("--layers", MODEL, "Layers, one above the other.", "L")
-    ] = None,
-    dropout: Annotated[
-        float | None,
-        of_run("--dropout", MODEL, "Probability of dropping a unit or weight; 0: off.", "P"),
-    ] = None,
-    budget: Annotated[
-        float | None,
-        of_run(
-            "--budget",
-            LENGTH,
-            "Wall time of the whole command, summed over resumes.",
-            "90s|3m|1h",
-            "3m",
-            parser=seconds,
-        ),
-    ] = None,
-    epochs: Annotated[
-        float | None, option("--epochs", LENGTH, "Passes over the training part.", "X")
-    ] = None,
-    steps: Annotated[int | None, option("--steps", LENGTH, "Optimizer steps.", "N")] = None,
-    batch_size: Annotated[
-        int | None,
-        of_run(
-            "--batch-size",
-            LEARNING,
-            "Parallel streams of text.",
-            "B",
-            "64, or chosen for the budget",
-        ),
-    ] = None,
-    seq_len: Annotated[
-        int | None,
-        of_run(
-            "--seq-len",
-            LEARNING,
-            "Characters of truncated backpropagation.",
-            "T",
-            "64, or chosen for the budget",
-        ),
-    ] = None,
-    lr: Annotated[
-        float | None,
-        of_run(
-            "--lr", LEARNING, "Learning rate at its peak.", "X", "chosen for cell and optimizer"
-        ),
-    ] = None,
-    optimizer: Annotated[
-        OptimizerName | None,
-        of_run("--optimizer", LEARNING, "Update rule; sgd has momentum 0.9."),
-    ] = None,
-    clip: Annotated[
-        float | None,
-        of_run("--clip", LEARNING, "Largest global norm of the gradient; 0: off.", "X"),
-    ] = None,
-    seed: Annotated[
-        int | None, of_run("--seed", LEARNING, "Everything random comes from it.", "N")
-    ] = None,
-    workers: Annotated[
-        Any,
-        of_run(
-            "--workers",
-            LEARNING,
-            "Processes that share each batch; auto: a rule of model, batch and cores.",
-            "N|auto",
-            "auto",
-            parser=count_or_auto,
-        ),
-    ] = None,
-    val_fraction: Annotated[
-        float | None,
-        of_run("--val-fraction", TEXT, "The last part of each text validates; 0: none.", "F"),
-    ] = None,
-    encoding: Annotated[
-        str | None, of_run("--encoding", TEXT, "Encoding of the texts.", "NAME")
-    ] = None,
-    lines: Annotated[
-        bool | None, switch("--lines", TEXT, "Every line is an item of its own, such as a name.")
-    ] = None,
-    out: Annotated[
-        Path,
-        option(
-            "-o --out",
-            FILES,
-            "Checkpoint to write; an existing one is kept unless --resume or --overwrite says so.",
-            "PATH",
-            autocompletion=complete_checkpoint,
-        ),
-    ] = Path("model.npz"),
-    resume: Annotated[
-        bool,
-        switch(
-            "--resume",
-            FILES,
-            "Go on with the run in --out, bit for bit; a larger --steps, --epochs or --budget "
-            "extends it.",
-        ),
-    ] = False,
-    overwrite: Annotated[bool, switch("--overwrite", FILES, "Start afresh over --out.")] = False,
-    init_from: Annotated[
-        Path | None,
-        option(
-            "--init-from",
-            FILES,
-            "Start from the weights of another checkpoint; new characters are added.",
-            "PATH",
-            autocompletion=complete_checkpoint,
-        ),
-    ] = None,
+    cell: CellName | None = of_run("--cell", MODEL, "Recurrent cell; rnn is the lecture's."),
+    hidden: int | None = of_run("--hidden", MODEL, "Units in each layer.", "H", "256" + BUDGETED),
+    layers: int | None = of_run("--layers", MODEL, "Layers, one above the other.", "L"),
+    dropout: float | None = of_run(
+        "--dropout", MODEL, "Probability of dropping a unit or weight; 0: off.", "P", CHOSEN
+    ),
+    budget: float | None = of_run(
+        "--budget",
+        LENGTH,
+        "Wall time of the whole command, summed over resumes.",
+        "90s|3m|1h",
+        "3m",
+        parser=seconds,
+    ),
+    epochs: float | None = of_run("--epochs", LENGTH, "Passes over the training part.", "X"),
+    steps: int | None = of_run("--steps", LENGTH, "Optimizer steps.", "N"),
+    batch_size: int | None = of_run(
+        "--batch-size", LEARNING, "Parallel streams of text.", "B", "64" + BUDGETED
+    ),
+    seq_len: int | None = of_run(
+        "--seq-len", LEARNING, "Characters of truncated backpropagation.", "T", "64" + BUDGETED
+    ),
+    lr: float | None = of_run(
+        "--lr", LEARNING, "Learning rate at its peak.", "X", "chosen for cell and optimizer"
+    ),
+    optimizer: OptimizerName | None = of_run(
+        "--optimizer", LEARNING, "Update rule; sgd has momentum 0.9."
+    ),
+    clip: float | None = of_run(
+        "--clip", LEARNING, "Largest global norm of the gradient; 0: off.", "X"
+    ),
+    seed: int | None = of_run("--seed", LEARNING, "Everything random comes from it.", "N"),
+    workers: Any = of_run(
+        "--workers",
+        LEARNING,
+        "Processes that share each batch; auto: a rule of model, batch and cores.",
+        "N|auto",
+        "auto",
+        parser=count_or_auto,
+    ),
+    val_fraction: float | None = of_run(
+        "--val-fraction", TEXT, "The last part of each text validates; 0: none.", "F"
+    ),
+    encoding: str | None = of_run("--encoding", TEXT, "Encoding of the texts.", "NAME"),
+    lines: bool | None = of_run(
+        "--lines", TEXT, "Every line is an item of its own, such as a name.", ""
+    ),
+    out: Path | None = of_run(
+        "-o --out",
+        FILES,
+        "Checkpoint to write; an existing one is kept unless --resume or --overwrite says so.",
+        "PATH",
+        str(TrainConfig.out),
+        autocompletion=complete_checkpoint,
+    ),
+    resume: bool | None = of_run(
+        "--resume",
+        FILES,
+        "Go on with the run in --out, bit for bit; a larger --steps, --epochs or --budget "
+        "extends it.",
+        "",
+    ),
+    overwrite: bool | None = of_run("--overwrite", FILES, "Start afresh over --out.", ""),
+    init_from: Path | None = of_run(
+        "--init-from",
+        FILES,
+        "Start from the weights of another checkpoint; new characters are added.",
+        "PATH",
+        autocompletion=complete_checkpoint,
+    ),
+    save_every: float | None = of_run(
+        "--save-every",
+        FILES,
+        "Save at every new best and at least this often.",
+        "30s|5m|1h",
+        "60s",
+        parser=seconds,
+    ),
+    sample_every: int | None = of_run(
+        "--sample-every", OUTPUT, "Steps between short samples; 0: none.", "N", CHOSEN
+    ),
+    val_every: int | None = of_run(
+        "--val-every", OUTPUT, "Steps between validations.", "N", CHOSEN
+    ),
     log: Annotated[
         Path | None,
         option(
@@ -206,33 +178,13 @@ def train(
             "PATH",
         ),
     ] = None,
-    save_every: Annotated[
-        float | None,
-        of_run(
-            "--save-every",
-            FILES,
-            "Save at every new best and at least this often.",
-            "30s|5m|1h",
-            "60s",
-            parser=seconds,
-        ),
-    ] = None,
-    sample_every: Annotated[
-        int | None, of_run("--sample-every", OUTPUT, "Steps between short samples; 0: none.", "N")
-    ] = None,
-    val_every: Annotated[
-        int | None, of_run("--val-every", OUTPUT, "Steps between validations.", "N")
-    ] = None,
-    val_characters: Annotated[
-        int | None,
-        of_run(
-            "--val-characters",
-            OUTPUT,
-            "Characters read to validate, evenly over the validation part.",
-            "N",
-            "all, or chosen for the budget",
-        ),
-    ] = None,
+    val_characters: int | None = of_run(
+        "--val-characters",
+        OUTPUT,
+        "Characters read to validate, evenly over the validation part.",
+        "N",
+        "all, or chosen for the budget",
+    ),
     quiet: Annotated[bool, switch("-q --quiet", OUTPUT, "Say nothing but errors.")] = False,
     dry_run: Annotated[
         bool,
@@ -265,9 +217,18 @@ def train(
         return
 
     def lead(ranks: MPIEnd | None = None) -> None:
-        with ExitStack() as stack:
-            listeners = _listeners(stack, sources, config, log, json=json, quiet=quiet)
-            Session(listeners, stack).run(sources, config, context.obj, ranks)
+        from charrnn.cli.display import display
+        from charrnn.cli.log import Log, print_event
+
+        with Session() as session:
+            heard_by = session.listeners
+            if log is not None:
+                heard_by.append(session.enter_context(closing(Log(log, sources, config))))
+            if json:
+                heard_by.append(print_event)
+            if not quiet:
+                heard_by.append(session.enter_context(closing(display(json=json))))
+            session.run(sources, config, context.obj, ranks)
 
     if size == 1:
         lead()
@@ -277,30 +238,7 @@ def train(
         in_ranks(rank, size, lead, debug=debug)
 
 
-def _listeners(
-    stack: ExitStack,
-    sources: Sequence[str],
-    config: TrainConfig,
-    log: Path | None,
-    *,
-    json: bool,
-    quiet: bool,
-) -> list[Listener]:
-    """Return who hears of the events, each closed with `stack`."""
-    from charrnn.cli.display import display
-    from charrnn.cli.log import Log, print_event
-
-    listeners: list[Listener] = []
-    if log is not None:
-        listeners.append(stack.enter_context(closing(Log(log, sources, config))))
-    if json:
-        listeners.append(print_event)
-    if not quiet:
-        listeners.append(stack.enter_context(closing(display(json=json))))
-    return listeners
-
-
-class Session:
+class Session(ExitStack):
     """A run with its listeners, and with what may end it: a signal, or a listener that fails.
 
     From the first step on, the first Ctrl-C lets the step end and the run be saved, and the second
@@ -308,9 +246,10 @@ class Session:
     disk is gone) hears no more, and the run is saved as after Ctrl-C.
     """
 
-    def __init__(self, listeners: Sequence[Listener], stack: ExitStack) -> None:
-        self.listeners, self.stack = list(listeners), stack
-        self.started = False  # whether a step was taken, so that there is something to save
+    def __init__(self) -> None:
+        super().__init__()
+        self.listeners: list[Listener] = []
+        self.begun = False  # whether a step was taken, so that there is something to save
         self.signal: int | None = None  # the signal that came
         self.failure: OSError | None = None  # of the first listener that failed
 
@@ -320,68 +259,58 @@ class Session:
         return self.signal is not None or self.failure is not None
 
     def run(
-        self,
-        sources: Sequence[str],
-        config: TrainConfig,
-        started: float,
-        ranks: MPIEnd | None = None,
+        self, sources: Sequence[str], config: TrainConfig, started: float, ranks: MPIEnd | None
     ) -> None:
-        """Train, and tell the listeners; `ranks`: leading the other ranks.
+        """Train, and tell the listeners; ranks: those that this process leads.
 
         Raises typer.Exit after a signal, TrainingError if the run diverged.
         """
         from charrnn.training.events import Done
         from charrnn.training.loop import train as events
 
+        run = events(
+            sources,
+            config,
+            interrupted=lambda: self.interrupted,
+            started=started,
+            default_workers="auto",
+            ranks=ranks,
+        )
         try:
-            run = events(
-                sources,
-                config,
-                interrupted=lambda: self.interrupted,
-                started=started,
-                default_workers="auto",
-                ranks=ranks,
-            )
             with closing(run):
                 for event in run:
                     self.tell(event)
         except KeyboardInterrupt:
-            if not self.started:
+            if not self.begun:
                 say("interrupted before the first step: nothing was written")
             raise
         if self.failure is not None:
             raise self.failure
         assert isinstance(event, Done)
-        _check_end(event)
-        if self.signal is not None and event.stopped == "interrupted":
-            raise typer.Exit(128 + self.signal)
+        _check_diverged(event)
+        if event.stopped == "interrupted":
+            raise typer.Exit(128 + (self.signal or 0))
 
     def tell(self, event: Event) -> None:
         """Let all listeners hear of an event; from the first step on without those that fail."""
-        if event.name == "step":
-            self.catch_signals()
+        if event.name == "step" and not self.begun:
+            self.begun = True
+            self._catch_signals()
         for listener in tuple(self.listeners):
             try:
                 listener(event)
             except OSError as error:
-                if not self.started:
+                if not self.begun:
                     raise
                 self.listeners.remove(listener)
                 self.failure = self.failure or error
 
-    def catch_signals(self) -> None:
-        """Let signals end the run after a step until `stack` ends.
-
-        Signals that are ignored (nohup, a script's &) stay ignored.
-        """
-        if self.started:
-            return
-        self.started = True
+    def _catch_signals(self) -> None:
+        """Let signals end the run after a step; ignored ones (nohup, a script's &) stay ignored."""
         for number in (getattr(signal, name) for name in SIGNALS if hasattr(signal, name)):
             if signal.getsignal(number) != signal.SIG_IGN:
                 with suppress(ValueError):  # not the main thread
-                    before = signal.signal(number, self._interrupt)
-                    self.stack.callback(signal.signal, number, before)
+                    self.callback(signal.signal, number, signal.signal(number, self._interrupt))
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
@@ -389,7 +318,7 @@ class Session:
         self.signal = number
 
 
-def _check_end(done: Done) -> None:
+def _check_diverged(done: Done) -> None:
     """Raise TrainingError if the run diverged."""
     if done.stopped == "diverged":
         kept = "last good" if done.val_loss is None else "best"

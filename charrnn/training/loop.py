@@ -30,7 +30,6 @@ from charrnn.training.events import (
     Notice,
     Sampled,
     Saved,
-    Start,
     Step,
     Stopped,
     Validated,
@@ -112,7 +111,7 @@ class Training:
     def events(self) -> Iterator[Event]:
         """Yield all events from Start to Done."""
         run, config, progress = self.run, self.config, self.progress
-        yield self._start()
+        yield run.start_event()
         if progress.finished and not progress.validation_due(config.val_every):
             yield Notice(f"the run already has {progress.step:,} steps: nothing left to do")
             yield self._done("early" if progress.early else "finished", run.best)
@@ -127,25 +126,6 @@ class Training:
                 self.replica.parameters.flat[:] = self.good
             yield from self._save(resumable=stopped != "diverged")
             yield self._done(stopped, self._named())
-
-    def _start(self) -> Start:
-        run, config = self.run, self.config
-        return Start(
-            corpus_characters=run.text.corpus.characters,
-            vocabulary_size=len(run.vocabulary),
-            params=run.best.flat.size,
-            cell=config.cell,
-            hidden=config.hidden,
-            layers=config.layers,
-            batch_size=run.training.batch_size,
-            seq_len=run.training.seq_len,
-            workers=run.workers,
-            ranks=run.ranks,
-            seed=config.seed,
-            floor_nats=run.floor_nats,
-            floor_order=run.floor_order,
-            first_step=self.progress.step,
-        )
 
     def _replicas(self) -> AbstractContextManager[Replica]:
         """Return rank 0's replica, as a context in which ranks of MPI or workers here follow it."""

@@ -34,6 +34,7 @@ from charrnn.training.defaults import (
     resolve,
     with_defaults,
 )
+from charrnn.training.events import Start
 from charrnn.training.optimizers import OPTIMIZER_CLASSES
 from charrnn.training.progress import Progress
 from charrnn.training.schedule import decay_start
@@ -72,6 +73,25 @@ class Run:
     def workers(self) -> int:
         """The processes that share each batch, no more than there are streams."""
         return min(int(self.config.workers), self.training.batch_size)
+
+    def start_event(self) -> Start:
+        """Return the event that says what begins, or goes on."""
+        return Start(
+            corpus_characters=self.text.corpus.characters,
+            vocabulary_size=len(self.vocabulary),
+            params=self.best.flat.size,
+            cell=self.config.cell,
+            hidden=self.config.hidden,
+            layers=self.config.layers,
+            batch_size=self.training.batch_size,
+            seq_len=self.training.seq_len,
+            workers=self.workers,
+            ranks=self.ranks,
+            seed=self.config.seed,
+            floor_nats=self.floor_nats,
+            floor_order=self.floor_order,
+            first_step=self.progress.step,
+        )
 
     def packed(self) -> Array:
         """Return as bytes of JSON what resuming reads of a run beside its arrays."""
