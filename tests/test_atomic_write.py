@@ -171,7 +171,7 @@ def test_a_new_file_leaves_nothing_before_it_is_written(tmp_path: Path) -> None:
 
 def test_places_where_no_file_can_be_are_told_apart(out: Path, tmp_path: Path) -> None:
     assert "this is a folder; name a file in it" in refused(tmp_path)
-    assert "this is no regular file and is not replaced" in refused(Path(os.devnull))
+    assert "this is no regular file; choose another place" in refused(Path(os.devnull))
     missing = refused(tmp_path / "none" / "m.npz")
     assert "No such file or directory; make its folder first, or choose another place" in missing
     assert "Not a directory; choose another place" in refused(out / "m.npz")

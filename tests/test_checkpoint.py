@@ -1,4 +1,4 @@
-"""Checkpoints: what is written is read again, and everything else is refused in one line that begins with the file's name."""
+"""Checkpoints: what is written is read again; all else is refused, the file's name first."""
 
 from __future__ import annotations
 
@@ -37,7 +37,6 @@ RESUME: dict[str, Any] = {
     "m": np.linspace(-1, 1, 7),
     "V.x_1": np.zeros((2, 0, 3), np.float32),
     "step": np.array(2**40),
-    "on": np.array([[True], [False]]),
     "rng": np.arange(256, dtype=np.uint8),
     "nan": np.array([np.nan, -np.inf], np.float32),
 }
@@ -73,7 +72,7 @@ def header(descr: Any, shape: tuple[int, ...]) -> bytes:
 
 
 def members(meta: object = META, /, **changes: bytes | None) -> dict[str, bytes]:
-    """A good checkpoint's members by key, with `changes` (None: left out) and this meta, JSON unless it is text already."""
+    """A good checkpoint's members by key, with `changes` (None: left out) and this meta."""
     found = {key: npy(view) for key, view in a_model().parameters.items()}
     found = {"meta": npy(np.array(meta if isinstance(meta, str) else json.dumps(meta))), **found}
     for key, data in changes.items():
@@ -96,6 +95,7 @@ def refusal(path: Path) -> str:
     text = str(error.value)
     assert text.startswith(f"{path}: ")
     assert text.isprintable()
+    assert len(text) < 500
     return text.removeprefix(f"{path}: ")
 
 
@@ -185,7 +185,7 @@ def test_resume_arrays_come_back_and_a_plain_load_does_not_read_them(tmp_path: P
     data = archive(members(resume__m=b"no array at all"))
     (tmp_path / "m.npz").write_bytes(data)
     assert load(tmp_path / "m.npz").config.hidden == 3
-    with pytest.raises(CheckpointError, match=r"'resume\.m' is no NumPy array"):
+    with pytest.raises(CheckpointError, match=r"'resume\.m' is damaged, or no plain array"):
         load_resume(tmp_path / "m.npz")
 
 
@@ -243,7 +243,9 @@ def test_numbers_that_would_not_be_read_are_not_written(
     before = (tmp_path / "m.npz").read_bytes()
     model = a_model()
     model.parameters["U"][1, 1] = number
-    with pytest.raises(CheckpointError, match=r"m\.npz: not written.*'U' isn't finite in float"):
+    with pytest.raises(
+        CheckpointError, match=r"m\.npz: cannot be written, nothing.*: 'U' isn't finite in float"
+    ):
         save(tmp_path / "m.npz", model, half=half)
     assert (tmp_path / "m.npz").read_bytes() == before
     assert listed(tmp_path) == ["m.npz"]
@@ -251,7 +253,13 @@ def test_numbers_that_would_not_be_read_are_not_written(
 
 @pytest.mark.parametrize(
     ("name", "array"),
-    [("a b", np.zeros(1)), ("", np.zeros(1)), ("c", np.zeros(1, complex)), ("s", np.array("text"))],
+    [
+        ("a b", np.zeros(1)),
+        ("b", np.zeros(1, bool)),
+        ("c", np.zeros(1, complex)),
+        ("s", np.array("text")),
+        ("x" * 200, np.zeros(1)),
+    ],
 )
 def test_resume_arrays_that_would_not_be_read_are_a_programmers_error(
     tmp_path: Path, name: str, array: Any
@@ -261,13 +269,97 @@ def test_resume_arrays_that_would_not_be_read_are_a_programmers_error(
     assert listed(tmp_path) == []
 
 
+def test_a_checkpoint_of_version_0_1_0_is_read(tmp_path: Path) -> None:
+    about: dict[str, Any] = {
+        "training": {"cell": "lstm", "hidden": 3, "layers": 1, "lr": 0.004, "lines": False},
+        "corpus": {"characters": 900, "digest": "5e", "names": ["tales.txt"]},
+        "step": 3,
+        "steps": 3,
+        "best_step": 2,
+        "epochs": 0.5,
+        "seconds": 1.25,
+        "train_loss": 3.5,
+        "val_loss": 3.25,
+        "curve": [[2, None, 3.25], [3, 3.5, 3.5]],
+        "floor_nats": 2.0,
+        "floor_order": 4,
+        "chars_per_second": 1000.0,
+        "speeds": [900.0, 1000.0],
+    }
+    own = {"format": 1, "version": "0.1.0", "model": SHAPE}
+    resume: dict[str, bytes | None] = {
+        "resume__record": npy(np.frombuffer(b'{"settings": {}}', np.uint8)),
+        "resume__theta": npy(np.zeros(7, np.float32)),
+        "resume__best": npy(np.zeros(0, np.float32)),
+    }
+    text = json.dumps({**own, **about, "vocabulary": CHARACTERS})
+    (tmp_path / "m.npz").write_bytes(archive(members(text, **resume)))
+    model, found = load_resume(tmp_path / "m.npz")
+    assert np.array_equal(model.parameters.flat, a_model().parameters.flat)
+    assert found.keys() == {"record", "theta", "best"}
+    assert (model.version, model.step, model.val_loss) == ("0.1.0", 3, 3.25)
+    assert model.corpus_names == ["tales.txt"]
+    assert model.curve == [(2, None, 3.25), (3, 3.5, 3.5)]
+
+
+# ---- what a model's file says of its run
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "expected"),
+    [
+        ("val_loss", 2.5, 2.5),
+        ("val_loss", 2, 2),
+        ("val_loss", True, None),
+        ("val_loss", "2.5", None),
+        ("val_loss", 10**400, None),
+        ("val_loss", float("nan"), None),
+        ("step", 7, 7),
+        ("step", 7.0, None),
+        ("step", False, None),
+        ("floor_order", [], None),
+        ("training", {"lr": 1}, {"lr": 1}),
+        ("training", [1], {}),
+        (
+            "corpus",
+            {"names": ["a", 3, None], "characters": 1.5},
+            {"names": ["a", 3, None], "characters": 1.5},
+        ),
+        ("version", 3, ""),
+        ("speeds", [1, "2", 3.5], [1, 3.5]),
+        ("speeds", {"a": 1}, []),
+        (
+            "curve",
+            [[1, 2.5, None], (2, "x", 3), [True, 1, 1], [3, 1], "abc", 4],
+            [(1, 2.5, None), (2, None, 3)],
+        ),
+        ("curve", "abc", []),
+    ],
+)
+def test_a_model_says_what_its_meta_says_and_nothing_of_nonsense(
+    name: str, said: object, expected: object
+) -> None:
+    assert getattr(a_model(meta={name: said}), name) == expected
+
+
+def test_a_model_without_a_word_on_its_run_says_nothing() -> None:
+    model = a_model()
+    assert (model.step, model.train_loss, model.curve, model.corpus_names) == (None, None, [], [])
+    assert not model.of_lines
+    assert repr(model).endswith("parameters>")
+    assert a_model(meta={"training": {"lines": True}}).of_lines
+    assert a_model(meta={"corpus": {"names": ["a", 3]}}).corpus_names == ["a"]
+    assert a_model(meta={"corpus": ["a"]}).corpus_characters is None
+    assert repr(a_model(meta={"val_loss": 2})).endswith("2.000 nats per character on validation>")
+
+
 # ---- files that are no checkpoint
 
 
 def test_a_folder_a_missing_file_and_a_device_are_told_apart(tmp_path: Path) -> None:
-    assert refusal(tmp_path) == "this is a folder; a checkpoint is one .npz file"
+    assert refusal(tmp_path) == "this is a folder; name a file in it, such as model.npz"
     assert refusal(tmp_path / "m.npz") == "there is no such file; charrnn train makes one"
-    assert refusal(Path(os.devnull)) == "this is no regular file; a checkpoint is one .npz file"
+    assert refusal(Path(os.devnull)) == "this is no regular file; choose another place"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
@@ -276,61 +368,77 @@ def test_a_fifo_is_refused_without_waiting_for_a_writer(tmp_path: Path) -> None:
     assert "no regular file" in refusal(tmp_path / "m.npz")
 
 
-def test_an_impossible_name_and_one_with_a_line_break_give_one_line(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"^a\\x00b: no file can have this name$"):
+def test_an_impossible_name_and_one_with_a_line_break_stand_in_the_message_as_they_are(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(CheckpointError, match="^a\0b: no file can have this name$"):
         load("a\0b")
-    with pytest.raises(CheckpointError, match=r"a\\nb\\x1b.npz: there is no such file"):
-        load(tmp_path / "a\nb\x1b.npz")
+    with pytest.raises(CheckpointError, match="a\nb.npz: there is no such file"):
+        load(tmp_path / "a\nb.npz")
 
 
-FOREIGN = r"^not a charrnn checkpoint \(\.npz\): "
+FOREIGN = "this is no charrnn checkpoint (.npz), or it is cut off or damaged"
+STRANGE = "no checkpoint has a member called "
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "it is empty$"),
-        (b"P", "it does not begin like one$"),
-        (b"To be, or not to be", "it does not begin like one$"),
-        (npy(np.zeros(3)), "it does not begin like one$"),
-        (pickle.dumps({"U": 1}), "it does not begin like one$"),
-        (b"PK\5\6" + bytes(18), "it does not begin like one$"),
-        (b"PK\3\4" + bytes(200), "cut off or damaged: it has no end$"),
-        (b"PK\3\4", "cut off or damaged: it has no end$"),
-        (archive(members())[4:], "it does not begin like one$"),
-        (archive(members()) + b"\n", "cut off or damaged: it has no end$"),
-        (packed([("../U.npy", b"", 0)]), "it has a member called '../U.npy'$"),
-        (packed([("/etc/passwd.npy", b"", 0)]), "it has a member called '/etc/passwd.npy'$"),
-        (packed([("a/U.npy", b"", 0)]), "it has a member called 'a/U.npy'$"),
-        (packed([("\x1b[2J\n.npy", b"", 0)]), r"it has a member called '\\x1b\[2J\\n\.npy'$"),
-        (packed([("word/document.xml", b"", 0)]), "it has a member called 'word/document.xml'$"),
+        (b"", FOREIGN),
+        (b"P", FOREIGN),
+        (b"To be, or not to be", FOREIGN),
+        (npy(np.zeros(3)), FOREIGN),
+        (pickle.dumps({"U": 1}), FOREIGN),
+        (b"PK\5\6" + bytes(18), FOREIGN),
+        (b"PK\3\4" + bytes(200), FOREIGN),
+        (b"PK\3\4", FOREIGN),
+        (archive(members())[4:], FOREIGN),
+        (packed([("../U.npy", b"", 0)]), f"{STRANGE}'../U.npy'"),
+        (packed([("/etc/passwd.npy", b"", 0)]), f"{STRANGE}'/etc/passwd.npy'"),
+        (packed([("a/U.npy", b"", 0)]), f"{STRANGE}'a/U.npy'"),
+        (packed([("\x1b[2J\n.npy", b"", 0)]), rf"{STRANGE}'\x1b[2J\n.npy'"),
+        (packed([("U", b"", 0)]), f"{STRANGE}'U'"),
+        (packed([("word/document.xml", b"", 0)]), f"{STRANGE}'word/document.xml'"),
     ],
     ids=str,
 )
-def test_what_is_no_npz_is_said_to_be_none(tmp_path: Path, data: bytes, message: str) -> None:
-    assert re.search(FOREIGN + message, refusal_of(data, tmp_path))
+def test_what_is_no_checkpoint_is_said_to_be_none(
+    tmp_path: Path, data: bytes, message: str
+) -> None:
+    assert refusal_of(data, tmp_path) == message
 
 
-def test_a_file_cut_off_at_every_tenth_byte_is_refused(tmp_path: Path) -> None:
-    for data in (archive(members()), archive(members(), zipfile.ZIP_DEFLATED)):
-        for length in range(0, len(data), 10):
-            assert re.search(FOREIGN, refusal_of(data[:length], tmp_path))
+@pytest.mark.parametrize("whole", [archive(members()), archive(members(), zipfile.ZIP_DEFLATED)])
+def test_a_file_cut_off_at_every_tenth_byte_is_refused(tmp_path: Path, whole: bytes) -> None:
+    for length in range(0, len(whole), 10):
+        assert refusal_of(whole[:length], tmp_path) == FOREIGN
 
 
-def test_a_million_members_are_refused_from_the_end_record(tmp_path: Path) -> None:
-    end64 = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 10**6, 10**6, 62 * 10**6, 4)
-    end64 += struct.pack("<4sLQL", b"PK\6\7", 0, 4, 1) + struct.pack(
-        "<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 62 * 10**6, 4, 0
-    )
-    assert re.search(
-        FOREIGN + r"it lists 1,000,000 members in 62,000,000 bytes; at most 1,000",
-        refusal_of(b"PK\3\4" + end64, tmp_path),
-    )
+def test_bytes_behind_an_archive_do_it_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "m.npz").write_bytes(archive(members()) + b"behind")
+    assert check(tmp_path / "m.npz")
+    assert refusal_of(b"before" + archive(members()), tmp_path) == FOREIGN
+
+
+def test_a_million_members_are_refused_before_they_are_taken_in(tmp_path: Path) -> None:
+    entry = struct.pack("<4s6H3L5H2L", b"PK\1\2", *[20] * 2, *[0] * 14)
+    start = b"PK\3\4"
+    count = 10**6
+    end64 = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, 46 * count, 4)
+    end64 += struct.pack("<4sLQL", b"PK\6\7", 0, 4 + 46 * count, 1)
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 46 * count, 4, 0)
+    (tmp_path / "m.npz").write_bytes(start + entry * count + end64 + end)
+    tracemalloc.start()
+    try:
+        assert refusal(tmp_path / "m.npz") == FOREIGN
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_thousand_and_one_members_are_too_many(tmp_path: Path) -> None:
     data = packed([(f"resume.{number}.npy", b"", 0) for number in range(1_001)])
-    assert "it lists 1,001 members" in refusal_of(data, tmp_path)
+    assert refusal_of(data, tmp_path) == "it has 1,001 members; a checkpoint has fewer"
 
 
 def patched(data: bytes, signature: bytes, offset: int, value: int, width: int = 2) -> bytes:
@@ -339,50 +447,43 @@ def patched(data: bytes, signature: bytes, offset: int, value: int, width: int =
 
 
 @pytest.mark.parametrize(
-    ("signature", "offset", "value", "message"),
+    ("signature", "offset", "value", "harmless"),
     [
-        (b"PK\1\2", 8, 1, "it is encrypted; a checkpoint is not"),
-        (b"PK\1\2", 8, 1 << 6, "it is encrypted; a checkpoint is not"),
-        (b"PK\1\2", 8, 1 << 5, "compression 0, flags 0x20; expected it stored or plainly deflated"),
-        (b"PK\1\2", 10, 12, "compression 12, flags 0x0; expected it stored or plainly deflated"),
-        (b"PK\1\2", 6, 63, "compression 0"),
-        (b"PK\1\2", 20, 7, "cut off or damaged: a member's sizes do not fit"),
-        (b"PK\1\2", 42, 50_000, "cut off or damaged: a member lies over another"),
-        (b"PK\1\2", 28, 60_000, "cut off or damaged: its list of members"),
-        (b"PK\1\2", 30, 60_000, "cut off or damaged: its list of members"),
-        (b"PK\1\2", 16, 7, "cut off or damaged"),
-        (b"PK\3\4", 6, 1, "cut off or damaged"),
-        (b"PK\3\4", 8, 8, "cut off or damaged"),
-        (b"PK\3\4", 26, 3, "cut off or damaged"),
-        (b"PK\5\6", 4, 1, "cut off or damaged: its end does not fit"),
-        (b"PK\5\6", 8, 3, "cut off or damaged: its end does not fit"),
-        (b"PK\5\6", 12, 3, "cut off or damaged: its end does not fit"),
-        (b"PK\5\6", 16, 3, "cut off or damaged: its end does not fit"),
-        (b"PK\5\6", 20, 3, "cut off or damaged: its end does not fit"),
+        (b"PK\1\2", 8, 1, False),  # encrypted
+        (b"PK\1\2", 8, 1 << 6, False),  # strongly
+        (b"PK\1\2", 8, 1 << 5, False),  # patched data
+        (b"PK\1\2", 10, 12, False),  # bzip2
+        (b"PK\1\2", 10, 14, False),  # LZMA
+        (b"PK\1\2", 10, 99, False),
+        (b"PK\1\2", 6, 64, False),  # a newer zip
+        (b"PK\1\2", 20, 7, False),
+        (b"PK\1\2", 24, 7, False),
+        (b"PK\1\2", 42, 50_000, False),
+        (b"PK\1\2", 28, 60_000, False),
+        (b"PK\1\2", 30, 60_000, False),
+        (b"PK\1\2", 16, 7, False),
+        (b"PK\3\4", 6, 1, True),  # zipfile goes by the list of members
+        (b"PK\3\4", 8, 8, True),
+        (b"PK\3\4", 26, 3, False),
+        (b"PK\5\6", 4, 1, True),
+        (b"PK\5\6", 8, 3, True),
+        (b"PK\5\6", 12, 3, False),
+        (b"PK\5\6", 16, 3, False),
+        (b"PK\5\6", 20, 3, True),
     ],
 )
-def test_each_wrong_field_of_the_archive_is_refused(
-    tmp_path: Path, signature: bytes, offset: int, value: int, message: str
+def test_each_wrong_field_of_the_archive_is_refused_or_does_no_harm(
+    tmp_path: Path, signature: bytes, offset: int, value: int, harmless: bool
 ) -> None:
-    assert message in refusal_of(patched(archive(members()), signature, offset, value), tmp_path)
-
-
-def test_a_list_longer_than_its_count_is_refused(tmp_path: Path) -> None:
-    data = patched(patched(archive(members()), b"PK\5\6", 8, 2), b"PK\5\6", 10, 2)
-    assert "cut off or damaged: its list of members does not fit" in refusal_of(data, tmp_path)
-
-
-def test_a_member_that_reaches_into_the_next_is_refused(tmp_path: Path) -> None:
-    size = len(members()["meta"]) + 20
-    data = patched(patched(archive(members()), b"PK\1\2", 20, size, 4), b"PK\1\2", 24, size, 4)
-    assert "cut off or damaged: a member lies over another" in refusal_of(data, tmp_path)
+    (tmp_path / "m.npz").write_bytes(patched(archive(members()), signature, offset, value))
+    assert check(tmp_path / "m.npz") == harmless
 
 
 def test_a_member_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     data = packed(
         [(f"{key}.npy", array, 0) for key, array in [*members().items(), ("U", members()["U"])]]
     )
-    assert refusal_of(data, tmp_path) == "it has two members called 'U.npy'"
+    assert refusal_of(data, tmp_path) == "it has two members of the same name"
 
 
 # ---- arrays that are not what the meta says
@@ -399,9 +500,8 @@ U = np.zeros((5, 3), np.float32)
         ({"layers__0__W": None}, "'layers.0.W' is missing"),
         (
             {"layers__1__W": npy(U)},
-            "'layers.1.W' does not belong to a lstm of 1 layer, which the meta says it is",
+            "'layers.1.W' does not belong to the model that its meta describes",
         ),
-        ({"resume__": npy(U)}, "'resume.' does not belong to"),
         (
             {"U": npy(np.zeros((4, 3), np.float32))},
             "'U' has shape (4, 3); the model in its meta needs (5, 3)",
@@ -423,21 +523,21 @@ U = np.zeros((5, 3), np.float32)
         ({"U": npy(U.astype(float))}, "'U' has dtype <f8; expected <f4 or <f2"),
         ({"U": npy(U.astype(np.int32))}, "'U' has dtype <i4; expected <f4 or <f2"),
         ({"U": npy(U.astype(object))}, "'U' has dtype |O; expected <f4 or <f2"),
-        ({"U": npy(np.zeros((5, 3), "f4,f4"))}, "the header of 'U' is not that of a plain array"),
+        ({"U": npy(np.zeros((5, 3), "f4,f4"))}, "'U' has dtype |V8; expected <f4 or <f2"),
         ({"U": npy(U + np.float32(np.nan))}, "'U' has NaN or infinite numbers"),
         ({"U": npy(U + np.float32(np.inf))}, "'U' has NaN or infinite numbers"),
         (
             {"U": npy((U - np.float32(np.inf)).astype(np.float16))},
             "'U' has NaN or infinite numbers",
         ),
-        ({"U": npy(U)[:-1]}, "'U' has 59 bytes of data; its header says 60"),
-        ({"U": npy(U) + b"\0"}, "'U' has 61 bytes of data; its header says 60"),
-        ({"U": b"\x93NUMPY"}, "'U' is no NumPy array"),
-        ({"U": b"\x93NUMPY\1\0"}, "the header of 'U' is not that of a plain array"),
-        ({"U": b"\x93NUMPY\3\0" + npy(U)[8:]}, "'U' is no NumPy array"),
+        ({"U": npy(U)[:-1]}, "'U' has 59 bytes of data, not what its header says"),
+        ({"U": npy(U) + b"\0"}, "'U' has 61 bytes of data, not what its header says"),
+        ({"U": b"\x93NUMPY"}, "'U' is damaged, or no plain array of NumPy"),
+        ({"U": b"\x93NUMPY\1\0"}, "'U' is damaged, or no plain array of NumPy"),
+        ({"U": b"\x93NUMPY\3\0" + npy(U)[8:]}, "'U' is damaged, or no plain array of NumPy"),
         (
             {"U": b"\x93NUMPY\2\0" + struct.pack("<L", 2**31) + npy(U)[10:]},
-            "the header of 'U' is not that of a plain array",
+            "'U' is damaged, or no plain array of NumPy",
         ),
         (
             {
@@ -446,23 +546,23 @@ U = np.zeros((5, 3), np.float32)
                 + npy(U)[10:127].ljust(20_000)
                 + npy(U)[128:]
             },
-            "the header of 'U' is",
+            "'U' is damaged, or no plain array of NumPy",
         ),
         (
             {"U": npy(U).replace(b"(5, 3)", b"(-5,3)")},
-            "the header of 'U' is not that of a plain array",
+            "'U' has shape (-5, 3); the model in its meta needs (5, 3)",
         ),
         (
             {"U": npy(U).replace(b"(5, 3)", b"5 *  3")},
-            "the header of 'U' is not that of a plain array",
+            "'U' is damaged, or no plain array of NumPy",
         ),
         (
             {"U": npy(U).replace(b"False", b"exit(")},
-            "the header of 'U' is not that of a plain array",
+            "'U' is damaged, or no plain array of NumPy",
         ),
         (
             {"U": npy(U).replace(b"(5, 3)", b"((((((")},
-            "the header of 'U' is not that of a plain array",
+            "'U' is damaged, or no plain array of NumPy",
         ),
     ],
     ids=str,
@@ -478,14 +578,15 @@ def test_each_wrong_array_is_refused_by_name(
     [
         (
             npy(np.zeros(3, np.complex64)),
-            "'resume.x' has dtype <c8; expected <f4 or <f8 or <i8 or |u1 or |b1",
+            "'resume.x' has dtype <c8; expected <f4 or <f8 or <i8 or |u1",
         ),
         (
             header("<f8", (10**14,)),
-            "'resume.x' has 0 bytes of data; its header says 800,000,000,000,000",
+            "'resume.x' has 0 bytes of data, not what its header says",
         ),
-        (header("<f8", (0, 10**14)), "its arrays would take 800,000,000,000,"),
-        (header("|b1", (2,)) + b"\1\2", "'resume.x' has truth values that are neither 0 nor 1"),
+        (header("<f8", (-1, -1)) + bytes(8), "'resume.x' is damaged"),
+        (header("<f8", (0, 10**30)), "'resume.x' is damaged"),
+        (header("|b1", (2,)) + b"\1\2", "'resume.x' has dtype |b1"),
     ],
 )
 def test_each_wrong_resume_array_is_refused_by_name(
@@ -507,7 +608,7 @@ def test_nothing_in_a_pickled_member_runs(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     data = npy(np.array([Planted()], object))
     for changes in ({"U": data}, {"meta": data}, {"b_y": pickle.dumps(Planted())}):
-        assert re.search("dtype|no NumPy array", refusal_of(archive(members(**changes)), tmp_path))
+        assert re.search("dtype|no plain array", refusal_of(archive(members(**changes)), tmp_path))
     assert listed(tmp_path) == ["m.npz"]
 
 
@@ -522,95 +623,85 @@ def shape(**changes: Any) -> dict[str, Any]:
     return META | {"model": SHAPE | changes}
 
 
-WHOLE = "expected a whole number from 1 to"
-
-
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
         ("", "its meta is not valid JSON: Expecting value"),
         ("not json", "its meta is not valid JSON: Expecting value"),
         (json.dumps(META)[:-1], "its meta is not valid JSON"),
-        ("[]", "its meta is not a JSON object"),
-        ("null", "its meta is not a JSON object"),
-        ("[" * 90_000, "its meta is nested too deeply"),
+        ("[]", "its meta is not a JSON object of finite numbers"),
+        ("null", "its meta is not a JSON object of finite numbers"),
+        ("[" * 90_000, "its meta is not valid JSON: maximum recursion depth exceeded"),
         (
             json.dumps(META)[:-1] + ', "x": ' + "[" * 33 + "]" * 33 + "}",
-            "its meta is nested too deeply",
+            "its meta is not valid JSON: nested too deeply",
         ),
-        ('{"a":' * 33 + "1" + "}" * 33, "its meta is nested too deeply"),
-        ("[" + "[]," * 100_000 + "1]", "its meta is too large"),
-        ("[" + "1," * 200_001 + "1]", "its meta is too large"),
-        ('{"x": ' + "1" * 401 + "}", "its meta is not valid JSON: a number of 401 digits"),
-        ('{"x": ' + "1" * 5_000 + "}", "its meta is not valid JSON: a number of 5,000 digits"),
-        ('{"x": 1e999}', "its meta is not valid JSON: 1e999 is not a finite number"),
-        ('{"x": NaN}', "its meta is not valid JSON: NaN is not a finite number"),
-        ('{"x": -Infinity}', "its meta is not valid JSON: -Infinity is not a finite number"),
-        (meta(format=None), 'its meta has no "format" number'),
-        (meta(format=True), 'its meta has no "format" number'),
-        (meta(format=1.0), 'its meta has no "format" number'),
-        (meta(format=0), 'its meta has no "format" number'),
-        (meta(version=3), 'its meta has no "format" number'),
+        ('{"a":' * 33 + "1" + "}" * 33, "its meta is not valid JSON: nested too deeply"),
+        ("[" + "[]," * 100_000 + "1]", "its meta has more than 200,000 values"),
+        ("[" + "1," * 200_001 + "1]", "its meta has more than 200,000 values"),
+        ('{"x": ' + "1" * 5_000 + "}", "its meta is not valid JSON: Exceeds the limit"),
+        ('{"x": 1e999}', "its meta is not a JSON object of finite numbers"),
+        ('{"x": NaN}', "its meta is not a JSON object of finite numbers"),
+        ('{"x": -Infinity}', "its meta is not a JSON object of finite numbers"),
+        (meta(format=None), '"format" in its meta is None; expected a whole number'),
+        (meta(format=True), '"format" in its meta is True; expected a whole number'),
+        (meta(format=1.0), '"format" in its meta is 1.0; expected a whole number'),
+        (meta(format=0), "charrnn '9' wrote it in format 0; this one reads format 1"),
+        (meta(version=3), '"version" in its meta is 3; expected a string'),
         (
             meta(format=2),
-            "made by a newer charrnn ('9', format 2); this one reads format 1: update it",
+            "charrnn '9' wrote it in format 2; this one reads format 1: update it",
         ),
         (
             meta(format=10**300),
-            "made by a newer charrnn ('9', format 1000000000000000000000000000000000000000…)",
+            "charrnn '9' wrote it in format 1000000000000000000000000000000000000000; this",
         ),
-        (meta(training=[]), '"training" in its meta is not an object'),
-        (meta(model=None), '"model" in its meta is not an object of "cell", "hidden" and "layers"'),
-        (meta(model=[3]), '"model" in its meta is not an object of "cell", "hidden" and "layers"'),
+        (meta(training=[]), '"training" in its meta is []; expected an object'),
+        (meta(model=None), '"model" in its meta is None; expected an object'),
+        (meta(model=[3]), '"model" in its meta is [3]; expected an object'),
         (
             meta(model={"cell": "rnn", "hidden": 3}),
-            '"model" in its meta is not an object of "cell", "hidden" and "layers"',
+            '"layers" in its meta is None; expected a whole number',
         ),
         (
             shape(bidirectional=True),
-            '"model" in its meta is not an object of "cell", "hidden" and "layers"',
+            "its meta describes a model that charrnn lacks",
         ),
-        (shape(cell="elman"), "the cell in its meta is 'elman'; expected one of rnn, gru, lstm"),
-        (shape(cell="\x1b[2J" * 99), r"the cell in its meta is '\x1b[2J\x1b[2J"),
-        (shape(cell=["lstm"]), "the cell in its meta is a list; expected one of rnn, gru, lstm"),
-        (shape(hidden=0), f'"hidden" in its meta is 0; {WHOLE} 1,000,000'),
-        (shape(hidden=-3), f'"hidden" in its meta is -3; {WHOLE}'),
-        (shape(hidden=True), f'"hidden" in its meta is True; {WHOLE}'),
-        (shape(hidden=3.0), f'"hidden" in its meta is 3.0; {WHOLE}'),
-        (shape(hidden="3"), f"\"hidden\" in its meta is '3'; {WHOLE}"),
-        (shape(hidden=10**12), f'"hidden" in its meta is 1000000000000; {WHOLE}'),
+        (shape(cell="elman"), "its meta cannot be used: --cell is 'elman'"),
+        (shape(cell="\x1b[2J" * 99), r"its meta cannot be used: --cell is '\x1b[2J\x1b[2J"),
+        (shape(cell=["lstm"]), "\"cell\" in its meta is ['lstm']; expected a string"),
+        (shape(hidden=0), "its meta cannot be used: --hidden is 0; it must be"),
+        (shape(hidden=-3), "its meta cannot be used: --hidden is -3; it must be"),
+        (shape(hidden=True), '"hidden" in its meta is True; expected a whole number'),
+        (shape(hidden=3.0), '"hidden" in its meta is 3.0; expected a whole number'),
+        (shape(hidden="3"), "\"hidden\" in its meta is '3'; expected a whole number"),
+        (shape(hidden=10**12), "its meta cannot be used: --hidden is 1e+12; it must be"),
         (
             shape(hidden=10**6),
             "'layers.0.V' has shape (12, 5); the model in its meta needs (4000000, 5)",
         ),
-        (shape(layers=0), f'"layers" in its meta is 0; {WHOLE} 300'),
-        (shape(layers=None), f'"layers" in its meta is None; {WHOLE} 300'),
-        (shape(layers=10**12), f'"layers" in its meta is 1000000000000; {WHOLE} 300'),
+        (shape(layers=0), "its meta cannot be used: --layers is 0; it must be"),
+        (shape(layers=None), '"layers" in its meta is None; expected a whole number'),
+        (shape(layers=10**12), "its meta cannot be used: --layers is 1e+12; it must be"),
         (shape(layers=2), "'layers.1.V' is missing"),
         (shape(cell="rnn"), "'layers.0.V' has shape (12, 5); the model in its meta needs (3, 5)"),
+        (meta(vocabulary=None), '"vocabulary" in its meta is None; expected a string'),
         (
-            meta(vocabulary=None),
-            "the vocabulary in its meta is not a string of 1 to 1,114,112 characters",
+            meta(vocabulary=["a", "b"]),
+            "\"vocabulary\" in its meta is ['a', 'b']; expected a string",
         ),
-        (
-            meta(vocabulary=list(CHARACTERS)),
-            "the vocabulary in its meta is not a string of 1 to 1,114,112 characters",
-        ),
-        (
-            meta(vocabulary=""),
-            "the vocabulary in its meta is not a string of 1 to 1,114,112 characters",
-        ),
+        (meta(vocabulary=""), "its meta cannot be used: a vocabulary needs at least one character"),
         (
             meta(vocabulary="a" * 1_114_113),
-            "the vocabulary in its meta is not a string of 1 to 1,114,112 characters",
+            "its meta cannot be used: a vocabulary has each character once, and 'a' (U+0061)",
         ),
         (
             meta(vocabulary="abcda"),
-            "the vocabulary in its meta: a vocabulary has each character once, and 'a' (U+0061)",
+            "its meta cannot be used: a vocabulary has each character once, and 'a' (U+0061)",
         ),
         (
             meta(vocabulary="abcd\ud800"),
-            "the vocabulary in its meta: '\\ud800' (U+D800) is half of a UTF-16 pair",
+            "its meta cannot be used: '\\ud800' (U+D800) is half of a UTF-16 pair",
         ),
         (
             meta(vocabulary="abcd"),
@@ -636,9 +727,9 @@ def test_each_wrong_meta_is_refused(tmp_path: Path, changed: object, message: st
         ),
         (npy(np.array(json.dumps(META), "S")), "'meta' has dtype |S"),
         (npy(np.array(json.dumps(META)).astype(">U400")), "'meta' has dtype >U"),
-        (header("<U20000000", ()), "'meta' has 0 bytes of data; its header says 80,000,000"),
-        (header("<U2", ()) + b"\0\xd8\0\0" * 2, "its meta is not Unicode text"),
-        (header("<U1", ()) + b"\xff" * 4, "its meta is not Unicode text"),
+        (header("<U20000000", ()), "'meta' has 0 bytes of data, not what its header says"),
+        (header("<U2", ()) + b"\0\xd8\0\0" * 2, "'meta' is damaged, or not Unicode text"),
+        (header("<U1", ()) + b"\xff" * 4, "'meta' is damaged, or not Unicode text"),
         (npy(np.array("")), "its meta is not valid JSON"),
     ],
 )
@@ -663,16 +754,16 @@ def test_a_deflated_model_of_zeros_may_not_unfold_far_beyond_its_file(tmp_path: 
             bomb.writestr(f"{name}.npy", npy(np.zeros(size, np.float32)))
     tracemalloc.start()
     try:
-        assert "its arrays would take 64,232,020 bytes; a file of " in refusal(tmp_path / "m.npz")
+        assert "its arrays would take 64,233,356 bytes; a file of " in refusal(tmp_path / "m.npz")
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
     finally:
         tracemalloc.stop()
 
 
-def test_a_meta_of_a_hundred_megabytes_of_zeros_is_refused_by_its_header(tmp_path: Path) -> None:
+def test_a_meta_of_a_hundred_megabytes_of_zeros_is_refused_by_its_size(tmp_path: Path) -> None:
     for characters, message in (
-        (25, "its meta has 100,000,000 bytes; at most 60,000,000 are read"),
-        (10, "would take 40,000,000 bytes"),
+        (25, "its arrays would take 100,000,128 bytes"),
+        (10, "its arrays would take 40,000,128 bytes"),
     ):
         with (
             zipfile.ZipFile(tmp_path / "m.npz", "w", zipfile.ZIP_DEFLATED) as bomb,
@@ -690,13 +781,13 @@ def test_a_deflated_member_must_have_the_size_that_it_declares(tmp_path: Path, s
     at = data.index(b"U.npy", data.index(b"PK\1\2")) - 46 + 24
     assert data[at : at + 4] == struct.pack("<L", 188)
     assert re.search(
-        "'U' has|cut off or damaged|header of 'U'",
+        "'U' has|'U' is damaged|its arrays would take",
         refusal_of(data[:at] + size + data[at + 4 :], tmp_path),
     )
 
 
 @pytest.mark.parametrize("more", [b"\0", bytes(100_000)])
-def test_a_deflated_member_must_end_where_it_declares(tmp_path: Path, more: bytes) -> None:
+def test_what_follows_a_members_declared_end_is_not_read(tmp_path: Path, more: bytes) -> None:
     data = npy(U)
     stream = zlib.compress(data + more, wbits=-15)
     whole = packed(
@@ -710,7 +801,8 @@ def test_a_deflated_member_must_end_where_it_declares(tmp_path: Path, more: byte
         whole = patched(
             patched(whole, signature, crc, zlib.crc32(data), 4), signature, size, len(data), 4
         )
-    assert re.search(FOREIGN + "cut off or damaged$", refusal_of(whole, tmp_path))
+    (tmp_path / "m.npz").write_bytes(whole)
+    assert check(tmp_path / "m.npz")
 
 
 # ---- whatever else a stranger may send

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiny_models import saved, tiny
 
 from charrnn.cli.app import main
-from charrnn.cli.info import WINDOWS, Known, feed_forward_sentence
+from charrnn.cli.info import WINDOWS, feed_forward_facts, longest_smaller
 
 TEXT = "hello world\n"
 META: dict[str, Any] = {
@@ -64,6 +64,19 @@ def test_one_screen_says_what_it_is_how_it_was_trained_and_how_well(
     assert "2.50 ┤" in output or "2.50 |" in output  # the curve's scale
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_narrow_terminal_gets_whole_words_a_fact_below_the_other(
+    number: int, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.chdir(tmp_path)
+    saved(tiny(TEXT, cell="gru", hidden=4, **META), tmp_path)
+    output = shown(capsys, *["tiny.npz"] * number)
+    assert max(map(len, output.splitlines())) <= 20
+    assert output.count("network: gru, 1 \nlayer of 4 units\n") == number
+    assert output.count("step 200") == number
+
+
 def test_the_feed_forward_network_is_counted_weight_by_weight(
     tmp_path: Path, capsys: Capture
 ) -> None:
@@ -84,19 +97,15 @@ def test_it_says_up_to_which_window_the_feed_forward_network_is_the_smaller(
     cell: Any, hidden: int
 ) -> None:
     model = tiny(TEXT, cell=cell, hidden=hidden)
-    known, N = Known("m", model), len(model.vocabulary)
+    N = len(model.vocabulary)
     smaller = [
         T
         for T in range(1, 500)
         if hidden * N * T + hidden + N * hidden + N < model.parameters.flat.size
     ]
-    assert known.longest_smaller == (smaller[-1] if smaller else 0)
-    sentence = feed_forward_sentence(known)
-    assert (
-        (f"up to {smaller[-1]} characters" in sentence)
-        if len(smaller) > 1
-        else ("of 1 " in sentence or not smaller)
-    )
+    assert longest_smaller(model) == (smaller[-1] if smaller else 0)
+    fewer = feed_forward_facts(model)["fewer for"]
+    assert fewer == (f"T up to {smaller[-1]}" if smaller else "no T")
 
 
 def test_a_model_without_training_still_shows(tmp_path: Path, capsys: Capture) -> None:

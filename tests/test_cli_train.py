@@ -467,7 +467,7 @@ def test_a_curve_in_ascii_is_ascii() -> None:
 
 
 def test_a_curve_of_fewer_than_two_losses_is_empty_and_a_level_one_is_level() -> None:
-    assert curve([(1, 2.0, 2.0)]) == curve([(1, None, None), (2, math.nan, None)]) == ""
+    assert curve([(1, 2.0, 2.0)]) == curve([(1, None, None), (2, None, None)]) == ""
     assert "─────" in curve([(1, 2.0, None), (2, 2.0, None)]).split("\n")[0]
 
 

@@ -28,52 +28,48 @@ else:
 FilePath = str | os.PathLike[str]
 TRIED = 1 << 16  # bytes that must find room before a run begins: an empty file fits on a full disk
 RANDOM = 8  # bytes that make a temporary file's name its own
+UNCHANGED = "cannot be written, nothing there was changed"
 PID = 20  # bytes read of a lock file's text
 _REMEDIES = {
-    errno.ENOSPC: "make room on the disk, or choose another place",
-    errno.EDQUOT: "make room on the disk, or choose another place",
-    errno.EACCES: "change its permissions, or choose another place",
-    errno.EPERM: "change its permissions, or choose another place",
-    errno.EROFS: "choose another place",
-    errno.ENAMETOOLONG: "choose a shorter name",
-    errno.ENOENT: "make its folder first, or choose another place",
-    errno.ENOTDIR: "choose another place",
+    errno.ENOSPC: "; make room on the disk, or choose another place",
+    errno.EDQUOT: "; make room on the disk, or choose another place",
+    errno.EACCES: "; change its permissions, or choose another place",
+    errno.EPERM: "; change its permissions, or choose another place",
+    errno.EROFS: "; choose another place",
+    errno.ENAMETOOLONG: "; choose a shorter name",
+    errno.ENOENT: "; make its folder first, or choose another place",
+    errno.ENOTDIR: "; choose another place",
 }
 
 
 @contextmanager
-def _explained(path: FilePath) -> Iterator[None]:
-    """Turn an OSError into a CheckpointError of one line."""
+def explained(path: FilePath, what: str) -> Iterator[None]:
+    """Put the file's name before the reason of a CheckpointError; make one of an OSError, too."""
     try:
         yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        remedy = _REMEDIES.get(error.errno or 0)
-        raise CheckpointError(
-            f"{path}: cannot be written, nothing there was changed: {reason}"
-            + (f"; {remedy}" if remedy else "")
-        ) from None
+        remedy = _REMEDIES.get(error.errno or 0, "")
+        raise CheckpointError(f"{path}: {what}: {error.strerror or error}{remedy}") from None
 
 
-def _target(path: FilePath) -> tuple[Path, os.stat_result | None]:
+def regular_file(path: FilePath) -> tuple[Path, os.stat_result | None]:
     """Return the file that `path` means, all links followed, and its status, None if it's missing.
 
-    Raises CheckpointError for anything but a regular file.
+    Raises CheckpointError for anything but a regular file, and OSError.
     """
-    with _explained(path):
-        try:
-            target = Path(os.path.realpath(path))
-            status = target.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return target, None
-        except ValueError:  # a NUL, or a character that the file system cannot encode
-            raise CheckpointError(f"{path}: no file can have this name") from None
+    try:
+        target = Path(os.path.realpath(path))
+        status = target.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return target, None
+    except ValueError:  # a NUL, or a character that the file system cannot encode
+        raise CheckpointError("no file can have this name") from None
     if stat.S_ISDIR(status.st_mode):
-        raise CheckpointError(f"{path}: this is a folder; name a file in it, such as model.npz")
+        raise CheckpointError("this is a folder; name a file in it, such as model.npz")
     if not stat.S_ISREG(status.st_mode):
-        raise CheckpointError(
-            f"{path}: this is no regular file and is not replaced; choose another name"
-        )
+        raise CheckpointError("this is no regular file; choose another place")
     return target, status
 
 
@@ -91,19 +87,17 @@ def check_writable(path: FilePath, *, overwrite: bool = True) -> None:
 
     It is tried: a temporary file is written beside it and removed.
     """
-    target, status = _target(path)
-    if status is not None and not overwrite:
-        raise CheckpointError(
-            f"{path}: this file exists; "
-            "--resume goes on with its run, --overwrite starts afresh over it"
-        )
-    if status is not None and not (status.st_mode & 0o222 and os.access(target, os.W_OK)):
-        raise CheckpointError(
-            f"{path}: this file is read-only; choose another name or make it writable"
-        )
-    with _explained(path), _beside(target) as (_, file):
-        file.write(bytes(TRIED))
-        _flush(file)
+    with explained(path, UNCHANGED):
+        target, status = regular_file(path)
+        if status is not None and not overwrite:
+            raise CheckpointError(
+                "this file exists; --resume goes on with its run, --overwrite starts afresh over it"
+            )
+        if status is not None and not (status.st_mode & 0o222 and os.access(target, os.W_OK)):
+            raise CheckpointError("this file is read-only; choose another, or make it writable")
+        with _beside(target) as (_, file):
+            file.write(bytes(TRIED))
+            _flush(file)
 
 
 @contextmanager
@@ -112,14 +106,15 @@ def atomic_write(path: FilePath) -> Iterator[BinaryIO]:
 
     Raises CheckpointError for whatever the operating system refuses, in the block too.
     """
-    target, status = _target(path)
-    with _explained(path), _beside(target) as (temporary, file):
-        yield file
-        _flush(file)
-        file.close()
-        if status is not None:
-            temporary.chmod(stat.S_IMODE(status.st_mode))
-        temporary.replace(target)
+    with explained(path, UNCHANGED):
+        target, status = regular_file(path)
+        with _beside(target) as (temporary, file):
+            yield file
+            _flush(file)
+            file.close()
+            if status is not None:
+                temporary.chmod(stat.S_IMODE(status.st_mode))
+            temporary.replace(target)
     with suppress(OSError):  # now the new name; Windows and some file systems cannot do that
         folder = os.open(target.parent, os.O_RDONLY)
         try:
@@ -155,10 +150,10 @@ def exclusive_lock(path: FilePath) -> Iterator[None]:
     tries again. Only a holder removes the temporary files of killed runs. On a file system without
     locks, runs aren't kept apart.
     """
-    target, _ = _target(path)
-    lock = target.with_name(f".{target.name}.lock")
-    with _explained(path):
-        descriptor = _locked(path, lock)
+    with explained(path, UNCHANGED):
+        target, _ = regular_file(path)
+        lock = target.with_name(f".{target.name}.lock")
+        descriptor = _locked(lock)
     owner = os.getpid()
     try:
         pattern = f".{glob.escape(target.name)}.{'[0-9a-f]' * 2 * RANDOM}.tmp"
@@ -171,7 +166,7 @@ def exclusive_lock(path: FilePath) -> Iterator[None]:
             _release(lock, descriptor)
 
 
-def _locked(path: FilePath, lock: Path) -> int:
+def _locked(lock: Path) -> int:
     """Return a descriptor of the file at `lock`, locked. Raises CheckpointError if it is held."""
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
@@ -180,8 +175,7 @@ def _locked(path: FilePath, lock: Path) -> int:
                 pid = os.read(descriptor, PID).strip()
                 holder = f" (process {int(pid)})" if pid.isdigit() else ""
                 raise CheckpointError(
-                    f"{path}: another run{holder} is writing it; "
-                    "wait for it, or choose another --out"
+                    f"another run{holder} is writing it; wait for it, or choose another --out"
                 )
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), lock.stat()):

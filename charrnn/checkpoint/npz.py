@@ -1,147 +1,182 @@
-"""Arrays in a zip archive (.npz): written with equal bytes for equal arrays, read without trusting a byte.
+"""Arrays in a zip archive (.npz): equal bytes for equal arrays; nothing is read unchecked.
 
-np.load is not asked: it evaluates an array's header as Python, warns about odd ones, and sets aside whatever memory they
-name. One regular expression reads the header here (the npy format is NumPy Enhancement Proposal 1). Refusals are
-CheckpointErrors with the reason alone; the caller puts the file's name before it.
+We avoid np.load because it allocates whatever size a header claims. Sizes are checked here against
+what the caller expects, and all of them together against the file's length. Refusals are
+CheckpointErrors that begin with the file's name.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import re
-import stat
+import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, BinaryIO
+from dataclasses import dataclass
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.checkpoint.zipped import FOREIGN, Content, listed
+from charrnn.checkpoint.atomic_write import FilePath, explained, regular_file
 from charrnn.errors import CheckpointError
 
-MAX_HEADER = 10_000  # bytes of an array's header; NumPy's own takes 118
-BLOCK = 1 << 20  # bytes of data at once, a multiple of every itemsize
-HEADER = re.compile(
-    rb"\{'descr': '([<>|][A-Za-z])([0-9]{0,9})', 'fortran_order': (True|False), "
-    rb"'shape': \(((?:[0-9]{1,15}, ?){0,8}(?:[0-9]{1,15})?)\),? ?\} *\n?"
-)
+Array = NDArray[Any]
+NAME = re.compile(r"[A-Za-z0-9_.]{1,200}\.npy")
+BLOCK = 1 << 20  # bytes read at once
+MAX_MEMBERS = 1_000
+MAX_HEADER = 1_000  # bytes of an array's header; NumPy's own takes 118
+# Arrays may take this much memory and so many times the file's length; deflate could give 1,000.
+FREE_BYTES, FREE_FACTOR = 32 << 20, 4
 
 
-def write(file: BinaryIO, arrays: Iterable[tuple[str, NDArray[Any]]]) -> None:
-    """Write `arrays` as an uncompressed .npz; no time, system or user of this machine goes into the bytes."""
+def write(file: BinaryIO, arrays: Iterable[tuple[str, Array]]) -> None:
+    """Write `arrays` as an uncompressed .npz; nothing else, such as the time, goes into it."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for key, array in arrays:
             info = zipfile.ZipInfo(f"{key}.npy")  # dated 1980, the zip format's zero
             info.create_system, info.external_attr = 3, 0o600 << 16
-            info.file_size = (
-                array.nbytes + MAX_HEADER
-            )  # what zip64 is decided by; the true size replaces it
+            info.file_size = array.nbytes + MAX_HEADER  # decides on zip64; the true size follows
             with archive.open(info, "w") as member:
                 np.lib.format.write_array(
                     member, np.asarray(array, order="C"), version=(1, 0), allow_pickle=False
                 )
 
 
+@contextmanager
+def _refused(reason: str) -> Iterator[None]:
+    """Turn whatever zipfile and NumPy raise for a stranger's bytes into a CheckpointError.
+
+    These are a dozen kinds of exceptions, from struct.error to TokenError, and warnings.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    except (CheckpointError, MemoryError):
+        raise
+    except Exception:
+        raise CheckpointError(reason) from None
+
+
+class _Blocks(io.FileIO):
+    """A file that gives at most BLOCK bytes at once: zipfile reads all names of members in one."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next `size` bytes."""
+        if size is not None and size > BLOCK:
+            raise zipfile.BadZipFile
+        return super().read(size)
+
+
+@dataclass(frozen=True)
 class Member:
-    """One array of the archive: what its header says, and its data block by block."""
+    """One array of an archive: what its header says, and its data, which is yet to be read."""
 
-    def __init__(self, key: str, content: Content) -> None:
-        self.key = key
-        self._content = content
-        start = content.take(min(content.left, 8))
-        lengths = {b"\x93NUMPY\1\0": 2, b"\x93NUMPY\2\0": 4}
-        if start not in lengths:
-            raise CheckpointError(f"{key!r} is no NumPy array")
-        length = int.from_bytes(content.take(min(content.left, lengths[start])), "little")
-        found = (
-            HEADER.fullmatch(content.take(length))
-            if length <= min(MAX_HEADER, content.left)
-            else None
-        )
-        if found is None:
-            raise CheckpointError(f"the header of {key!r} is not that of a plain array")
-        kind, width, fortran, shape = (part.decode("ascii") for part in found.groups())
-        self.fortran = fortran == "True"
-        self.shape = tuple(int(size) for size in shape.replace(",", " ").split())
-        self.kind = (
-            kind if kind[1] == "U" else kind + width
-        )  # "<f4", "|b1", "<U" whatever its width
-        self.itemsize = int(width or 0) * (4 if kind[1] == "U" else 1)
-
-    def require(self, kinds: Sequence[str], shape: tuple[int, ...] | None = None) -> None:
-        """Raise CheckpointError unless the array is one of `kinds`, of `shape` if given, C-ordered, and as long as it says."""
-        if self.kind not in kinds:
-            raise CheckpointError(
-                f"{self.key!r} has dtype {self.kind}; expected {' or '.join(kinds)} (< is little-endian)"
-            )
-        if shape is not None and self.shape != shape:
-            raise CheckpointError(
-                f"{self.key!r} has shape {self.shape}; the model in its meta needs {shape}"
-            )
-        if self.fortran:
-            raise CheckpointError(f"{self.key!r} is in Fortran order; expected C order")
-        if self._content.left != self.nbytes:
-            raise CheckpointError(
-                f"{self.key!r} has {self._content.left:,} bytes of data; its header says {self.nbytes:,}"
-            )
+    key: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    stream: IO[bytes]
 
     @property
     def nbytes(self) -> int:
         """Bytes of data that the header asks for."""
-        return math.prod(self.shape) * self.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
-    def blocks(self) -> Iterator[bytes]:
-        """The data, at most BLOCK bytes at once."""
-        while self._content.left:
-            yield self._content.take(min(BLOCK, self._content.left))
+    def array(self) -> Array:
+        """Read the data and return it in this machine's byte order."""
+        with _refused(f"{self.key!r} is damaged"):
+            found = np.frombuffer(self._data(), self.dtype).reshape(self.shape)
+            return found.astype(self.dtype.newbyteorder("="), copy=False)
+
+    def text(self) -> str:
+        """Read the data and return it as the text of a NumPy str scalar."""
+        with _refused(f"{self.key!r} is damaged, or not Unicode text"):
+            return self._data().decode("utf-32-le").rstrip("\0")
+
+    def _data(self) -> bytearray:
+        """Read all bytes; zipfile compares their CRC at the end."""
+        data = bytearray(self.nbytes)
+        for start in range(0, len(data), BLOCK):
+            memoryview(data)[start : start + BLOCK] = self.stream.read(
+                min(BLOCK, len(data) - start)
+            )
+        return data
 
 
 class Archive:
-    """An open .npz of `length` bytes whose list of members has been checked; data is read only when asked for."""
+    """An open .npz whose members' names and sizes have been checked; iterate for the keys."""
 
-    def __init__(self, file: BinaryIO, length: int) -> None:
-        self.length = length
-        self._file = file
-        self._entries = {_key(name): entry for name, entry in listed(file, length).items()}
+    def __init__(self, file: BinaryIO) -> None:
+        with _refused("this is no charrnn checkpoint (.npz), or it is cut off or damaged"):
+            if file.read(4) != b"PK\3\4":  # where np.load begins too; zipfile begins at the end
+                raise zipfile.BadZipFile
+            self._zip = zipfile.ZipFile(file)
+        entries = self._zip.infolist()
+        if len(entries) > MAX_MEMBERS:
+            raise CheckpointError(f"it has {len(entries):,} members; a checkpoint has fewer")
+        for entry in entries:
+            if not NAME.fullmatch(entry.filename):
+                raise CheckpointError(f"no checkpoint has a member called {entry.filename!r:.80}")
+        self._entries = {entry.filename.removesuffix(".npy"): entry for entry in entries}
+        if len(self._entries) < len(entries):
+            raise CheckpointError("it has two members of the same name")
+        total, length = sum(entry.file_size for entry in entries), file.seek(0, os.SEEK_END)
+        allowed = FREE_BYTES + FREE_FACTOR * length
+        if total > allowed:
+            raise CheckpointError(
+                f"its arrays would take {total:,} bytes; a file of {length:,} may have {allowed:,}"
+            )
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
-    def member(self, key: str) -> Member:
-        """The array called `key`, its header read; CheckpointError if there is none."""
+    def member(
+        self, key: str, kinds: tuple[str, ...], shape: tuple[int, ...] | None = None
+    ) -> Member:
+        """Return the array called `key`, of one of the dtypes `kinds`, of `shape` if that is given.
+
+        Raises CheckpointError unless it is there, so, in C order, and as long as its header says.
+        """
         if key not in self._entries:
             raise CheckpointError(f"{key!r} is missing")
-        return Member(key, Content(self._file, self._entries[key]))
+        entry = self._entries[key]
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise CheckpointError(f"{key!r} is neither stored nor deflated")
+        with _refused(f"{key!r} is damaged, or no plain array of NumPy"):
+            stream = self._zip.open(entry)
+            if np.lib.format.read_magic(stream) != (1, 0):
+                raise ValueError
+            found, fortran, dtype = np.lib.format.read_array_header_1_0(
+                stream, max_header_size=MAX_HEADER
+            )
+        member = Member(key, dtype, found, stream)
+        if not dtype.str.startswith(kinds):
+            raise CheckpointError(
+                f"{key!r} has dtype {dtype.str}; expected {' or '.join(kinds)} (< is little-endian)"
+            )
+        if shape not in (None, found):
+            raise CheckpointError(
+                f"{key!r} has shape {found!s:.80}; the model in its meta needs {shape}"
+            )
+        if fortran:
+            raise CheckpointError(f"{key!r} is in Fortran order; expected C order")
+        left = entry.file_size - stream.tell()
+        if left != member.nbytes:
+            raise CheckpointError(f"{key!r} has {left:,} bytes of data, not what its header says")
+        return member
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[Archive]:
-    """An Archive of the regular file at `path`."""
-    try:
-        _check_regular(
-            Path(path).stat().st_mode
-        )  # before opening: a FIFO would block and a device may act
-    except ValueError:
-        raise CheckpointError("no file can have this name") from None
-    with Path(path).open("rb") as file:
-        status = os.fstat(file.fileno())
-        _check_regular(status.st_mode)
-        yield Archive(file, status.st_size)
-
-
-def _check_regular(mode: int) -> None:
-    if stat.S_ISDIR(mode):
-        raise CheckpointError("this is a folder; a checkpoint is one .npz file")
-    if not stat.S_ISREG(mode):
-        raise CheckpointError("this is no regular file; a checkpoint is one .npz file")
-
-
-def _key(name: bytes) -> str:
-    """The array's key for a member's name; only plain ones such as layers.0.V.npy are read."""
-    if not re.fullmatch(rb"[A-Za-z0-9_.]{1,200}\.npy", name):
-        raise CheckpointError(f"{FOREIGN}it has a member called {name[:80].decode('latin-1')!r}")
-    return name[:-4].decode("ascii")
+def opened(path: FilePath) -> Iterator[Archive]:
+    """An Archive of the regular file at `path`. Raises CheckpointError."""
+    with explained(path, "cannot be read"):
+        if regular_file(path)[1] is None:  # looked at first: to open a FIFO would block
+            raise CheckpointError("there is no such file; charrnn train makes one")
+        try:
+            with _Blocks(path) as file:
+                yield Archive(file)
+        except MemoryError:
+            raise CheckpointError("there isn't enough memory for this model") from None

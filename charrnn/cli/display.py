@@ -192,8 +192,7 @@ class Live(Plain):
         """Clear the line, and show the learning curve and what has come of it."""
         self.close()
         width = min(console(stderr=True).width - 1, 100)
-        points = event.model.meta["curve"]
-        drawing = curve(points, width, 12, is_ascii(sys.stderr), event.floor_nats)
+        drawing = curve(event.model.curve, width, 12, is_ascii(sys.stderr), event.floor_nats)
         self.above(f"\n{drawing}\n" if drawing else "")
         super().done(event)
 
@@ -246,7 +245,7 @@ def summary(done: Done) -> Iterable[tuple[str, str]]:
     if done.val_loss is not None:
         yield "validation", loss(done.val_loss)
         if done.floor_nats is not None:
-            yield "n-gram floor", floor(done.floor_nats, done.model.meta["floor_order"])
+            yield "n-gram floor", floor(done.floor_nats, done.model.floor_order)
         uniform = math.log(len(done.model.vocabulary))
         yield "uniform", f"{uniform:.3f} nats (knowing nothing)"
     if done.train_loss is not None:
@@ -270,7 +269,7 @@ def _next_commands(done: Done, checkpoint: str) -> Iterable[tuple[str, str]]:
     longer = ["mpiexec", "-n", str(done.ranks)] if done.ranks > 1 else []
     longer += ["charrnn", "train", "--resume", "--out", checkpoint]
     if done.stopped != "interrupted":
-        budget = done.model.meta["training"].get("budget")
+        budget = done.model.training.get("budget")
         longer += (
             ["--budget", f"{2 * budget:.10g}s"] if budget else ["--steps", str(2 * done.steps)]
         )

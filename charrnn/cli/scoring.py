@@ -218,7 +218,4 @@ def lines_of(scored: Scored) -> list[Line]:
 
 def floor_of(model: Model) -> tuple[float | None, int | None]:
     """Return the floor of the training run in nats and its order, None where it isn't known."""
-    nats, order = model.meta.get("floor_nats"), model.meta.get("floor_order")
-    return (float(nats) if isinstance(nats, int | float) else None), (
-        order if isinstance(order, int) else None
-    )
+    return model.floor_nats, model.floor_order

@@ -69,17 +69,9 @@ def console(stderr: bool = False) -> Console:
 
 def as_json(value: Any) -> str:
     """Return `value` as JSON on one line in ASCII; numbers that aren't finite are null."""
-    return json.dumps(_finite(value), allow_nan=False)
+    from charrnn.checkpoint.model import finite_json
 
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if hasattr(value, "tolist"):  # NumPy's numbers and arrays
-        return _finite(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json.dumps(finite_json(value), allow_nan=False)
 
 
 def print_json(value: Any) -> None:

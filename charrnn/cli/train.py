@@ -322,7 +322,7 @@ def _check_diverged(done: Done) -> None:
     """Raise TrainingError if the run diverged."""
     if done.stopped == "diverged":
         kept = "last good" if done.val_loss is None else "best"
-        clip = "" if done.model.meta["training"]["clip"] == 1 else ", or --clip 1"
+        clip = "" if done.model.training.get("clip") == 1 else ", or --clip 1"
         raise TrainingError(
             f"the run diverged after step {done.steps:,}: its loss or gradient was no longer "
             f"finite, or beyond hope; {done.checkpoint} has the {kept} weights so far; "

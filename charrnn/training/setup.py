@@ -263,8 +263,8 @@ def _resumed(sources: Sources, asked: TrainConfig, ranks: int) -> Run:
         text,
         training,
         text.validation(config.val_characters),
-        model.meta.get("floor_nats"),
-        model.meta.get("floor_order"),
+        model.floor_nats,
+        model.floor_order,
         ranks,
         progress,
         best,
@@ -376,14 +376,15 @@ def _kept(
 ) -> tuple[TrainConfig, Progress, list[str]]:
     """Return the configuration, progress and sources that the checkpoint has of its run."""
     if "record" in arrays:
-        raise _unfit(out, f"charrnn {model.meta['version']} made this run; it can't be resumed now")
+        raise _unfit(out, f"charrnn {model.version} made this run; it can't be resumed now")
     if "run" not in arrays:
         raise _unfit(out, "this checkpoint has nothing to resume from")
+    if model.seconds is None:
+        raise _damaged(out)
     try:
         kept = json.loads(arrays.pop("run").tobytes())
-        seconds, speeds = float(model.meta["seconds"]), list(map(float, model.meta["speeds"]))
         config = TrainConfig.from_dict(kept["config"])
-        progress = Progress(**kept["progress"], seconds=seconds, speeds=speeds)
+        progress = Progress(**kept["progress"], seconds=model.seconds, speeds=model.speeds)
         return config, progress, kept["sources"]
     except (KeyError, TypeError, ValueError, CharRNNError):
         raise _damaged(out) from None
@@ -423,14 +424,11 @@ def _still_there(came_from: list[str], out: str | Path) -> Sources:
 
 def _check_text(corpus: Corpus, model: Model, out: str | Path) -> None:
     """Raise CheckpointError unless the corpus is the one of the run."""
-    try:
-        then = model.meta["corpus"]
-        digest, before, names = then["digest"], int(then["characters"]), list(then["names"])
-    except (KeyError, TypeError, ValueError):
-        raise _damaged(out) from None
-    if corpus.digest == digest:
+    now, before, names = corpus.characters, model.corpus_characters, model.corpus_names
+    if before is None:
+        raise _damaged(out)
+    if corpus.digest == model.corpus_digest:
         return
-    now = corpus.characters
     difference = f"{now:,} characters now, {before:,} then"
     if now == before:
         difference = f"{now:,} characters as then, but other ones"

@@ -1,4 +1,4 @@
-"""Promise 2: whatever happens while a checkpoint is written, what lies at --out is whole, and a bad place is refused at once."""
+"""Promise 2: what lies at --out is whole whatever happens, and a bad place is refused at once."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def leftovers(folder: Path) -> list[str]:
 
 def killing(count: int, seed: int = 0) -> list[Trial]:
     """Return the trials of `count` runs that save all the time and are killed."""
-    how = "kill -9 at random moments while training saves after each step; then the checkpoint is loaded"
+    how = "kill -9 at random moments while training saves after each step, then load it"
     loads = Trial("2. a checkpoint is always whole", how)
     tidy = Trial(
         "2. nothing is left of a killed run", "temporary and lock files after the next run"
@@ -92,7 +92,10 @@ def killing(count: int, seed: int = 0) -> list[Trial]:
 
 
 def _kill_one(options: list[str], out: Path, rng: random.Random) -> bool:
-    """Start a run, wait until it saves (one in eight: not even that) and some time more, and kill it; return whether it had saved."""
+    """Start a run and kill it some time after its first save, one in eight even before.
+
+    Return whether it had saved.
+    """
     process = begin(command("train", *options))
     before = out.stat().st_mtime_ns if out.exists() else None
     if before is None or rng.randrange(8):
@@ -112,9 +115,10 @@ def _kill_one(options: list[str], out: Path, rng: random.Random) -> bool:
 
 
 def _look(trial: Trial, out: Path, log: Path, what: str, before: int) -> int:
-    """Check that a checkpoint loads with all that going on needs, and return its step: the last that is known of, or the one after.
+    """Check that a checkpoint loads with all that resuming needs, and return its step.
 
-    `before` is its step before the run that was killed: a kill between saving and telling leaves the log without that step.
+    That is the last that is known of, or the one after: a kill between saving and telling leaves
+    the log without that step. `before`: its step before the run that was killed.
     """
     from charrnn.checkpoint.model import load_resume
     from charrnn.errors import CheckpointError
@@ -141,7 +145,7 @@ def _step(out: Path) -> int:
 
 
 class Places:
-    """Commands with an --out that cannot be written, each to be refused in one line before anything is lost."""
+    """Commands whose --out cannot be written: each is refused in one line, and nothing is lost."""
 
     def __init__(self) -> None:
         self.trial = Trial(
