@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 from charrnn.errors import UsageError
 
@@ -196,7 +196,7 @@ OPTIONS = tuple(f for f in fields(TrainConfig) if f.metadata)  # of the run, not
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """How characters are drawn from ŷ_t."""
+    """How a text begins and how its characters are drawn from ŷ_t."""
 
     temp: float = 1.0  # logits are divided by it; 0: the most probable character
     length: int = 500  # drawn characters; for models of lines only a cap
@@ -204,6 +204,8 @@ class SampleConfig:
     top_p: float | None = None  # draw among the fewest that hold this probability
     min_p: float | None = None  # draw among those with this share of the greatest probability
     stop: str | None = None  # end after this text has been drawn
+    prime: str = ""  # the text to go on from
+    seed: int | None = None  # None: a fresh one
 
     def __post_init__(self) -> None:
         check("--temp", self.temp, least=0)
@@ -211,5 +213,19 @@ class SampleConfig:
         check("--top-k", self.top_k, least=1)
         check("--top-p", self.top_p, above=0, most=1)
         check("--min-p", self.min_p, least=0, most=1)
+        check("--seed", self.seed, least=0)
         if self.stop == "":
             raise UsageError("--stop is empty; give the text to stop after")
+
+
+class SampleOptions(TypedDict, total=False):
+    """The fields of SampleConfig as keyword arguments."""
+
+    temp: float
+    length: int
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    stop: str | None
+    prime: str
+    seed: int | None

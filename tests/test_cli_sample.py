@@ -6,9 +6,11 @@ import io
 import json
 import os
 import re
+import select
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,8 @@ from tiny_models import always, saved, tiny
 import charrnn
 from charrnn.checkpoint.model import Model
 from charrnn.cli.app import main
-from charrnn.cli.flow import Flow
+from charrnn.cli.stream import Stream
+from charrnn.text.vocabulary import Vocabulary
 
 TEXT = "the cat sat on the mat, ÉTÉ\n"
 Capture = pytest.CaptureFixture[str]
@@ -183,9 +186,9 @@ def test_an_unknown_character_of_the_prime_is_pointed_at_or_skipped(
     model: Model, path: str, capsys: Capture
 ) -> None:
     assert main(["sample", path, "--prime", "caZt"]) == 1
-    told, shown, caret = capsys.readouterr().err.splitlines()
-    assert told.startswith("charrnn: character 3 ")  # and no seed before it: nothing was drawn
-    assert shown[caret.index("^")] == "Z"
+    (told,) = capsys.readouterr().err.splitlines()  # no seed before it: nothing was drawn
+    assert told.startswith("charrnn: character 3 of the prime, 'Z' (U+005A) after 'ca', ")
+    assert told.endswith("--unknown skip")
     assert (
         main(["sample", path, "--prime", "caZt", "--seed", "1", "--unknown", "skip", "--json"]) == 0
     )
@@ -339,9 +342,8 @@ def test_the_default_model_is_the_one_here_and_is_named(
 
 def test_a_beginning_in_place_of_the_model_is_told_about_prime(capsys: Capture) -> None:
     assert main(["sample", "ROMEO:"]) == 1
-    assert (
-        capsys.readouterr().err
-        == "charrnn: ROMEO:: there is no such checkpoint; a text to go on from is given with --prime\n"
+    assert capsys.readouterr().err == (
+        "charrnn: ROMEO:: there is no such checkpoint; a text to go on from is given with --prime\n"
     )
 
 
@@ -389,20 +391,20 @@ class Recorder(io.StringIO):
 @pytest.mark.parametrize(("terminal", "writes"), [(True, 34), (False, 10)])
 def test_text_flows_without_a_write_for_each_character(terminal: bool, writes: int) -> None:
     stream, now = Recorder(terminal), 0.0
-    with Flow(stream, clock=lambda: now) as flow:
+    with Stream(stream, clock=lambda: now) as output:
         for i in range(1000):  # one a millisecond
             now = i / 1000
-            flow.write("x")
+            output.write("x")
     assert stream.getvalue() == "x" * 1000 + "\n"
     assert writes <= stream.writes <= writes + 2
 
 
 def test_what_a_slow_model_draws_is_written_at_once() -> None:
     stream, now = Recorder(False), 0.0
-    flow = Flow(stream, clock=lambda: now)
+    output = Stream(stream, clock=lambda: now)
     for i in range(5):
         now = i / 5
-        flow.write(str(i))
+        output.write(str(i))
         assert stream.getvalue() == "01234"[: i + 1]
 
 
@@ -454,3 +456,169 @@ def on_a_terminal(arguments: list[str]) -> bytes:
 def test_control_characters_pass_unchanged_through_a_pipe(tmp_path: Path, capsys: Capture) -> None:
     main(["sample", saved(always("\x1b"), tmp_path), "--length", "3", "--seed", "0"])
     assert capsys.readouterr().out == "\x1b\x1b\x1b\n"
+
+
+@pytest.mark.parametrize("name", ["base.npz", "base", "missing.npz"])
+def test_next_with_a_checkpoint_alone_says_that_the_text_is_missing(
+    name: str, model: Model, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved(model, tmp_path, "model.npz")
+    if name != "missing.npz":
+        Path(saved(model, tmp_path, "base.npz")).rename(name)
+    assert main(["next", name]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert (
+        captured.err == f"charrnn: TEXT is missing: {name} is a checkpoint; give a text after it\n"
+    )
+
+
+def test_next_takes_a_text_that_is_the_name_of_another_file(
+    model: Model, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved(model, tmp_path, "model.npz")
+    (tmp_path / "cat").write_text("a text", encoding="utf-8")
+    assert main(["next", "cat", "--json"]) == 0
+    assert objects(capsys.readouterr().out)[0]["text"] == "cat"
+
+
+@pytest.mark.parametrize("stop", ["###", "at#", "\u2028", r"\n"])
+def test_a_stop_text_with_an_unknown_character_is_refused(
+    stop: str, path: str, capsys: Capture
+) -> None:
+    assert main(["sample", path, "--stop", stop]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("charrnn: character ")
+    assert " of the stop text, " in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_the_unknown_characters_of_a_stop_text_are_skipped_where_that_is_asked_for(
+    path: str, capsys: Capture
+) -> None:
+    options = ["sample", path, "--seed", "1", "--length", "200"]
+    main([*options, "--stop", "a"])
+    expected = capsys.readouterr().out
+    assert main([*options, "--stop", "#a", "--unknown", "skip"]) == 0
+    assert capsys.readouterr() == (expected, "stop text: 1 unknown character left out\n")
+    assert main([*options, "--stop", "#", "--unknown", "skip"]) == 2
+    assert "--stop is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--prime", "--stop"])
+@pytest.mark.parametrize("escape", [r"\n", r"\t"])
+def test_a_literal_escape_is_told_how_the_shell_writes_it(
+    option: str, escape: str, path: str, capsys: Capture
+) -> None:
+    assert main(["sample", path, option, f"the{escape}"]) == 1
+    assert f"$'{escape}'" in capsys.readouterr().err
+
+
+def test_a_literal_escape_is_a_text_like_any_other_to_a_model_with_a_backslash(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    path = saved(tiny("the\\n"), tmp_path)
+    assert main(["sample", path, "--prime", r"\n", "--stop", r"\n", "--seed", "1"]) == 0
+    assert capsys.readouterr().out.startswith(r"\n")
+
+
+@pytest.mark.parametrize("shown", [[], ["--json"]])
+def test_items_that_length_cuts_off_are_not_new(
+    shown: list[str], tmp_path: Path, capsys: Capture
+) -> None:
+    path, known = of_lines(tmp_path), tmp_path / "known.txt"
+    main(["sample", path, "--num", "300", "--seed", "4", "--json"])
+    items = {str(sample["text"]) for sample in objects(capsys.readouterr().out)}
+    short = {item for item in items if len(item) < 2}  # with their newline, of at most --length
+    known.write_text("\n".join(items - short) + "\n", encoding="utf-8")
+    options = ["--novel", str(known), "--length", "2", *shown]
+    assert main(["sample", path, "--num", "30", "--seed", "4", *options]) == 0
+    output = capsys.readouterr().out
+    drawn = [str(one["text"]) for one in objects(output)] if shown else output.splitlines()
+    assert len(drawn) == 30
+    assert all(len(item) < 2 for item in drawn)
+
+
+def test_novel_says_how_many_items_length_cut_off(tmp_path: Path, capsys: Capture) -> None:
+    path, known = saved(always("a", training={"lines": True}), tmp_path), tmp_path / "known.txt"
+    known.write_text("bob\n", encoding="utf-8")
+    assert main(["sample", path, "--seed", "4", "--length", "3", "--novel", str(known)]) == 1
+    error = capsys.readouterr().err
+    assert "1,100 tries, 1,100 of which --length cut off; raise --temp or --length" in error
+
+
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="needs poll")
+@pytest.mark.parametrize(
+    ("text", "options", "told"),
+    [
+        (b"ROMEO:\n", [], True),
+        (b"ROMEO:\n", ["--prime", "the"], True),
+        (b"ROMEO:\n", ["--json"], True),
+        (b"the", ["--prime-file", "-"], False),
+        (b"the\n", ["--interactive"], False),
+        (b"", [], False),
+    ],
+)
+def test_a_pipe_with_bytes_that_nobody_reads_is_told_about_prime_file(
+    text: bytes,
+    options: list[str],
+    told: bool,
+    path: str,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours, theirs = os.pipe()
+    os.write(theirs, text)
+    os.close(theirs)
+    with open(ours, encoding="utf-8") as standard_input:
+        monkeypatch.setattr("sys.stdin", standard_input)
+        assert main(["sample", path, "--seed", "1", "--length", "5", *options]) == 0
+        assert ("--prime-file -" in capsys.readouterr().err) == told
+        assert not told or standard_input.read().encode() == text
+
+
+def test_an_open_pipe_without_bytes_is_neither_waited_for_nor_mentioned(
+    path: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = os.pipe()
+    with open(ours, encoding="utf-8") as standard_input, open(theirs, "w"):
+        monkeypatch.setattr("sys.stdin", standard_input)
+        assert main(["sample", path, "--seed", "1", "--length", "5"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("kind", ["file", "nothing", "closed"])
+def test_a_standard_input_that_is_no_pipe_is_not_mentioned(
+    kind: str, path: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "list").write_text("one\ntwo\n", encoding="utf-8")
+    with open(tmp_path / "list" if kind == "file" else os.devnull) as standard_input:
+        monkeypatch.setattr("sys.stdin", standard_input)
+        if kind == "closed":
+            standard_input.close()
+        assert main(["sample", path, "--seed", "1", "--length", "5"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("lines", [False, True])
+def test_each_drawn_character_is_decoded_once_or_twice_however_many_samples_there_are(
+    lines: bool, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(tiny("abc\n", training={"lines": lines}), tmp_path)
+    decoded = []
+    decode = Vocabulary.decode
+
+    def counted(self: Vocabulary, indices: np.ndarray[Any, Any]) -> str:
+        decoded.append(len(indices))
+        return decode(self, indices)
+
+    monkeypatch.setattr(Vocabulary, "decode", counted)
+    options = ["--num", "200", "--seed", "1", "--length", "60", "--stop", "ab"]
+    for shown in ([], ["--json"]):
+        decoded.clear()
+        assert main(["sample", path, *options, *shown]) == 0
+        output = capsys.readouterr().out
+        assert 0 < sum(decoded) <= 2 * len(output)

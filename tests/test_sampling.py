@@ -1,7 +1,8 @@
-"""Drawing: the distribution against brute force, the stepper against the equations, and what a sample is."""
+"""Drawing: the distribution beside brute force, the stepper beside the equations, samples."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from itertools import islice
@@ -15,12 +16,19 @@ from hypothesis.extra import numpy as hnp
 
 import charrnn.sampling.sampling as sampling
 from charrnn.checkpoint.model import Model
-from charrnn.config import CELLS, ModelConfig, SampleConfig
+from charrnn.config import CELLS, ModelConfig, SampleConfig, SampleOptions
 from charrnn.errors import CharRNNError, UsageError, VocabularyError
 from charrnn.network.parameters import Parameters
 from charrnn.sampling import stepping
-from charrnn.sampling.decoding import draw_rows, drawer, weights
-from charrnn.sampling.sampling import Sample, Sampler, distribution, draw, sample, sample_many
+from charrnn.sampling.decoding import (
+    distribution,
+    draw,
+    draw_rows,
+    drawer,
+    unnormalized_probabilities,
+)
+from charrnn.sampling.sampling import Sample, sample, sample_many
+from charrnn.sampling.stepping import Sampler
 from charrnn.text.vocabulary import Vocabulary
 
 LETTERS = "\n abcdef"
@@ -229,7 +237,7 @@ def test_a_stream_of_its_own_draws_what_draw_draws(
     logits: Array, config: SampleConfig, uniform: float
 ) -> None:
     with np.errstate(over="ignore"):
-        p = weights(logits.astype(np.float64), config)
+        p = unnormalized_probabilities(logits.astype(np.float64), config)
         index = drawer(logits, config)(uniform)
     assert p[index] > 0
     assert index == draw(p, uniform)
@@ -253,10 +261,7 @@ def test_columns_are_drawn_from_as_one_by_one() -> None:
 
 def sample_all(model: Model, num: int, **options: Any) -> list[str]:
     """Draw samples to their ends; return their texts."""
-    drawn = sample_many(model, num, **options)
-    for _ in drawn:
-        pass
-    return [each.text for each in drawn.samples()]
+    return [each.text for each in sample_many(model, num, **options).draw_all()]
 
 
 def chi_square_limit(degrees: int) -> float:
@@ -265,7 +270,7 @@ def chi_square_limit(degrees: int) -> float:
 
 
 def chi_square(counts: Array, p: Array) -> tuple[float, int]:
-    """Pearson's statistic and its degrees of freedom, cells of fewer than 5 expected put together."""
+    """Pearson's statistic and its degrees of freedom, cells of fewer than 5 expected merged."""
     expected = counts.sum() * p
     rare = expected < 5
     counts = np.append(counts[~rare], counts[rare].sum())
@@ -492,7 +497,7 @@ def test_a_sample_of_a_model_of_lines_ends_at_the_newline_which_is_not_yielded()
     ]
 
 
-@pytest.mark.parametrize("stop", ["a", "ab", "aa", "\n", "dc", "xyz"])
+@pytest.mark.parametrize("stop", ["a", "ab", "aa", "\n", "dc", "ffffffff"])
 def test_a_sample_ends_with_the_first_stop_text_that_was_drawn(stop: str) -> None:
     model = make()
     texts = sample_all(model, 12, length=300, seed=6, prime="a")
@@ -519,7 +524,7 @@ def test_nats_are_those_of_the_drawn_characters_at_temp_1(
 ) -> None:
     model = make("gru", 2)
     drawn = sample_many(model, num, prime="fed", length=20, seed=8, **options)
-    steps = [drawn.last_nats.copy() for _ in drawn]
+    steps = np.diff([np.zeros(num), *(drawn.nats.copy() for _ in drawn)], axis=0)
     for i, found in enumerate(drawn.samples()):
         text, nats = model.vocabulary.encode("fed" + found.text).tolist(), []
         for at in range(3, len(text)):
@@ -552,29 +557,52 @@ def test_samples_are_the_same_where_their_nats_are_not_asked_for() -> None:
     assert all(math.isnan(each.nats) for each in drawn.samples())
 
 
-def test_an_unknown_character_of_the_prime_is_pointed_at() -> None:
+def test_an_unknown_character_of_the_prime_is_named_with_its_place() -> None:
     with pytest.raises(VocabularyError) as caught:
         sample(make(), prime="ab\té")
-    message, text, caret = str(caught.value).split("\n")
-    assert message.startswith(
-        r"character 3 of the prime, '\t' (U+0009), isn't among the 8 that the model knows; the nearest: ' '"
+    assert str(caught.value) == (
+        r"character 3 of the prime, '\t' (U+0009) after 'ab', isn't among the 8 that the model "
+        "knows; the nearest: ' '; replace it, or use --unknown skip"
     )
-    assert text == r"  ab\té"
-    assert caret == "    ^"
+
+
+@pytest.mark.parametrize("start", [sample, lambda model, **o: sample_many(model, 2, **o)])
+@pytest.mark.parametrize("stop", ["#", "ab#", "a\\n", "\u2028"])
+def test_a_stop_text_that_can_never_be_drawn_is_refused(
+    start: Callable[..., Any], stop: str
+) -> None:
+    with pytest.raises(VocabularyError, match="of the stop text"):
+        start(make(), stop=stop)
+
+
+@pytest.mark.parametrize("escape", [r"\n", r"\t", r"\r"])
+@pytest.mark.parametrize("option", ["prime", "stop"])
+def test_an_escape_that_stands_literally_is_shown_as_the_shell_writes_it(
+    option: str, escape: str
+) -> None:
+    with pytest.raises(VocabularyError) as caught:
+        sample(make(), **{option: f"a{escape}"})  # type: ignore[arg-type]
+    assert f"$'{escape}'" in str(caught.value)
+    assert "nearest" not in str(caught.value)
+    assert sample(make(characters=LETTERS + "\\nrt"), **{option: f"a{escape}"})  # type: ignore[arg-type]
 
 
 @given(st.text(st.characters(), max_size=120))
 @settings(max_examples=300)
-def test_the_caret_stands_under_the_unknown_character_and_nothing_unprintable_is_shown(
-    prime: str,
-) -> None:
-    try:
+def test_what_is_said_of_an_unknown_character_is_one_printable_line(prime: str) -> None:
+    prime += "é"
+    with pytest.raises(VocabularyError) as caught:
         sample(make(), prime=prime)
-    except VocabularyError as error:
-        lines = str(error).split("\n")
-        assert len(lines) == 3
-        assert all(line.isprintable() for line in lines)
-        assert lines[2].strip() == "^"
+    at = next(at for at, char in enumerate(prime) if char not in LETTERS)
+    assert str(caught.value).isprintable()
+    assert f"character {at + 1} of the prime, {prime[at]!a}" in str(caught.value)
+
+
+def test_the_options_of_sample_are_the_fields_of_its_configuration() -> None:
+    fields = {field.name: field.type for field in dataclasses.fields(SampleConfig)}
+    assert {
+        name: ref.__forward_arg__ for name, ref in SampleOptions.__annotations__.items()
+    } == fields
 
 
 @pytest.mark.parametrize(

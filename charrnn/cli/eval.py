@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charrnn.checkpoint.atomic_write import check_writable, part_of
-from charrnn.cli.models import UNKNOWN, ModelPath, unknown_option
-from charrnn.cli.options import OUTPUT, Debug, Json
+from charrnn.cli.options import (
+    OUTPUT,
+    Debug,
+    Json,
+    ModelPath,
+    UnknownChoice,
+    unknown_option,
+)
 from charrnn.cli.pictures import Heat, Painter
 from charrnn.cli.scales import SURPRISE, Scale, activation
 from charrnn.cli.scoring import (
@@ -26,7 +32,7 @@ from charrnn.cli.scoring import (
     unit_values,
 )
 from charrnn.cli.terminal import console, print_json, say, visible
-from charrnn.config import check, check_choice
+from charrnn.config import check
 from charrnn.errors import CharRNNError, UsageError
 
 if TYPE_CHECKING:
@@ -51,7 +57,7 @@ NumStreams = Annotated[
         "--streams", READING, "Cut each text into N streams, each from a zero state: faster.", "N"
     ),
 ]
-Unknown = Annotated[str, unknown_option(READING)]
+Unknown = Annotated[UnknownChoice, unknown_option(READING)]
 Encoding = Annotated[str, _option("--encoding", READING, "Of the texts.", "NAME")]
 WithHeat = Annotated[
     bool, _option("--heat", PICTURES, "Colour each character by its surprise, in bits.")
@@ -122,7 +128,6 @@ def _check(
 ) -> None:
     check("--streams", streams, least=1)
     check("--worst", worst, least=1)
-    check_choice("--unknown", unknown, UNKNOWN)
     if values_alone:
         raise UsageError("--values are part of the JSON; add --json")
     if texts.count("-") > 1:
@@ -259,13 +264,13 @@ def _save(seen: Seen, svg: str | None, html: str | None) -> None:
 
 def _show(seen: Seen, heat: bool) -> None:
     """Print the table, and the pictures or the worst lines, on stdout."""
-    from charrnn.cli.flow import Flow
+    from charrnn.cli.stream import Stream
 
     if heat:
         painter = Painter(seen.scale, console())
-        with Flow() as flow:
+        with Stream() as stream:
             for piece in _painted(seen, painter):
-                flow.raw(piece)
+                stream.raw(piece)
     elif seen.worst:
         for heated in seen.worst_heats(seen.heats()):
             print(f"{visible(heated.name)}, {heated.summary}")

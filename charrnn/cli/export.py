@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from charrnn.cli.models import MaybeModel, open_default
-from charrnn.cli.options import OUTPUT, Debug, Json, option, switch
+from charrnn.cli.options import OUTPUT, Debug, Json, MaybeModel, open_default, option, switch
 from charrnn.cli.terminal import print_json, say
 from charrnn.errors import CharRNNError
 

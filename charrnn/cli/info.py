@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charrnn.cli.curve import curve
-from charrnn.cli.models import open_default, open_model
-from charrnn.cli.options import Debug, Json, complete_checkpoint
+from charrnn.cli.options import Debug, Json, complete_checkpoint, open_default, open_model
 from charrnn.cli.pictures import symbol
 from charrnn.cli.terminal import console, counted, is_ascii, loss, print_json, shape, visible
 

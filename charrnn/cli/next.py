@@ -3,37 +3,39 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from charrnn.cli.models import known, open_model, unknown_option
-from charrnn.cli.options import Debug, Json, complete_checkpoint
+from charrnn.cli.options import (
+    Debug,
+    Json,
+    UnknownChoice,
+    complete_checkpoint,
+    known,
+    open_model,
+    option,
+    unknown_option,
+)
 from charrnn.cli.terminal import console, is_ascii, print_json
-from charrnn.config import SampleConfig, check
+from charrnn.config import check
 from charrnn.errors import UsageError
-
-if TYPE_CHECKING:
-    from charrnn.checkpoint.model import Model
-
-
-Words = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="[MODEL] TEXT",
-        help="What has been read, behind a checkpoint; default: model.npz here, else the one that ships.",
-        autocompletion=complete_checkpoint,
-        show_default=False,
-    ),
-]
-Count = Annotated[int, typer.Option("-k", help="Characters to show.", metavar="N")]
-Unknown = Annotated[str, unknown_option(None)]
 
 
 def next_characters(
-    words: Words,
-    k: Count = 10,
-    unknown: Unknown = "error",
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[MODEL] TEXT",
+            help="What has been read, after a checkpoint; "
+            "default: model.npz here, else the one that ships.",
+            autocompletion=complete_checkpoint,
+            show_default=False,
+        ),
+    ],
+    k: Annotated[int, option("-k", None, "Characters to show.", "N")] = 10,
+    unknown: Annotated[UnknownChoice, unknown_option(None)] = "error",
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -42,29 +44,30 @@ def next_characters(
     Example: charrnn next model.npz "ROM"
     """
     check("-k", k, least=1)
-    if len(words) > 2:
+    *path, text = words
+    if len(path) > 1:
         raise UsageError(
-            f"{len(words)} arguments were given; give a model and a text in quotation marks, or a text alone"
+            f"{len(words)} arguments were given; "
+            "give a model and a text in quotation marks, or a text alone"
         )
-    path, text = (words[0], words[1]) if len(words) == 2 else (None, words[0])
-    model = open_model(path)
+    if not path and _is_checkpoint(text):
+        raise UsageError(f"TEXT is missing: {text} is a checkpoint; give a text after it")
+    model = open_model(path[0] if path else None)
     text = known(model, text, unknown, "text")
+    from charrnn.sampling.sampling import likeliest
+
     likely = likeliest(model, text, k)
     if json:
-        print_json(
-            {"text": text, "next": [{"character": char, "probability": p} for char, p in likely]}
-        )
+        shown = [{"character": char, "probability": p} for char, p in likely]
+        print_json({"text": text, "next": shown})
     else:
         print_bars(likely)
 
 
-def likeliest(model: Model, text: str, k: int) -> list[tuple[str, float]]:
-    """Return the k likeliest characters after `text` with their probabilities, the likeliest first."""
-    from charrnn.sampling.sampling import distribution, sample_many
+def _is_checkpoint(text: str) -> bool:
+    from zipfile import is_zipfile
 
-    y_hat = distribution(sample_many(model, 1, prime=text, length=1).logits, SampleConfig())
-    best = (-y_hat).argsort(kind="stable")[:k].tolist()
-    return [(model.vocabulary.characters[i], float(y_hat[i])) for i in best]
+    return text.endswith(".npz") or (Path(text).is_file() and is_zipfile(text))
 
 
 def print_bars(likely: list[tuple[str, float]]) -> None:
@@ -79,10 +82,7 @@ def print_bars(likely: list[tuple[str, float]]) -> None:
     widths = [sum(map(width_of, name)) for name in names]
     room = max(10, min(60, screen.width - max(widths) - 12))
     for name, width, (_, p) in zip(names, widths, likely, strict=True):
-        line = Text(
-            f"{' ' * (max(widths) - width)}{name}  {p:8.4%}  "
-            if p >= 1e-4
-            else f"{' ' * (max(widths) - width)}{name}  {p:8.1e}  "
-        )
+        share = f"{p:8.4%}" if p >= 1e-4 else f"{p:8.1e}"
+        line = Text(f"{' ' * (max(widths) - width)}{name}  {share}  ")
         line.append(bar(p, room, ascii=is_ascii(sys.stdout)), style="cyan")
         screen.print(line, soft_wrap=True)

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from charrnn.cli.terminal import counted, say
+from charrnn.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from charrnn.checkpoint.model import Model
+
+DEFAULT = Path("model.npz")
+UnknownChoice = Literal["error", "skip"]
 OUTPUT = "Output"  # the help's last panel
 
 
@@ -42,3 +50,63 @@ def complete_checkpoint(incomplete: str) -> list[str]:
 
 Json = Annotated[bool, switch("--json", OUTPUT, "Print JSON on stdout, one object a line.")]
 Debug = Annotated[bool, switch("--debug", OUTPUT, "Show the traceback of an error.")]
+ModelPath = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Checkpoint.", autocompletion=complete_checkpoint)
+]
+MaybeModel = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="Checkpoint; default: model.npz here, else the one that ships.",
+        autocompletion=complete_checkpoint,
+        show_default=False,
+    ),
+]
+
+
+def unknown_option(panel: str | None) -> Any:
+    """Return the declaration of --unknown for a panel of the help."""
+    help = "What to do about characters that the model doesn't know."
+    return option("--unknown", panel, help)
+
+
+def open_model(path: str | None) -> Model:
+    """Return the model at `path`, or the default one. Raises CheckpointError."""
+    from charrnn.checkpoint.model import load
+
+    return open_default()[1] if path is None else load(path)
+
+
+def open_default() -> tuple[str, Model]:
+    """Return the path of the default model, which is said on stderr, and the model.
+
+    Raises CheckpointError if there is none.
+    """
+    from charrnn.checkpoint.model import load, shipped_model
+
+    if DEFAULT.exists():
+        say(f"model: {DEFAULT}")
+        return str(DEFAULT), load(DEFAULT)
+    shipped = shipped_model()
+    if shipped is None:
+        raise CheckpointError(
+            f"no model was given and there is no {DEFAULT} here; "
+            "name one, or make one with charrnn train"
+        )
+    say(f"model: there is no {DEFAULT} here, so the one that ships with charrnn: {shipped}")
+    return str(shipped), load(shipped)
+
+
+def known(model: Model, text: str, unknown: UnknownChoice, what: str) -> str:
+    """Return `text`; unknown="skip": without the characters that the model doesn't know.
+
+    How many are left out is said on stderr. Raises VocabularyError if they are not to be skipped.
+    """
+    from charrnn.sampling.sampling import check_known
+
+    if unknown == "error":
+        check_known(model, text, what)
+    kept = text.translate(dict.fromkeys(map(ord, model.vocabulary.missing(text))))
+    if kept != text:
+        say(f"{what}: {counted(len(text) - len(kept), 'unknown character')} left out")
+    return kept

@@ -3,30 +3,47 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any
+import select
+import stat
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from charrnn.cli.models import UNKNOWN, MaybeModel, known, open_model, unknown_option
-from charrnn.cli.options import Debug, Json
-from charrnn.cli.terminal import say, visible
-from charrnn.config import SampleConfig, check, check_choice
+from charrnn.cli.options import (
+    Debug,
+    Json,
+    MaybeModel,
+    UnknownChoice,
+    known,
+    open_model,
+    option,
+    switch,
+    unknown_option,
+)
+from charrnn.cli.terminal import say
+from charrnn.config import SampleConfig, check
 from charrnn.errors import CheckpointError, CorpusError, UsageError
 
-LONGEST_PRIME, LONGEST_NOVEL = (
-    1_000_000,
-    100_000_000,
-)  # characters; a small archive may hold any number of them
+if TYPE_CHECKING:
+    from charrnn.checkpoint.model import Model
+
+LONGEST_PRIME, LONGEST_NOVEL = 1_000_000, 100_000_000  # characters: a small .gz may hold any number
 DRAWING, BEGINNING, SHOWING = "How characters are drawn", "How a text begins", "What is shown"
-
-
-def _option(names: str, panel: str, text: str, metavar: str | None = None, **more: Any) -> Any:
-    return typer.Option(*names.split(), help=text, rich_help_panel=panel, metavar=metavar, **more)
-
+CLASHES = (
+    ("--prime", "--prime-file"),
+    ("--novel", "--show-probs"),
+    ("--interactive", "--prime"),
+    ("--interactive", "--prime-file"),
+    ("--interactive", "--novel"),
+    ("--interactive", "--json"),
+    ("--interactive", "--num"),
+)
 
 Temp = Annotated[
     float,
-    _option(
+    option(
         "--temp --temperature",
         DRAWING,
         "Logits are divided by it; 0: the most probable character.",
@@ -34,22 +51,22 @@ Temp = Annotated[
     ),
 ]
 Length = Annotated[
-    int, _option("--length", DRAWING, "Characters to draw; models of lines end by themselves.", "N")
+    int, option("--length", DRAWING, "Characters to draw; models of lines end by themselves.", "N")
 ]
-TopK = Annotated[int | None, _option("--top-k", DRAWING, "Draw among the N most probable.", "N")]
+TopK = Annotated[int | None, option("--top-k", DRAWING, "Draw among the N most probable.", "N")]
 TopP = Annotated[
     float | None,
-    _option("--top-p", DRAWING, "Draw among the fewest that hold this probability.", "P"),
+    option("--top-p", DRAWING, "Draw among the fewest that hold this probability.", "P"),
 ]
 MinP = Annotated[
     float | None,
-    _option(
+    option(
         "--min-p", DRAWING, "Draw among those with at least P times the greatest probability.", "P"
     ),
 ]
 Seed = Annotated[
     int | None,
-    _option(
+    option(
         "--seed",
         DRAWING,
         "The same one gives the same text.",
@@ -57,29 +74,29 @@ Seed = Annotated[
         show_default="a fresh one, which is said",
     ),
 ]
-Stop = Annotated[str | None, _option("--stop", DRAWING, "End after this text.", "TEXT")]
-Prime = Annotated[str | None, _option("--prime", BEGINNING, "Text to go on from.", "TEXT")]
+Stop = Annotated[str | None, option("--stop", DRAWING, "End after this text.", "TEXT")]
+Prime = Annotated[str | None, option("--prime", BEGINNING, "Text to go on from.", "TEXT")]
 PrimeFile = Annotated[
     str | None,
-    _option(
+    option(
         "--prime-file", BEGINNING, "File with the text to go on from; -: standard input.", "PATH"
     ),
 ]
-Unknown = Annotated[str, unknown_option(BEGINNING)]
-Encoding = Annotated[str, _option("--encoding", BEGINNING, "Of --prime-file and --novel.", "NAME")]
-Num = Annotated[int, _option("--num", SHOWING, "Independent samples.", "N")]
+Unknown = Annotated[UnknownChoice, unknown_option(BEGINNING)]
+Encoding = Annotated[str, option("--encoding", BEGINNING, "Of --prime-file and --novel.", "NAME")]
+Num = Annotated[int, option("--num", SHOWING, "Independent samples.", "N")]
 Novel = Annotated[
     str | None,
-    _option("--novel", SHOWING, "Models of lines: only items that are not lines of FILE.", "FILE"),
+    option("--novel", SHOWING, "Models of lines: only items that are not lines of FILE.", "FILE"),
 ]
 ShowProbs = Annotated[
-    bool, _option("--show-probs", SHOWING, "Colour each character by its probability.")
+    bool, switch("--show-probs", SHOWING, "Colour each character by its probability.")
 ]
 Interactive = Annotated[
     bool,
-    _option("--interactive -i", SHOWING, "Type beginnings; Ctrl-C stops a text, Ctrl-D leaves."),
+    switch("--interactive -i", SHOWING, "Type beginnings; Ctrl-C stops a text, Ctrl-D leaves."),
 ]
-NoPrime = Annotated[bool, _option("--no-prime", SHOWING, "Leave the prime out of the output.")]
+NoPrime = Annotated[bool, switch("--no-prime", SHOWING, "Leave the prime out of the output.")]
 
 
 def sample(
@@ -107,76 +124,66 @@ def sample(
 
     Example: charrnn sample model.npz --prime "ROMEO:" --temp 0.7 --length 300
     """
-    config = SampleConfig(temp, length, top_k, top_p, min_p, stop)
-    _check(num, unknown, prime, prime_file, novel, interactive, show_probs, json)
-    from charrnn.cli.drawn import Request, write
-
-    if model is not None and not (model.endswith(".npz") or os.path.exists(model)):
-        raise CheckpointError(
-            f"{visible(model)}: there is no such checkpoint; a text to go on from is given with --prime"
-        )
-    opened = open_model(model)
-    lines = opened.of_lines
-    if novel is not None and not lines:
-        raise UsageError(
-            "--novel is for models of lines (charrnn train --lines), and this one was trained on running text"
-        )
-    if interactive:
-        from charrnn.cli.interactive import converse
-
-        converse(opened, config, seed=seed, echo=not no_prime, unknown=unknown, probs=show_probs)
-        return
-    start = known(opened, _beginning(prime, prime_file, lines, encoding), unknown, "prime")
-    items = None if novel is None else _lines_of(novel, encoding)
-    write(
-        Request(opened, config, start, _seed(seed), not no_prime, num),
-        json=json,
-        probs=show_probs,
-        but=items,
-    )
-
-
-def _check(
-    num: int,
-    unknown: str,
-    prime: str | None,
-    prime_file: str | None,
-    novel: str | None,
-    interactive: bool,
-    show_probs: bool,
-    json: bool,
-) -> None:
-    """Raise UsageError for options that don't go together."""
     check("--num", num, least=1)
-    check_choice("--unknown", unknown, UNKNOWN)
-    if prime is not None and prime_file is not None:
-        raise UsageError("--prime and --prime-file both say how the text begins; give one of them")
-    if prime_file == novel == "-":
+    files = {"--prime-file": prime_file, "--novel": novel}
+    flags = {"--show-probs": show_probs, "--interactive": interactive, "--json": json}
+    _check_together({"--prime": prime, **files, **flags, "--num": num > 1})
+    config = SampleConfig(temp, length, top_k, top_p, min_p, stop, seed=seed)
+    from charrnn.cli.samples import Request, converse, write
+
+    opened = _open(model)
+    if stop is not None:
+        config = replace(config, stop=known(opened, stop, unknown, "stop text"))
+    request = Request(opened, config, echo=not no_prime, num=num)
+    if interactive:
+        converse(request, unknown, probs=show_probs)
+        return
+    if prime is None:
+        prime = _beginning(prime_file, opened.of_lines, encoding)
+    request = request.after(known(opened, prime, unknown, "prime"))
+    if novel is not None:
+        request = replace(request, novel_to=_lines(novel, opened.of_lines, encoding))
+    if "-" not in files.values() and _input_is_waiting():
+        say("standard input is not read; to go on from it, add --prime-file -")
+    write(request, json=json, probs=show_probs)
+
+
+def _check_together(given: Mapping[str, object]) -> None:
+    """Raise UsageError for options that don't go together; None and False are not given."""
+    names = {name for name, value in given.items() if value not in (None, False)}
+    for pair in CLASHES:
+        if names.issuperset(pair):
+            raise UsageError(f"{' and '.join(pair)} don't go together; leave out one of them")
+    if given["--prime-file"] == given["--novel"] == "-":
         raise UsageError(
-            "--prime-file - and --novel - would both read standard input; give a file for one of them"
-        )
-    if novel is not None and show_probs:
-        raise UsageError("--novel and --show-probs don't go together; give one of them")
-    refused = {
-        "--prime": prime,
-        "--prime-file": prime_file,
-        "--novel": novel,
-        "--json": json,
-        "--num": num > 1,
-    }
-    clash = next((name for name, value in refused.items() if value), None)
-    if interactive and clash:
-        raise UsageError(
-            f"--interactive asks for beginnings and answers one at a time; leave out {clash}"
+            "--prime-file - and --novel - would both read standard input; give a file for one"
         )
 
 
-def _beginning(prime: str | None, prime_file: str | None, lines: bool, encoding: str) -> str:
-    """Return the prime; of one from a file, for a model of lines, without the newline at its end."""
+def _open(path: str | None) -> Model:
+    if path is not None and not (path.endswith(".npz") or Path(path).exists()):
+        raise CheckpointError(
+            f"{path}: there is no such checkpoint; a text to go on from is given with --prime"
+        )
+    return open_model(path)
+
+
+def _beginning(prime_file: str | None, lines: bool, encoding: str) -> str:
+    """Return the text of --prime-file; for a model of lines without the newline at its end."""
     if prime_file is None:
-        return prime or ""
+        return ""
     text = _read(prime_file, LONGEST_PRIME, encoding)
     return text.removesuffix("\n") if lines else text
+
+
+def _lines(novel: str, lines: bool, encoding: str) -> frozenset[str]:
+    """Return the lines of the file --novel. Raises UsageError if the model isn't one of lines."""
+    if not lines:
+        raise UsageError(
+            "--novel is for models of lines (charrnn train --lines), "
+            "and this one was trained on running text"
+        )
+    return frozenset(_read(novel, LONGEST_NOVEL, encoding).split("\n"))
 
 
 def _read(path: str, most: int, encoding: str) -> str:
@@ -185,24 +192,19 @@ def _read(path: str, most: int, encoding: str) -> str:
 
     text, notes = read_text(path, encoding=encoding, limit=most + 1)
     if len(text) > most:
-        raise CorpusError(
-            f"{path}: has more than {most:,} characters, which is more than is read here; give a shorter text"
-        )
+        raise CorpusError(f"{path}: has more than {most:,} characters; give a shorter text")
     for note in notes:
         say(note)
     return text
 
 
-def _lines_of(path: str, encoding: str) -> frozenset[str]:
-    return frozenset(_read(path, LONGEST_NOVEL, encoding).split("\n"))
-
-
-def _seed(given: int | None) -> int:
-    """Return the seed; one that nobody chose is said, so that the text can be had again."""
-    from charrnn.sampling.sampling import fresh_seed
-
-    if given is not None:
-        return given
-    seed = fresh_seed()
-    say(f"seed: {seed}")
-    return seed
+def _input_is_waiting() -> bool:
+    """Whether standard input is a pipe that holds something. Never blocks."""
+    try:
+        if not stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
+            return False  # a file may be the list that a shell's loop reads
+        poll = select.poll()
+        poll.register(sys.stdin, select.POLLIN)
+        return any(event & select.POLLIN for _, event in poll.poll(0))
+    except (AttributeError, OSError, ValueError):  # no standard input, or no poll on this system
+        return False

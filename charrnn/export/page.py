@@ -19,7 +19,7 @@ from charrnn import __version__
 from charrnn.checkpoint.model import Model
 from charrnn.config import SampleConfig
 from charrnn.errors import CheckpointError
-from charrnn.sampling.sampling import check_prime
+from charrnn.sampling.sampling import check_known
 
 
 def page(model: Model, *, title: str, prime: str = "", temp: float = 1.0) -> str:
@@ -28,7 +28,7 @@ def page(model: Model, *, title: str, prime: str = "", temp: float = 1.0) -> str
     Raises VocabularyError for a prime with an unknown character, UsageError for a temperature
     below 0, and CheckpointError if a weight is too large for half precision.
     """
-    check_prime(model, prime)
+    check_known(model, prime, "prime")
     SampleConfig(temp=temp)  # refuses what is no temperature
     frame, style, script = (
         (files(__package__) / f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js")

@@ -1,7 +1,8 @@
-"""From logits to an index: temperature, top-k, top-p, min-p and the inverse cumulative distribution.
+"""From logits to an index: temperature, top-k, top-p, min-p, then inverse transform sampling.
 
-Probabilities and their sums are float64 whatever the network's precision; a float32 vector that sums to 1.0000001 is
-as good as any, since a draw is scaled by the vector's own sum. Sizes: N symbols, S streams.
+Probabilities and their sums are float64 whatever the precision of the network. A vector that sums
+to 1.0000001 is as good as any, because a draw is scaled by the sum itself. To forbid characters,
+set their logits to −∞ before anything else. Sizes: N symbols, S streams.
 """
 
 from __future__ import annotations
@@ -17,16 +18,19 @@ from charrnn.config import SampleConfig
 from charrnn.errors import CharRNNError
 
 Array = NDArray[Any]
-FAR = 600.0  # |maximum| / temp up to which exp neither overflows nor loses anything that counts in float64
+FAR = 600.0  # |maximum| / temp up to which exp in float64 neither overflows nor loses what counts
 
 
-def weights(y: Array, config: SampleConfig) -> Array:
-    """Return probabilities up to a factor a row, for logits y (..., N) in float64, which are overwritten."""
+def unnormalized_probabilities(y: Array, config: SampleConfig) -> Array:
+    """Return probabilities up to a factor per row, for logits y (..., N) in float64.
+
+    y is overwritten.
+    """
     if config.temp == 0:
         return np.asarray(np.arange(y.shape[-1]) == y.argmax(axis=-1)[..., None], np.float64)
-    order = (
-        np.argsort(-y, axis=-1, kind="stable") if config.top_k or config.top_p else None
-    )  # equal ones: by index
+    order = None
+    if config.top_k or config.top_p:
+        order = np.argsort(-y, axis=-1, kind="stable")  # equal logits by index
     peak = y.max(axis=-1, keepdims=True)
     near = np.abs(peak) <= FAR * config.temp
     if not near.all():
@@ -43,7 +47,7 @@ def weights(y: Array, config: SampleConfig) -> Array:
 
 
 def _cut(ranked: Array, top_k: int | None, top_p: float | None) -> None:
-    """Set to 0, in rows of falling weights, all but the first top_k, then what comes after a share top_p of these."""
+    """Zero all but the first top_k of descending rows, then all beyond a share top_p of these."""
     if top_k:
         ranked[..., top_k:] = 0
     if top_p and top_p < 1:
@@ -52,48 +56,54 @@ def _cut(ranked: Array, top_k: int | None, top_p: float | None) -> None:
 
 
 def distribution(logits: Array, config: SampleConfig) -> Array:
-    """Return the probabilities that characters are drawn with, float64, (N,) or (N, S) like the logits.
+    """Return the probabilities to draw with, float64, (N,) or (N, S) like the logits.
 
-    softmax(logits / temp), the maximum subtracted where it is large; at temp 0 all is on the first of the greatest. Of these
-    the top_k most probable stay (of equal ones those of lower index), of these the fewest that hold a share top_p,
-    of these the ones with at least min_p times the greatest probability. Each column sums to 1.
+    softmax(logits / temp); at temp 0 all of it is on the first of the greatest logits. Of these the
+    top_k most probable stay (of equal ones those of lower index), of these the fewest that hold a
+    share top_p, of these the ones with at least min_p times the greatest probability. Each column
+    sums to 1.
     """
     with np.errstate(over="ignore", under="ignore"):
-        p = weights(np.array(np.transpose(logits), np.float64, order="C"), config)
+        p = unnormalized_probabilities(np.array(logits.T, np.float64, order="C"), config)
         p /= p.sum(axis=-1, keepdims=True)
     return p.T
 
 
 def draw_rows(p: Array, uniform: Array) -> Array:
-    """Return an index for each row of weights p (S, N), uniform (S,): the first whose cumulative sum exceeds u · total."""
+    """Return an index for each row of p (S, N), given uniform (S,) in [0, 1).
+
+    It is the first whose cumulative sum exceeds uniform · total, so the rows need not sum to 1, and
+    an index of probability 0 is never drawn, whatever the rounding.
+    """
     sums = np.cumsum(p, axis=-1, dtype=np.float64)
     total = sums[:, -1]
     if not np.isfinite(total).all():
-        raise overflowed()
-    point = np.minimum(uniform * total, np.nextafter(total, 0))  # u · total may round to total
+        raise CharRNNError(
+            "the model's logits are not finite: its weights are too large to compute with; "
+            "train it again, more slowly"
+        )
+    point = np.minimum(uniform * total, np.nextafter(total, 0))  # the product may round to total
     return np.asarray(np.count_nonzero(sums <= point[:, None], axis=-1))
 
 
-def draw(probabilities: Array, uniform: float) -> int:
-    """Return the index at `uniform` in [0, 1) of the inverse cumulative distribution of (N,).
-
-    The probabilities need not sum to 1. An index of probability 0 is never drawn, whatever the rounding.
-    """
-    return int(draw_rows(np.atleast_2d(probabilities), np.array([uniform], np.float64))[0])
+def draw(p: Array, uniform: float) -> int:
+    """Return the index that draw_rows gives for a single row p (N,)."""
+    return int(draw_rows(p[None], np.array([uniform]))[0])
 
 
 def drawer(logits: Array, config: SampleConfig) -> Callable[[float], int]:
-    """Return the function from a uniform number to an index under the present `logits` (N,).
+    """Return the function from a uniform number to an index under the current `logits` (N,).
 
-    The plain softmax, the common case, is written out with scratch of its own: the arithmetic of weights and draw_rows,
-    in half their time. Where its sum comes near the ends of what float64 holds, as it does for temperatures below some
-    0.02, and a maximum may have to be subtracted, these do it.
+    The common case, the plain softmax, is written out with its own scratch arrays: the arithmetic
+    of unnormalized_probabilities and draw_rows in half their time. It leaves the rest to them: sums
+    near the limits of float64, as temperatures below about 0.02 give, where the maximum may have to
+    be subtracted.
     """
     if config.temp == 0:
         return lambda uniform: int(logits.argmax())
 
     def index(uniform: float) -> int:
-        return draw(weights(logits.astype(np.float64), config), uniform)
+        return draw(unnormalized_probabilities(logits.astype(np.float64), config), uniform)
 
     if config.top_k or config.top_p or config.min_p:
         return index
@@ -105,20 +115,9 @@ def drawer(logits: Array, config: SampleConfig) -> Callable[[float], int]:
         exp(p, p)
         accumulate(p, 0, None, sums)
         total = sums.item(-1)
-        if (
-            not 1e-250 < total < 1e250
-        ):  # within e^±FAR for any N, so that weights would subtract nothing either
+        if not 1e-250 < total < 1e250:  # inside, the maximum is within FAR for any N
             return index(uniform)
         point = uniform * total
-        return int(
-            search(point if point < total else nextafter(total, 0), "right")
-        )  # u · total may round to total
+        return int(search(point if point < total else nextafter(total, 0), "right"))
 
     return plain_index
-
-
-def overflowed() -> CharRNNError:
-    """Return the error for logits that are no numbers."""
-    return CharRNNError(
-        "the model's logits are not finite: its weights are too large to compute with; train it again, more slowly"
-    )

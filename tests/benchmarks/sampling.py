@@ -1,7 +1,7 @@
 """How near drawing comes to the machine's limit, at H = 256: python tests/benchmarks/sampling.py
 
-One stream is held against its matrix-vector products alone, 256 streams against the sgemm peak of as many BLAS threads in
-the same run. Operations a character: 2·(G·H² + N·H).
+One stream is held against its matrix-vector products alone, 256 streams against the sgemm peak of
+as many BLAS threads in the same run. Operations a character: 2·(G·H² + N·H).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from measure import CELLS, best, machine, table
 from charrnn.checkpoint.model import Model
 from charrnn.config import ModelConfig
 from charrnn.network.parameters import GATES, initialize
-from charrnn.sampling.sampling import Sampler, sample, sample_many
+from charrnn.sampling.sampling import sample, sample_many
+from charrnn.sampling.stepping import Sampler
 from charrnn.text.vocabulary import Vocabulary
 
 SYMBOLS, HIDDEN, STREAMS, ROUNDS = 65, 256, 256, 9
