@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import time
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +66,11 @@ class Browser:
         while self.run("return document.getElementById('characters').ariaBusy !== 'false'"):
             assert time.monotonic() < end, "the page is still busy"
             time.sleep(0.02)
+
+    def picture(self) -> bytes:
+        """Return what the window shows, as WebP."""
+        options = {"format": "webp", "quality": 85}
+        return b64decode(self.driver.execute_cdp_cmd("Page.captureScreenshot", options)["data"])
 
     def text(self, name: str) -> str:
         """Return the text of the element with this id."""

@@ -18,6 +18,7 @@ import tempfile
 import termios
 from pathlib import Path
 
+from browser import chromium
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
@@ -27,6 +28,7 @@ PICTURES = ROOT / ".github"
 COLUMNS, ROWS = 80, 60
 CHARRNN = (sys.executable, "-c", "import sys; from charrnn.cli.app import main; sys.exit(main())")
 TRAIN = ("train", "tales.txt", "--hidden", "128", "--steps", "1200")
+WINDOW, SEED, CHOSEN = (1280, 830), 7, 153  # of the page: its size, its text, its chosen character
 LECTURE = ("gradcheck", "--lecture")
 SUMMARY = 28  # lines at the end of the run: the learning curve and what is said below it
 MIDDLE = 52  # per cent of the training run at which its live line is shown
@@ -151,6 +153,20 @@ def save(name: str, picture: str) -> None:
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size:,} bytes")
 
 
+def photograph(folder: Path) -> None:
+    """Write a picture of the exported page of the model that ships, in a browser."""
+    page, picture = folder / "shakespeare.html", PICTURES / "page.webp"
+    shipped = str(ROOT / "charrnn" / "models" / "shakespeare.npz")
+    on_terminal(("export", shipped, "-o", str(page), "--prime", "ROMEO:", "--temp", "0.8"), folder)
+    with chromium() as browser:
+        browser.show(*WINDOW)
+        browser.open(page)
+        browser.write(seed=SEED)
+        browser.run("choosePosition(arguments[0])", CHOSEN)
+        picture.write_bytes(browser.picture())
+    print(f"{picture.relative_to(ROOT)}: {picture.stat().st_size:,} bytes")
+
+
 def passage(text: str) -> str:
     """Return some paragraphs that begin in the last tenth of a text."""
     most, end = PASSAGE
@@ -170,6 +186,7 @@ def main() -> None:
         draw("trained", TRAIN, ["…", *screen(sent)[-SUMMARY:]])
         (folder / "passage.txt").write_text(passage(text), encoding="ascii")
         on_terminal(("eval", "model.npz", "passage.txt", "--svg", "heat.svg"), folder)
+        photograph(folder)
         save("heat", (folder / "heat.svg").read_text(encoding="utf-8"))
         lecture = screen(on_terminal(LECTURE, folder))
         quiz = between(lecture, "Which formula is ∂L/∂b_h?", "Read otherwise")

@@ -297,9 +297,13 @@ def test_bars_are_the_likeliest_of_n_entries_that_sum_to_1(
     y_hat = distribution(sample_many(model, 1, prime="\n" + text[:40]).logits, SampleConfig())
     likely = sorted(zip(y_hat, model.vocabulary.characters, strict=True), reverse=True)
     names = {" ": "space", "\n": "newline"}
-    rows = browser.run("return rows.map(({ button }) => button.textContent)")
-    shown = [f"{names.get(char, char)}{100 * p:.1f} %" for p, char in likely]
-    assert rows[:9] == shown[:9]
+    rows = browser.run(
+        "return rows.map(({ parts: [name, , p] }) => [name.textContent, parseFloat(p.textContent)])"
+    )
+    assert [name for name, _ in rows[:9]] == [names.get(char, char) for _, char in likely[:9]]
+    assert all(abs(100 * p - n) < 0.06 for (p, _), (_, n) in zip(likely, rows[:9], strict=False))
+    lengths = browser.run("return rows.map(({ parts }) => parts[1].style.getPropertyValue('--p'))")
+    assert all(abs(p - float(n)) < 1e-3 for (p, _), n in zip(likely, lengths[:9], strict=False))
     assert f"N = {len(model.vocabulary)} entries and sums to 1.0000" in browser.text("sum")
     came = browser.run("return document.querySelector('.came .name').textContent")
     assert came == names.get(text[40], text[40])
@@ -378,6 +382,7 @@ def test_reading_gives_the_bits_and_the_units_of_eval(
     assert ("§" in text) == ("; 1 unknown" in browser.text("status"))
 
     browser.click("input[value=unit]")
+    browser.set(unit=0)
     browser.press("#unit", *["ARROW_RIGHT"] * 3)
     units = evaluated(model, text, tmp_path, "--unit", "3")["texts"][0]["values"]
     shown = browser.run(

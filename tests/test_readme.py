@@ -13,7 +13,7 @@ from charrnn.cli.app import main
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHOWN = re.findall(
-    r"^charrnn (train|sample|eval|next|info|gradcheck)([^#\n]*)", README, re.MULTILINE
+    r"^charrnn (train|sample|eval|next|info|gradcheck|export)([^#\n]*)", README, re.MULTILINE
 )
 PYTHON = README[README.index("## Python") : README.index("## Where it stops")]
 
@@ -46,6 +46,13 @@ def test_each_picture_is_shown_with_words_is_small_and_fetches_nothing(name: str
     assert "//" not in picture.replace("http://www.w3.org/2000/svg", "")
     assert "@" not in picture.replace("@media", "")
     assert all(reference.startswith("#") for reference in re.findall(r"url\(([^)]*)\)", picture))
+
+
+def test_the_exported_page_is_shown_with_words_and_small() -> None:
+    assert re.search(r"^!\[[^\]]{40,}\]\(\.github/page\.webp\)$", README, re.MULTILINE)
+    picture = (ROOT / ".github" / "page.webp").read_bytes()
+    assert len(picture) < 150_000
+    assert (picture[:4], picture[8:12]) == (b"RIFF", b"WEBP")
 
 
 def test_a_picture_has_the_last_that_was_written_on_each_line_of_the_terminal() -> None:

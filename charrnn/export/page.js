@@ -192,9 +192,10 @@ function step(char, before, y = before && network.logits(before)) {
   return { char, x, before, after, p: before && softmax(y)[x] };
 }
 
-/** Go on from the steps that are there until `length` characters, or lines, are drawn: yield each.
+/** Go on from the steps that are there until `length` characters, or lines, are drawn.
  *
- * The text begins with `prime`, or each line does, unless its beginning was kept from before. */
+ * Yield each step, which the caller adds to `steps`. The text begins with `prime`, or each line
+ * does, unless its beginning was kept from before. */
 function* writing(steps, { prime, temperature, length, seed }) {
   const kept = steps.length;
   let start = steps.findLastIndex(({ char }) => ends(char)) + 1;
@@ -218,8 +219,9 @@ function* writing(steps, { prime, temperature, length, seed }) {
   }
 }
 
-/** Read on after the steps that are there: yield each. In a model of lines the last line ends too,
- * and an empty line isn't predicted. */
+/** Read on after the steps that are there; yield each step, which the caller adds to `steps`.
+ *
+ * In a model of lines the last line ends too, and an empty line isn't predicted. */
 function* reading(steps, characters) {
   const all = data.lines && characters.length ? endedBy(characters, '\n') : characters;
   for (const char of all.slice(steps.length)) {
@@ -262,6 +264,7 @@ const bits = (p) => -Math.log2(p);
 
 const MOST_BITS = 8; // the surprise that has the full colour
 const BARS = Math.min(10, network.N);
+const CONTEXT = 12; // characters that are shown of what came before
 const SLICE = 16; // milliseconds of work before the browser may draw and listen
 const SLOW = 90; // milliseconds for each character when it writes slowly
 const box = element('characters');
@@ -271,6 +274,7 @@ let pinned = null; // the character that was chosen,
 let shown = null; // and the one whose ŷ_t is shown: the one pointed at, or the chosen one
 let run = {}; // the last work that was begun; any other is over
 let settings = {}; // what the text was written with
+let unitChosen = false; // by then the slider stands where it was left
 let written = []; // the steps of that text while another one is read
 
 const reads = () => element('controls').elements.mode.value === 'read';
@@ -328,7 +332,8 @@ async function work(generator) {
   busy(true);
   for (let ended = false; !ended;) {
     const until = performance.now() + SLICE;
-    const follows = box.scrollTop + box.clientHeight >= box.scrollHeight - 8;
+    const atEnd = box.scrollTop + box.clientHeight >= box.scrollHeight - 8;
+    const follows = atEnd && (!reads() || box.scrollTop > 0); // what is pasted is seen from its top
     const slow = !reads() && element('slowly').checked;
     do {
       const { value, done } = generator.next();
@@ -388,23 +393,22 @@ function show(t) {
     return;
   }
   const { x, before, temperature } = steps[t];
-  const read = steps
-    .slice(Math.max(0, t - 12), t)
-    .map(({ char }) => (char === '\n' ? '↵' : looks(char)));
+  const start = steps.slice(0, t).findLastIndex(({ char }) => ends(char)) + 1; // of its line
+  const read = steps.slice(start, t).map(({ char }) => (char === '\n' ? '↵' : looks(char)));
+  const context = `${read.length > CONTEXT ? '…' : ''}${read.slice(-CONTEXT).join('')}`;
   spans[t].classList.add('shown');
   position.value = t;
-  element('after').textContent = t
-    ? `After “${t > 12 ? '…' : ''}${read.join('')}” came`
-    : 'First came';
+  element('after').textContent = context ? `After “${context}” came` : 'First came';
   element('came').textContent = described(steps[t]);
   bars(before ?? network.zero, x, temperature ?? 1);
 }
 
 /** Return a character and what the network said of it, in words. */
 function described({ char, x, p, after }) {
-  const words = [called(char)];
-  if (x === undefined) return `${words}, unknown to the model, left out`;
-  words.push(...(p === null ? ['not predicted'] : [percent(p), `${bits(p).toFixed(2)} bits`]));
+  const word = called(char) === char ? `“${char}”` : called(char);
+  if (x === undefined) return `${word}: unknown to the model, left out`;
+  const words = [`${word}: ${p === null ? 'not predicted' : percent(p)}`];
+  if (p !== null) words.push(`${bits(p).toFixed(2)} bits`);
   if (byUnit()) {
     const unit = element('unit').valueAsNumber;
     words.push(`unit ${unit}: ${after.at(-1).h[unit].toFixed(3).replace('-', '−')}`);
@@ -428,8 +432,9 @@ function bars(state, x, temperature) {
     label.textContent = state ? called(data.vocabulary[some[k]]) : '';
     share.textContent = state ? percent(p) : '';
     bar.style.setProperty('--p', p.toFixed(4));
-    bar.classList.toggle('marked', Boolean(drawn));
-    bar.style.setProperty('--q', drawn ? drawn[some[k]].toFixed(4) : 0);
+    const q = drawn ? drawn[some[k]] : p;
+    bar.classList.toggle('marked', Math.abs(q - p) > 0.004);
+    bar.style.setProperty('--q', q.toFixed(4));
   });
   if (!state) return;
   element('hint').textContent =
@@ -528,6 +533,14 @@ function switchMode() {
   return halt();
 }
 
+/** Return the unit of the last layer that is farthest from 0 in the text that is shown. */
+function liveliest() {
+  const sums = new Float64Array(data.hidden);
+  for (const { after } of steps)
+    after?.at(-1).h.forEach((value, k) => (sums[k] += Math.abs(value)));
+  return sums.indexOf(Math.max(...sums));
+}
+
 /** Say what the colours mean. */
 function legend() {
   const [low, , high] = element('legend').children;
@@ -559,9 +572,9 @@ function fill() {
     `${cell}, ${layers} layer${layers > 1 ? 's' : ''} of ${number(hidden)} units, ` +
     `${counted(network.N)}, ${number(parameters)} parameters`;
   element('version').textContent = version;
-  element('code').textContent = [network.step, network.read, network.logits, softmax, draw].join(
-    '\n\n',
-  );
+  element('code').textContent = element('script')
+    .textContent.split(/\/\/ -{60,}.*\n/)[1]
+    .trim();
   element('prime').value = prime;
   const temperature = element('temperature');
   temperature.max = Math.max(2, temp);
@@ -597,6 +610,8 @@ function listen() {
   for (const control of [element('unit'), ...document.getElementsByName('colour')]) {
     control.addEventListener('input', () => {
       if (control.id === 'unit') element('controls').elements.colour.value = 'unit';
+      else if (byUnit() && !unitChosen) element('unit').value = liveliest();
+      unitChosen ||= byUnit();
       spans.forEach((span, t) => paint(span, steps[t]));
       legend();
       show(shown);
@@ -608,7 +623,7 @@ function listen() {
   on('pointerover', show);
   on('click', (t) => {
     choosePosition(t);
-    element('next').scrollIntoView({ block: 'nearest' }); // on a phone it is below
+    element('bars').scrollIntoView({ block: 'nearest' }); // on a phone they are below
   });
   box.addEventListener('pointerleave', () => {
     if (pinned !== null) show(pinned);
