@@ -515,6 +515,7 @@ def test_the_live_line_fits_the_terminal_whatever_its_width_is_now(
     for width in (150, columns):
         monkeypatch.setenv("COLUMNS", str(width))
         live(step(99_999, steps=99_999, progress=0.5))
+        live.bar.refresh()  # not waiting for the next drawing
         drawn = stream.getvalue().split("\r")[-1]
         assert drawn.startswith(" 50%|")
         assert len(drawn.rstrip()) <= width - 3

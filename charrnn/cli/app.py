@@ -30,6 +30,8 @@ LEAST_WIDTH = 60  # columns, below which typer's tables cut off what doesn't fit
 class Terminated(BaseException):
     """SIGTERM has come."""
 
+    exit_code = 143
+
 
 def program() -> "Typer":
     """Return the program. A new command is a function in a file of its own, and a line here."""
@@ -136,16 +138,14 @@ def explain(error: BaseException) -> tuple[str, int]:
 
     if isinstance(error, KeyboardInterrupt):
         return "", 130
-    if isinstance(error, Terminated):
-        return "", 143
     if isinstance(error, BrokenPipeError | SystemExit):  # rich makes the second of the first
         return "", 141
-    if isinstance(error, CharRNNError):
-        return str(error), error.exit_code
     code = getattr(error, "exit_code", None)
-    if isinstance(code, int):  # typer's: Exit, or wrong usage
-        return _explain_usage(error) if hasattr(error, "format_message") else "", code
-    return _explain_foreign(error), 1
+    if not isinstance(code, int):
+        return _explain_foreign(error), 1
+    if hasattr(error, "format_message"):  # wrong usage, found by typer
+        return _explain_usage(error), code
+    return str(error) if isinstance(error, CharRNNError) else "", code
 
 
 def _explain_usage(error: Any) -> str:
@@ -195,13 +195,13 @@ def _terminable() -> Iterator[None]:
 def _prepare_streams() -> None:
     """Make sure that stdout and stderr exist, and that no character breaks them."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by who started this
+        stream = getattr(sys, name)
+        if stream is None:  # closed by who started this
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - stays open
-        if hasattr(getattr(sys, name), "reconfigure"):
-            getattr(sys, name).reconfigure(errors="backslashreplace")
-    redirected = os.name == "nt" and not sys.stdout.isatty()
-    if redirected and "PYTHONIOENCODING" not in os.environ and hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(encoding="utf-8")  # as elsewhere: samples must be readable again
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+            if os.name == "nt" and not stream.isatty() and "PYTHONIOENCODING" not in os.environ:
+                stream.reconfigure(encoding="utf-8")  # as elsewhere: samples are read again
 
 
 def _discard_output() -> None:

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     )
 
 SMOOTHING = 0.03  # share of the last step in the loss and the speed that are shown
-REFRESH = 0.1  # seconds between two drawings of the live line
 CTRL_C = 3  # columns that are left free for the ^C that a terminal shows
 FIRST_SAMPLE = 0.02  # progress at which a second sample is shown; the next ones at twice that
 SAMPLE_LINES = 4
@@ -91,17 +90,16 @@ class Plain(Notices):
         self.loss, self.speed = EMA(SMOOTHING), EMA(SMOOTHING)
         self.val_loss: float | None = None
         self.last: Step | None = None
-        self.told = 0.0  # the progress that the last line showed
+        self.told = -1.0  # the progress that the last line showed
 
     def start(self, event: Start) -> None:
         """Say what is trained on what."""
         self.above(labelled(beginning(event)))
 
     def step(self, event: Step) -> None:
-        """Say how it goes where no validation has for a tenth of the run."""
+        """Say how it goes, a tenth of the run after the last line."""
         self.count(event)
-        if event.progress - self.told >= 0.1:
-            self._tell(event)
+        self._tell(since=0.1)
 
     def count(self, event: Step) -> None:
         """Take a step into the figures."""
@@ -112,12 +110,14 @@ class Plain(Notices):
     def validated(self, event: Validated) -> None:
         """Say how well it predicts, if no line was printed just now."""
         self.val_loss = event.val_loss
-        if self.last is not None and (self.last.progress - self.told >= 0.04 or not self.told):
-            self._tell(self.last)
+        self._tell(since=0.04)
 
-    def _tell(self, step: Step) -> None:
-        self.told = step.progress
-        say(f"{step.progress:4.0%}  {self.line(step)}")
+    def _tell(self, since: float) -> None:
+        """Print a line, unless the last one shows more than the progress `since` ago."""
+        step = self.last
+        if step is not None and step.progress - self.told >= since:
+            self.told = step.progress
+            say(f"{step.progress:4.0%}  {self.line(step)}")
 
     def line(self, step: Step) -> str:
         """Return the figures on one line, the most important first."""
@@ -150,9 +150,7 @@ class Live(Plain):
             bar_format="{desc}",
             file=sys.stderr,
             leave=False,
-            mininterval=REFRESH,
-            miniters=0,
-            position=0,
+            miniters=0,  # else a slow step is drawn seconds late
             disable=False,  # whatever TQDM_DISABLE says
         )
 
@@ -168,8 +166,6 @@ class Live(Plain):
         self.bar.bar_format = "{percentage:3.0f}%|{bar}| {desc}"
         self.bar.set_description_str(self.line(event), refresh=False)
         self.bar.update(event.progress - self.bar.n)
-        if event.step == event.steps:
-            self.bar.refresh()
 
     def validating(self, event: Validating) -> None:
         """Say what takes so long."""
