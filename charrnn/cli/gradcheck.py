@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from charrnn.cli.options import Debug, Json, complete_checkpoint, option
+from charrnn.cli.options import Debug, Json, complete_checkpoint, option, switch
 from charrnn.cli.terminal import console, print_json, visible
 from charrnn.config import CELLS, CellName, check
 from charrnn.errors import CharRNNError, UsageError
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from charrnn.checkpoint.model import Model
     from charrnn.network.gradcheck import Check
 
-NETWORKS, LECTURE = "Which networks", "The lecture"
+NETWORKS, LECTURE, EXERCISE = "Which networks", "The lecture", "An exercise"
 GAINS = (0.7, 1.0, 1.4)
 
 
@@ -71,6 +72,24 @@ def gradcheck(
     tolerance: Tolerance = 1e-5,
     lecture: WithLecture = False,
     gain: Gain = None,
+    exercise: Annotated[
+        Path | None,
+        option(
+            "--exercise",
+            EXERCISE,
+            "Write the lecture's network, its backward pass left out.",
+            "FILE",
+        ),
+    ] = None,
+    mine: Annotated[
+        Path | None,
+        option(
+            "--mine", EXERCISE, "Run such a file, or a folder's, and mark its gradients.", "FILE"
+        ),
+    ] = None,
+    hint: Annotated[
+        bool, switch("--hint", EXERCISE, "Show the equation to look at for the first wrong one.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -78,6 +97,14 @@ def gradcheck(
 
     Example: charrnn gradcheck --lecture
     """
+    if exercise is not None or mine is not None:
+        from charrnn.cli.exercise import show, write
+
+        if exercise is not None:
+            write(exercise)
+        if mine is not None:
+            show(mine, hints=hint, json=json)
+        return
     _check_options(cell, hidden, seq_len, seed, model, tolerance, gain)
     if gain and not lecture:
         raise UsageError("--gain is part of the lecture; add --lecture")

@@ -104,25 +104,36 @@ def central_differences(net: Network, name: str, epsilon: float) -> Array:
         moved: dict[str, Any] = {name: b + push}
         return loss(replace(net, **moved))
 
-    pushes = epsilon * np.eye(len(b))
+    pushes = epsilon * np.eye(b.size).reshape(-1, *b.shape)
     differences = [
         8 * (loss_at(e) - loss_at(-e)) - (loss_at(2 * e) - loss_at(-2 * e)) for e in pushes
     ]
-    return np.array(differences) / (12 * epsilon)
+    return np.array(differences).reshape(b.shape) / (12 * epsilon)
 
 
 def bptt(net: Network) -> dict[str, Array]:
-    """∂L/∂b_y and ∂L/∂b_h by backpropagation through time: one pass backwards that forms no Jacobian."""
+    """Return the gradients of L by backpropagation through time, which forms no Jacobian.
+
+    The exercise changes lines of it to see what known mistakes give.
+    """
     h, y_hat = forward(net)
-    db_y, db_h, d = np.zeros_like(net.b_y), np.zeros_like(net.b_h), np.zeros_like(net.b_h)
-    for t in reversed(range(len(net.x))):
-        D = y_hat[t].copy()
-        D[net.targets[t]] -= 1  # ∂L_t/∂logits = ŷ_t − onehot
-        dA = (d + net.U.T @ D) * (1 - h[t] ** 2)
-        db_y += D
+    dV, dW, db_h = np.zeros_like(net.V), np.zeros_like(net.W), np.zeros_like(net.b_h)
+    dU, db_y = np.zeros_like(net.U), np.zeros_like(net.b_y)
+    carry = np.zeros_like(net.h_before)  # what reaches h_t from all later losses
+    T = len(net.x)
+    for t in reversed(range(T)):
+        h_last = h[t - 1] if t > 0 else net.h_before
+        da = y_hat[t].copy()
+        da[net.targets[t]] -= 1
+        dU += np.outer(da, h[t])
+        db_y += da
+        dh = net.U.T @ da + carry
+        dA = dh * (1 - h[t] ** 2)
+        dV[:, net.x[t]] += dA
+        dW += np.outer(dA, h_last)
         db_h += dA
-        d = net.W.T @ dA  # what reaches h_{t−1} from all later losses
-    return {"b_y": db_y, "b_h": db_h}
+        carry = net.W.T @ dA
+    return {"V": dV, "W": dW, "b_h": db_h, "U": dU, "b_y": db_y, "h_before": carry}
 
 
 # The factors of the formulas, one matrix each
