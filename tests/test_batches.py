@@ -7,8 +7,10 @@ from hashlib import blake2b
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,10 +41,15 @@ def corpus_of(text: str) -> Corpus:
     return read_corpus(["-"], stdin=BytesIO(text.encode()))
 
 
-def items_from(*lines: str) -> tuple[Items, int]:
+def items_from(*lines: str) -> Items:
     corpus = corpus_of("".join(line + "\n" for line in lines))
     newline = corpus.vocabulary.index("\n")
-    return items_of(corpus.store.read(0, corpus.characters), newline), newline
+    return items_of(corpus.store.read(0, corpus.characters), newline)
+
+
+def each(items: Items) -> list[npt.NDArray[Any]]:
+    """The symbols of each item."""
+    return [items.symbols[start + 1 : stop] for start, stop in pairwise(items.starts)]
 
 
 def predictions(batch: Batch, column: int) -> list[tuple[int, int]]:
@@ -81,8 +88,13 @@ def test_slices_of_columns_make_up_the_batch(n: int, B: int, T: int, cut: int, s
     np.testing.assert_array_equal(np.concatenate([left.x, right.x], axis=1), whole.x)
     np.testing.assert_array_equal(np.concatenate([left.y, right.y], axis=1), whole.y)
     assert left.predictions == right.predictions == whole.predictions
+    _lengths_agree(whole, left, right)
+
+
+def _lengths_agree(whole: Batch, left: Batch, right: Batch) -> None:
     if whole.lengths is None:
         assert left.lengths is right.lengths is None
+        assert whole.x.size == whole.predictions
     else:
         assert left.lengths is not None
         assert right.lengths is not None
@@ -137,22 +149,21 @@ def test_a_text_without_anything_to_predict_is_refused(n: int) -> None:
 def test_the_lines_of_a_text_are_its_items_and_empty_ones_are_left_out() -> None:
     corpus = corpus_of("ab\n\nb\nab\nc\x0bd\u2028e\n")
     items = items_of(corpus.store.read(0, corpus.characters), corpus.vocabulary.index("\n"))
-    assert [corpus.vocabulary.decode(item) for item in items] == ["ab", "b", "ab", "c\x0bd\u2028e"]
+    assert [corpus.vocabulary.decode(item) for item in each(items)] == [
+        "ab",
+        "b",
+        "ab",
+        "c\x0bd\u2028e",
+    ]
     assert items.lengths.tolist() == [2, 1, 2, 5]
-    assert items.transitions == 14
+    assert items.characters == 14
 
 
 def test_the_last_line_may_lack_its_newline() -> None:
     corpus = corpus_of("ab\ncd")
     items = items_of(corpus.store.read(0, 5), 0)
-    assert [corpus.vocabulary.decode(item) for item in items] == ["ab", "cd"]
-    assert items.transitions == 6
-
-
-def test_an_item_beyond_the_last_is_refused() -> None:
-    items, _ = items_from("ab", "c")
-    with pytest.raises(IndexError):
-        items[2]
+    assert [corpus.vocabulary.decode(item) for item in each(items)] == ["ab", "cd"]
+    assert items.characters == 6
 
 
 @given(st.lists(st.text("ab\n", max_size=4), min_size=1, max_size=30), st.integers(1, 9))
@@ -167,15 +178,15 @@ def test_items_are_the_distinct_lines_in_the_order_of_their_digests(
     expected = sorted(
         {*text.split("\n")} - {""}, key=lambda line: blake2b(line.encode(), digest_size=16).digest()
     )
-    assert [corpus.vocabulary.decode(item) for item in items] == expected
-    assert items.transitions == sum(len(line) + 1 for line in expected)
+    assert [corpus.vocabulary.decode(item) for item in each(items)] == expected
+    assert items.characters == sum(len(line) + 1 for line in expected)
 
 
 def test_the_end_of_a_text_ends_a_line(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("one\ntwo")
     (tmp_path / "b").write_text("three\none")
     corpus = read_corpus([tmp_path / "a", tmp_path / "b"])
-    assert sorted(corpus.vocabulary.decode(item) for item in read_items(corpus)) == [
+    assert sorted(corpus.vocabulary.decode(item) for item in each(read_items(corpus))) == [
         "one",
         "three",
         "two",
@@ -190,10 +201,12 @@ def test_items_need_a_newline_and_something_in_a_line() -> None:
 
 
 def test_the_first_share_of_the_items_trains_and_the_others_validate() -> None:
-    items, _ = items_from(*"abcdefghij")
+    items = items_from(*"abcdefghij")
     training, validation = items.split(0.1)
-    assert [item.tolist() for item in [*training, *validation]] == [item.tolist() for item in items]
-    assert (len(training), len(validation), training.transitions, validation.transitions) == (
+    assert [item.tolist() for item in [*each(training), *each(validation)]] == [
+        item.tolist() for item in each(items)
+    ]
+    assert (len(training), len(validation), training.characters, validation.characters) == (
         9,
         1,
         18,
@@ -202,12 +215,13 @@ def test_the_first_share_of_the_items_trains_and_the_others_validate() -> None:
     assert [len(part) for part in items.split(0)] == [10, 0]
 
 
-def test_joined_items_are_each_followed_by_a_newline_in_every_part() -> None:
-    items, newline = items_from("ab", "c", "bca", "a")
+def test_items_are_read_each_with_the_newline_behind_in_every_part() -> None:
+    items = items_from("ab", "c", "bca", "a")
+    newline = items.newline
     a, b, c = range(newline + 1, newline + 4)
     training, validation = items.split(0.5)
-    assert training.joined(newline).tolist() == [a, b, newline, c, newline]
-    assert validation.joined(newline).tolist() == [b, c, a, newline, a, newline]
+    assert training.read(0, training.characters).tolist() == [a, b, newline, c, newline]
+    assert validation.read(1, validation.characters).tolist() == [c, a, newline, a, newline]
 
 
 ITEMS = st.lists(st.text("abc", min_size=1, max_size=6), min_size=1, max_size=70)
@@ -219,43 +233,35 @@ ITEMS = st.lists(st.text("abc", min_size=1, max_size=6), min_size=1, max_size=70
 def test_an_epoch_predicts_each_item_once_between_newlines(
     lines: list[str], B: int, seed: int | None, epoch: int
 ) -> None:
-    items, newline = items_from(*lines)
-    batches = ItemBatches(items, B, newline, seed)
+    items = items_from(*lines)
+    batches = ItemBatches(items, B, seed)
     steps = range(epoch * batches.steps_per_epoch, (epoch + 1) * batches.steps_per_epoch)
     seen: list[tuple[tuple[int, int], ...]] = []
     total = 0
     for batch in map(batches.batch, steps):
         seen += [tuple(predictions(batch, column)) for column in range(batch.x.shape[1])]
         total += batch.predictions
-    whole = [[newline, *item.tolist(), newline] for item in items]
+    whole = [[items.newline, *item.tolist(), items.newline] for item in each(items)]
     expected = Counter(tuple(pairwise(item)) for item in whole)
     assert Counter(pairs for pairs in seen if pairs) == expected
-    assert total == batches.predictions == items.transitions
+    assert total == batches.predictions == items.characters
 
 
 @given(lines=ITEMS, B=st.integers(1, 9), cut=st.integers(0, 9), step=st.integers(0, 50))
 def test_slices_of_columns_make_up_the_batch_of_items(
     lines: list[str], B: int, cut: int, step: int
 ) -> None:
-    batches = ItemBatches(*_with_size(lines, B), seed=1)
+    batches = ItemBatches(items_from(*lines), B, seed=1)
     whole, left, right = (
         batches.batch(step, columns) for columns in (slice(None), slice(0, cut), slice(cut, None))
     )
     np.testing.assert_array_equal(np.concatenate([left.x, right.x], axis=1), whole.x)
     np.testing.assert_array_equal(np.concatenate([left.y, right.y], axis=1), whole.y)
-    assert left.lengths is not None
-    assert right.lengths is not None
-    assert whole.lengths is not None
-    assert [*left.lengths, *right.lengths] == [*whole.lengths]
-    assert left.predictions == right.predictions == whole.predictions == whole.lengths.sum()
+    assert left.predictions == right.predictions == whole.predictions
+    _lengths_agree(whole, left, right)
 
 
-def _with_size(lines: list[str], B: int) -> tuple[Items, int, int]:
-    items, newline = items_from(*lines)
-    return items, B, newline
-
-
-def numbered(count: int) -> tuple[Items, int]:
+def numbered(count: int) -> Items:
     return items_from(*(f"{i:x}" * (1 + i % 7) for i in range(count)))
 
 
@@ -265,42 +271,54 @@ def epochs_of(batches: ItemBatches, epoch: int) -> list[list[list[int]]]:
 
 
 def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone() -> None:
-    items, newline = numbered(100)
-    one, other = ItemBatches(items, 8, newline, 5), ItemBatches(items, 8, newline, 5)
+    items = numbered(100)
+    one, other = ItemBatches(items, 8, 5), ItemBatches(items, 8, 5)
     later = epochs_of(one, 1)
     first = epochs_of(one, 0)
     assert epochs_of(other, 0) == first
     assert epochs_of(other, 1) == later
     assert first != later
-    assert epochs_of(ItemBatches(items, 8, newline, 6), 0) != first
+    assert epochs_of(ItemBatches(items, 8, 6), 0) != first
     assert one.fresh
 
 
 def test_without_a_seed_items_are_ordered_by_length_in_every_epoch() -> None:
-    items, newline = numbered(100)
-    batches = ItemBatches(items, 8, newline, None)
+    items = numbered(100)
+    batches = ItemBatches(items, 8, None)
     assert epochs_of(batches, 0) == epochs_of(batches, 3)
-    lengths = np.concatenate(
-        [batches.batch(step).lengths for step in range(batches.steps_per_epoch)]
-    )
-    assert lengths[:100].tolist() == sorted(lengths[:100].tolist())
-    assert not lengths[100:].any()
+    epoch = [batches.batch(step) for step in range(batches.steps_per_epoch)]
+    lengths = [len(predictions(batch, b)) for batch in epoch for b in range(batch.x.shape[1])]
+    assert lengths == sorted(lengths)
+    assert len(lengths) == 100
+
+
+def test_positions_say_which_predictions_a_batch_holds() -> None:
+    items = numbered(100).split(0.7)[1]
+    for seed in (None, 3):
+        batches = ItemBatches(items, 8, seed)
+        found = np.full(items.characters, -1)
+        for step in range(batches.steps_per_epoch):
+            batch = batches.batch(step)
+            for column, at in enumerate(batches.positions(step)):
+                for length, (_, y) in enumerate(predictions(batch, column)):
+                    found[at + length] = y
+        assert found.tolist() == items.read(0, items.characters).tolist()
 
 
 def test_items_of_much_the_same_length_stand_together() -> None:
-    items, newline = numbered(1000)
-    batches = ItemBatches(items, 8, newline, 0)
+    items = numbered(1000)
+    batches = ItemBatches(items, 8, 0)
     shapes = sum(batches.batch(step).x.size for step in range(batches.steps_per_epoch))
-    assert shapes < 1.2 * items.transitions
+    assert shapes < 1.2 * items.characters
 
 
 def test_few_items_make_a_narrow_batch_and_none_are_refused() -> None:
-    items, newline = items_from("ab", "c", "d")
-    batches = ItemBatches(items, 8, newline, 0)
+    items = items_from("ab", "c", "d")
+    batches = ItemBatches(items, 8, 0)
     assert (batches.batch_size, batches.steps_per_epoch, batches.seq_len) == (3, 1, 3)
     assert batches.batch(0).x.shape == (3, 3)
     with pytest.raises(CorpusError, match="no items"):
-        ItemBatches(items.split(0)[1], 8, newline, 0)
+        ItemBatches(items.split(0)[1], 8, 0)
 
 
 @pytest.mark.skipif(not NAMES.exists(), reason="needs the shared corpora")
@@ -310,6 +328,6 @@ def test_the_shared_names_are_29494_distinct_lines_and_228146_transitions() -> N
     items = read_items(corpus)
     lines = NAMES.read_text().split("\n")
     assert len(items) == len({*lines}) == 29_494
-    assert items.transitions == sum(len(line) + 1 for line in {*lines})
-    assert items_of(corpus.store.read(0, corpus.characters), newline).transitions == 228_146
+    assert items.characters == sum(len(line) + 1 for line in {*lines})
+    assert items_of(corpus.store.read(0, corpus.characters), newline).characters == 228_146
     assert [len(part) for part in items.split(0.1)] == [26_544, 2_950]

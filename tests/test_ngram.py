@@ -11,7 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn.text.ngram import floor, witten_bell
+from charrnn.text import ngram as ngram_module
+from charrnn.text.batches import Items
+from charrnn.text.corpus import Part
+from charrnn.text.ngram import floor
+from charrnn.text.ngram import witten_bell as counted
+from charrnn.text.store import Store
+from charrnn.text.vocabulary import Indices
+
+
+def witten_bell(train: Indices, val: Indices, N: int, *options: int) -> tuple[float, ...]:
+    """The nats on `val` by what is counted in `train`."""
+    return counted(np.concatenate([train, val]), len(train), N, *options)
+
 
 texts = st.lists(st.integers(0, 3), max_size=60)
 
@@ -111,34 +123,64 @@ def test_items_agree_with_a_model_that_keeps_dictionaries(
         np.array([symbol for item in part for symbol in (*item, 0)], np.uint8)
         for part in (train, val)
     ]
-    found = witten_bell(np.insert(stream[0], 0, 0), stream[1], 4, boundary=0)
+    found = witten_bell(np.insert(stream[0], 0, 0), stream[1], 4, 7, 0)
     assert found == pytest.approx(slow_items(train, val, 4, 7), rel=1e-12)
 
 
-def test_the_arguments_are_left_as_they_were() -> None:
-    train, val = np.array([0, 1, 0, 2, 1], np.uint8), np.array([1, 0], np.uint8)
-    before = train.copy(), val.copy()
-    witten_bell(train, val, 3)
-    assert np.array_equal(train, before[0])
-    assert np.array_equal(val, before[1])
+def test_the_text_is_left_as_it_was() -> None:
+    text = np.array([0, 1, 0, 2, 1, 1, 0], np.uint8)
+    before = text.copy()
+    counted(text, 5, 3)
+    assert np.array_equal(text, before)
 
 
 def test_one_symbol_is_certain() -> None:
     assert witten_bell(np.zeros(9, np.uint8), np.zeros(3, np.uint8), 1) == (0.0,) * 7
 
 
+def part(indices: Indices) -> Part:
+    """A text of its own."""
+    store = Store(indices.dtype)
+    store.append(indices)
+    return Part(store, ((0, len(indices)),))
+
+
 def test_the_floor_is_the_best_order() -> None:
     text = np.tile([0, 1, 1, 2, 0, 2], 60).astype(np.uint8)
-    found = floor(text[:300], text[300:], 3)
+    found = floor(part(text[:300]), part(text[300:]), 3)
     assert found is not None
     assert found.all == witten_bell(text[:300], text[300:], 3)
     assert (found.nats, found.order) == (min(found.all), found.all.index(min(found.all)) + 1)
     assert found.order > 1
+    assert found.notes == ()
+
+
+def test_of_a_long_text_what_lies_about_the_border_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = np.random.default_rng(0).integers(0, 3, 1000).astype(np.uint8)
+    monkeypatch.setattr(ngram_module, "LIMIT", 500)
+    found = floor(part(text[:900]), part(text[900:]), 3)
+    assert found is not None
+    assert found.all == witten_bell(text[450:900], text[900:950], 3)
+    assert "last 450 characters of the training part and the first 50 of" in found.notes[0]
+    monkeypatch.setattr(ngram_module, "LIMIT", 1000)
+    whole = floor(part(text[:900]), part(text[900:]), 3)
+    assert whole is not None
+    assert (whole.all, whole.notes) == (witten_bell(text[:900], text[900:], 3), ())
+
+
+def test_the_floor_of_items_knows_their_ends() -> None:
+    symbols = np.array([0, 1, 2, 0, 2, 0, 1, 0, 1, 2, 0], np.uint8)
+    train, val = Items(symbols, np.flatnonzero(symbols == 0)).split(0.25)
+    found = floor(train, val, 3)
+    assert found is not None
+    assert found.all == pytest.approx(slow_items([[1, 2], [2], [1]], [[1, 2]], 3, 7), rel=1e-12)
 
 
 @pytest.mark.parametrize(("train", "val"), [(1, 5), (0, 5), (5, 0)])
 def test_there_is_no_floor_where_a_part_is_too_short(train: int, val: int) -> None:
-    assert floor(np.zeros(train, np.uint8), np.zeros(val, np.uint8), 2) is None
+    assert floor(part(np.zeros(train, np.uint8)), part(np.zeros(val, np.uint8)), 2) is None
 
 
 def test_the_published_figures_on_shakespeare_are_met(shakespeare: Path) -> None:

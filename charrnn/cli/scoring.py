@@ -173,7 +173,7 @@ def _score_lines(model: Model, indices: NDArray[Any]) -> NDArray[Any]:
     ends = np.append(indices, newline) == newline
     counted = ~(ends & np.append(True, ends[:-1]))
     nats = np.full(len(ends), np.nan)
-    nats[counted] = score_items(model, items, newline)
+    nats[counted] = score_items(model, items)
     return nats
 
 

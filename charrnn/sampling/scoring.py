@@ -93,21 +93,20 @@ def score_streams(model: Model, indices: Array, streams: int, chunk: int = CHUNK
     return result
 
 
-def score_items(model: Model, items: Items, newline: int, batch_size: int = STREAMS) -> Array:
-    """Return −ln ŷ_t[y_t] (transitions,) in nats: each item's characters and the newline behind, in the items' order."""
-    batches = ItemBatches(items, batch_size, newline)
+def score_items(model: Model, items: Items, batch_size: int = STREAMS) -> Array:
+    """Return −ln ŷ_t[y_t] (characters,) in nats: each item's characters and the newline behind, in the items' order."""
+    batches = ItemBatches(items, batch_size)
     network = Network(model.config, len(model.vocabulary), model.parameters.flat.dtype)
-    ends = np.cumsum(items.lengths + 1)
-    order = np.argsort(items.lengths, kind="stable")  # as ItemBatches has them where it has no seed
-    result = np.empty(items.transitions)
+    result = np.empty(items.characters)
     for step in range(batches.steps_per_epoch):
         batch = batches.batch(step)
         state = zero_state(model.config, batch.x.shape[1], network.dtype)
-        losses, _ = network.losses(model.parameters, batch.x, batch.y, state)
-        chosen = order[step * batches.batch_size : (step + 1) * batches.batch_size]
-        for column, item in enumerate(chosen.tolist()):
-            length = int(items.lengths[item]) + 1
-            result[ends[item] - length : ends[item]] = losses[:length, column]
+        losses, _ = network.losses(model.parameters, batch.x, batch.y, state, batch.lengths)
+        rows = np.arange(len(losses))[:, None]
+        inside = np.broadcast_to(
+            rows < (len(losses) if batch.lengths is None else batch.lengths), losses.shape
+        )
+        result[(batches.positions(step) + rows)[inside]] = losses[inside]
     return result
 
 

@@ -44,6 +44,11 @@ class Part:
     def __len__(self) -> int:
         return self._ends[-1] if self.extents else 0
 
+    @property
+    def characters(self) -> int:
+        """How many characters the part has."""
+        return len(self)
+
     def read(self, start: int, stop: int) -> npt.NDArray[Any]:
         """The indices start … stop−1 of this part, (stop − start,) of the store's dtype."""
         if not 0 <= start <= stop <= len(self):

@@ -1,141 +1,155 @@
-"""The floor: what counting alone achieves on the same split, to hold a network against."""
+"""The n-gram floor: the loss that counting alone reaches on the same split, to compare a network with."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from charrnn.text.batches import Items
+from charrnn.text.corpus import Part
 from charrnn.text.vocabulary import Indices
 
-Array = npt.NDArray[Any]
-_DENSE = 4  # a table of all keys is filled if it has at most this many entries a position; else the keys are sorted
+LIMIT = 3_000_000  # characters counted at most; each takes up to 50 bytes
+_DENSE = 2  # use a table of all keys if it has at most this many entries a position; else sort
 
 
 @dataclass(frozen=True)
 class Floor:
-    """The best n-gram model of a split: its nats per character on the validation part, its order, and all orders' nats."""
+    """The best n-gram model of a split."""
 
-    nats: float
+    nats: float  # per character of the validation part
     order: int
-    all: tuple[float, ...]
+    all: tuple[float, ...] = ()  # nats of order 1, 2, …
+    notes: tuple[str, ...] = ()  # whether only a part of the text was counted
 
 
-def floor(
-    train: Indices, val: Indices, vocabulary_size: int, boundary: int | None = None
-) -> Floor | None:
-    """Return the best of the Witten-Bell models of order 1 to 7, None if a part is too short to say anything."""
-    if len(train) < 2 or len(val) < 1:
+def floor(training: Part | Items, validation: Part | Items, N: int) -> Floor | None:
+    """Return the best of the Witten-Bell models of order 1 to 7, None if a part is too short.
+
+    Of a text longer than LIMIT, only the characters on both sides of the border between the two
+    parts are counted: so much of each that their ratio stays.
+    """
+    n, n_val = training.characters, validation.characters
+    if n < 2 or n_val < 1:
         return None
-    nats = witten_bell(train, val, vocabulary_size, boundary=boundary)
-    best = min(nats)
-    return Floor(best, nats.index(best) + 1, nats)
+    used, used_val, notes = n, n_val, list[str]()
+    if n + n_val > LIMIT:
+        used_val = max(1, LIMIT * n_val // (n + n_val))
+        used = min(n, LIMIT - used_val)
+        notes.append(
+            f"the n-gram floor is that of the last {used:,} characters of the training part "
+            f"and the first {used_val:,} of the validation part"
+        )
+    text = np.concatenate([training.read(n - used, n), validation.read(0, used_val)])
+    boundary = training.newline if isinstance(training, Items) else None
+    if boundary is not None:
+        text = np.insert(text, 0, boundary)
+    nats = witten_bell(text, len(text) - used_val, N, boundary=boundary)
+    return Floor(min(nats), nats.index(min(nats)) + 1, nats, tuple(notes))
 
 
 def witten_bell(
-    train: Indices,
-    val: Indices,
-    vocabulary_size: int,
-    max_order: int = 7,
-    boundary: int | None = None,
+    text: Indices, border: int, N: int, max_order: int = 7, boundary: int | None = None
 ) -> tuple[float, ...]:
-    """Return the nats per character on `val` of interpolated n-gram models of order 1 to `max_order`, counted on `train`.
+    """Return the nats per character of text[border:] under n-gram models of order 1 to `max_order`.
 
-    p_n(w|c) = (count(c, w) + T(c) p_{n−1}(w|c')) / (count(c) + T(c)), where c are the n − 1 characters before w, c' is
-    c without its first, T(c) the number of distinct characters seen after c, and p_0 = 1/N; p_n = p_{n−1} where c was
-    never seen (Witten & Bell 1991, method C, interpolated). `val` follows `train`: its first contexts reach back.
+    p_n(w|c) = (count(c, w) + T(c) p_{n−1}(w|c')) / (count(c) + T(c)), where c are the n − 1
+    characters before w, c' is c without its first, T(c) the number of distinct characters seen
+    after c, and p_0 = 1/N; p_n = p_{n−1} where c was never seen (Witten & Bell 1991, method C,
+    interpolated). They are counted in text[:border], into which the first contexts reach back.
 
-    With a `boundary`, with which `train` begins, each one ends an item and begins the next: contexts reach back to it and
-    no further (a longer order leaves p as it is), and the first of all isn't counted.
+    With a `boundary`, with which the text begins, each one ends an item and begins the next: a
+    context reaches back to it and no further (a longer order leaves p as it is), and the first
+    boundary isn't counted.
 
-    A context of order n + 1 is the n-gram that ends before w, so each order ranks (context, character) pairs once, and
-    the ranks shifted by one position are the next order's contexts. About 30 bytes a character are held at a time.
+    A context of order n + 1 is the n-gram that ends before w, so each order ranks (context,
+    character) pairs once, and the ranks shifted by one position are the next order's contexts.
     """
-    text = np.concatenate([train, val])
     behind = None if boundary is None else _since(text, boundary)
     context, contexts = np.zeros(len(text), np.int32), 1
-    p = np.full(len(val), 1 / vocabulary_size)
+    p = np.full(len(text) - border, 1 / N)
     nats = []
     for order in range(1, max_order + 1):
-        after = text[order - 1 :]  # w, from the first position with a whole context on
-        keys = context.astype(np.int64)
-        keys *= vocabulary_size
-        keys += after
-        gram, grams = _ranks(keys, contexts * vocabulary_size)
-        del keys
+        gram, grams = _ranks(context, contexts, text[order - 1 :], N)
         inside = None if behind is None else behind[order - 1 :] >= order - 1
-        _refine(p, context, gram, max(0, len(train) - order + 1), (contexts, grams), inside)
+        _refine(p, context, gram, max(0, border - order + 1), (contexts, grams), inside)
         nats.append(float(-np.log(p).mean()))
         context, contexts = gram[:-1], grams
     return tuple(nats)
 
 
-def _ranks(keys: Array, space: int) -> tuple[Array, int]:
-    """Return the rank of each key in 0 … space − 1 among the distinct ones, int32, and their number; overwrites `keys`."""
+def _ranks(context: Indices, contexts: int, after: Indices, N: int) -> tuple[Indices, int]:
+    """Return the rank of each pair (context, character) among the distinct pairs, and their number.
+
+    To sort, key and position are packed into one integer where both fit: that sorts in place,
+    several times faster than np.unique.
+    """
+    keys, space, bits = context.astype(np.int64), contexts * N, len(context).bit_length()
+    keys *= N
+    keys += after
     if space <= _DENSE * len(keys):
         seen = np.zeros(space, bool)
         seen[keys] = True
-        ranks = np.cumsum(seen, dtype=np.int32)
-        return ranks[keys] - 1, int(np.count_nonzero(seen))
-    order, ordered = _sorted(keys, space)
-    new = np.ones(len(ordered), bool)
-    np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
-    del ordered
-    ranks = np.empty(len(order), np.int32)
-    ranks[order] = np.cumsum(new, dtype=np.int32) - np.int32(1)
-    return ranks, int(np.count_nonzero(new))
-
-
-def _sorted(keys: Array, space: int) -> tuple[Array, Array]:
-    """Return the positions of the keys in rising order, and the keys in that order; `keys` is overwritten.
-
-    Key and position in one integer, where both fit, sort in place several times faster than positions by their keys.
-    """
-    bits = len(keys).bit_length()
+        return (np.cumsum(seen, dtype=np.int32) - np.int32(1))[keys], int(np.count_nonzero(seen))
     if space.bit_length() + bits > 63:
-        order = keys.argsort()
-        return order, keys[order]
+        distinct, ranks = np.unique(keys, return_inverse=True)
+        return ranks.astype(np.int32), len(distinct)
     keys <<= bits
     keys |= np.arange(len(keys))
     keys.sort()
-    order = keys & ((1 << bits) - 1)
+    position = keys & ((1 << bits) - 1)
     keys >>= bits
-    return order, keys
+    new = np.ones(len(keys), bool)
+    np.not_equal(keys[1:], keys[:-1], out=new[1:])
+    del keys
+    ranks = np.empty(len(new), np.int32)
+    ranks[position] = np.cumsum(new, dtype=np.int32) - np.int32(1)
+    return ranks, int(np.count_nonzero(new))
 
 
-def _since(text: Array, boundary: int) -> Array:
-    """Return how many symbols each position may look back at: those since the boundary before it, that one included."""
+def _since(text: Indices, boundary: int) -> Indices:
+    """Return how many symbols before each position belong to its context.
+
+    They are those since the last boundary, which counts too; −1 for the first position of all.
+    """
     at = np.arange(len(text), dtype=np.int32)
     last = np.maximum.accumulate(np.where(text == boundary, at, 0))
-    since: Array = at - np.append(1, last[:-1])  # −1 at the first of all
+    since: Indices = at - np.append(1, last[:-1])
     return since
 
 
 def _refine(
-    p: Array,
-    context: Array,
-    gram: Array,
+    p: Indices,
+    context: Indices,
+    gram: Indices,
     counted: int,
     sizes: tuple[int, int],
-    inside: Array | None,
+    inside: Indices | None,
 ) -> None:
-    """p_{n−1} → p_n in place: the first `counted` positions of `context` and `gram` train, the last are those of p.
+    """Turn p_{n−1} into p_n in place: the first `counted` positions train, the last are those of p.
 
-    `inside`: which positions have a whole context, None for all of them.
+    inside: which positions have a whole context, None for all of them.
     """
     training = slice(counted) if inside is None else np.flatnonzero(inside[:counted])
-    count = np.bincount(context[training], minlength=sizes[0])
-    gram_count = np.bincount(gram[training], minlength=sizes[1])
+    count = _count(context[training], sizes[0])
+    gram_count = _count(gram[training], sizes[1])
     follows = np.zeros(sizes[1], np.int32)  # the context of each gram
     follows[gram] = context
-    distinct = np.bincount(follows[gram_count > 0], minlength=sizes[0])
+    distinct = _count(follows[gram_count > 0], sizes[0])
+    del follows
     scored = min(len(p), len(gram))  # in a very short text the first of val have no whole context
     if not scored:
         return
-    c, w = context[-scored:], gram[-scored:]
+    c, w, lower = context[-scored:], gram[-scored:], p[-scored:]
     total, T = count[c], distinct[c]
     known = total > 0 if inside is None else (total > 0) & inside[-scored:]
-    lower = p[-scored:]
-    lower[known] = ((gram_count[w] + T * lower) / np.maximum(total + T, 1))[known]
+    refined = T * lower
+    refined += gram_count[w]
+    total += T
+    refined /= np.maximum(total, 1)
+    np.copyto(lower, refined, where=known)
+
+
+def _count(ranks: Indices, size: int) -> Indices:
+    return np.bincount(ranks, minlength=size).astype(np.int32)

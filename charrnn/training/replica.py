@@ -128,7 +128,7 @@ class Replica:
                 out=self.gradient,
                 weight=weight,
                 lengths=batch.lengths,
-                masks=self._masks(step, len(batch.x)),
+                masks=self._masks(step, *batch.x.shape),
             )
             self.message[-1] = batch_nats(batch, nats) * weight
             if not fresh:
@@ -141,16 +141,16 @@ class Replica:
             self._keep_average(step)
         return loss, norm
 
-    def _masks(self, step: int, T: int) -> Masks | None:
+    def _masks(self, step: int, T: int, own: int) -> Masks | None:
         """Return the dropout masks of this step, a function of seed, step and columns alone."""
-        config = self.config
+        config, first = self.config, self.columns.start
         if not config.dropout:
             return None
         return draw_masks(
             config.model,
             self.N,
             T=T,
-            columns=self.columns,
+            columns=slice(first, first + own),
             p=config.dropout,
             seed=config.seed,
             step=step,

@@ -44,7 +44,6 @@ Sources = tuple[str | Path, ...]
 Workers = int | Literal["auto"]
 RELIABLE = 500  # characters to predict below which a validation loss says little
 SCANTY = 8  # mean characters of a text's validation part below which it says nothing
-FLOOR_LIMIT = 20_000_000  # characters of text beyond which no n-grams are counted
 CHOSEN = ("hidden", "batch_size", "seq_len", "dropout", "lr", "val_characters")  # worth saying
 
 
@@ -115,8 +114,7 @@ class Text:
         fraction = with_defaults(config).val_fraction
         cut = read_items(self.corpus) if config.lines else self.corpus
         self.parts: tuple[Part, Part] | tuple[Items, Items] = cut.split(fraction)
-        self.newline = self.corpus.vocabulary.index("\n") if config.lines else -1  # ends an item
-        if size(self.parts[0]) < 2:
+        if self.parts[0].characters < 2:
             raise CorpusError(
                 f"--val-fraction {fraction:g} leaves nothing to train on of "
                 f"{self.corpus.characters} characters; give a smaller one"
@@ -126,18 +124,14 @@ class Text:
         """Return the training part in batches."""
         part = self.parts[0]
         if isinstance(part, Items):
-            return ItemBatches(part, config.batch_size, self.newline, config.seed)
+            return ItemBatches(part, config.batch_size, config.seed)
         return Streams(part, config.batch_size, config.seq_len)
 
     def validation(self, most: int | None = None) -> Batches | None:
         """Return the validation part as 64 streams, `most` of its characters; None if there are none."""
         part = self.parts[1]
         if isinstance(part, Items):
-            return (
-                ItemBatches(part.first(most), VALIDATION_STREAMS, self.newline)
-                if len(part)
-                else None
-            )
+            return ItemBatches(part.first(most), VALIDATION_STREAMS) if len(part) else None
         if len(part) < 2 or self.scanty:
             return None
         return Streams(part, VALIDATION_STREAMS, VALIDATION_CHUNK, most)
@@ -149,35 +143,13 @@ class Text:
         texts = 0 if isinstance(part, Items) else len(part.extents)
         return texts > 1 and len(part) < SCANTY * texts
 
-    def floor(self) -> tuple[float, int] | tuple[None, None]:
-        """Return what n-grams reach on the validation part and their order; None if not counted."""
-        train, val = self.parts
-        if size(train) + size(val) > FLOOR_LIMIT or not len(val):
-            return None, None
-        symbols, boundary = self._symbols(train), None
-        if isinstance(train, Items):
-            symbols, boundary = np.insert(symbols, 0, self.newline), self.newline
-        found = floor(symbols, self._symbols(val), len(self.corpus.vocabulary), boundary)
-        return (found.nats, found.order) if found else (None, None)
-
-    def _symbols(self, part: Part | Items) -> Array:
-        """Return a whole part; of items each has its newline."""
-        return part.joined(self.newline) if isinstance(part, Items) else part.read(0, len(part))
-
     def counts(self) -> Array:
         """Return how often each character is to be predicted in the training part (N,)."""
         part, N, block = self.parts[0], len(self.corpus.vocabulary), 1 << 22
-        if isinstance(part, Items):
-            return np.bincount(self._symbols(part), minlength=N)
         counts = np.zeros(N)
-        for at in range(0, len(part), block):
-            counts += np.bincount(part.read(at, min(at + block, len(part))), minlength=N)
+        for at in range(0, part.characters, block):
+            counts += np.bincount(part.read(at, min(at + block, part.characters)), minlength=N)
         return counts
-
-
-def size(part: Part | Items) -> int:
-    """Return the characters of a part, of items each with its newline."""
-    return part.transitions if isinstance(part, Items) else len(part)
 
 
 def prepare(
@@ -201,12 +173,12 @@ def _new(sources: Sources, asked: TrainConfig, default_workers: Workers, ranks: 
     text = Text(sources or (default_corpus(),), config, origin)
     part, validation = text.parts[0], text.validation()
     facts = Facts(
-        characters=size(part),
+        characters=part.characters,
         validation=validation.predictions if validation else 0,
         N=len(text.corpus.vocabulary),
         processors=cores() if ranks == 1 else ranks,
         ranks=ranks,
-        item=size(part) / len(part) if isinstance(part, Items) else None,
+        item=part.characters / len(part) if isinstance(part, Items) else None,
         default_workers=default_workers,
     )
     config = resolve(config, facts)
@@ -220,7 +192,7 @@ def _new(sources: Sources, asked: TrainConfig, default_workers: Workers, ranks: 
         "average": best.flat.copy(),
         "state": zero_state(config.model, training.batch_size, config.dtype),
     }
-    floor_nats, floor_order = text.floor()
+    counted = floor(part, text.parts[1], facts.N)
     progress, notes = (
         Progress(steps=config.steps, ranks=ranks),
         _notes(asked, config, text, training, validation),
@@ -230,13 +202,18 @@ def _new(sources: Sources, asked: TrainConfig, default_workers: Workers, ranks: 
         text,
         training,
         validation,
-        floor_nats,
-        floor_order,
+        counted.nats if counted else None,
+        counted.order if counted else None,
         ranks,
         progress,
         best,
         start,
-        (*text.corpus.notes, *notes, *_memory_note(config, training, facts.N, ranks)),
+        (
+            *text.corpus.notes,
+            *notes,
+            *(counted.notes if counted else ()),
+            *_memory_note(config, training, facts.N, ranks),
+        ),
     )
 
 
