@@ -52,23 +52,22 @@ UNKNOWN = Controls(lambda: 0, lambda count: None, "")
 
 @cache
 def _controls() -> Controls:
-    """Return the controls of NumPy's BLAS; UNKNOWN for one that has none that we know."""
-    text = ctypes.CFUNCTYPE(ctypes.c_char_p)
-    for path in _libraries():
+    """Return the controls of NumPy's BLAS; UNKNOWN for one that has none that we know.
+
+    It is found through NumPy's extension module, which is linked to it, or in NumPy's wheel.
+    """
+    numpy, text = Path(np.__file__).parent, ctypes.CFUNCTYPE(ctypes.c_char_p)
+    for path in (
+        *numpy.glob("_core/_multiarray_umath*.*"),
+        *numpy.parent.glob("numpy.libs/*blas*"),
+        *numpy.glob(".dylibs/*blas*"),
+    ):
         for get, put, *kernels in FUNCTIONS:
             with suppress(OSError, AttributeError):  # no library, or none with these functions
                 library = ctypes.CDLL(str(path))
                 names = [(text((name, library))() or b"").decode() for name in kernels]
                 return Controls(getattr(library, get), getattr(library, put), "".join(names))
     return UNKNOWN
-
-
-def _libraries() -> Iterator[Path]:
-    """Yield NumPy's extension module, which is linked to its BLAS, and the BLAS in its wheel."""
-    package = Path(np.__file__).parent
-    yield from sorted(package.glob("_core/_multiarray_umath*.*"))
-    for folder in (package.parent / "numpy.libs", package / ".dylibs"):
-        yield from sorted(folder.glob("*blas*"))
 
 
 def has_small_kernels() -> bool:

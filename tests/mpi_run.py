@@ -1,6 +1,7 @@
-"""A run in ranks, for test_mpi.py: `mpiexec -n 3 python mpi_run.py CORPUS OUT OPTIONS` with a TrainConfig's options as JSON.
+"""A run in ranks, for test_mpi.py: `mpiexec -n 3 python mpi_run.py CORPUS OUT OPTIONS`.
 
-The command has no float64 and no small gap between saves. Rank 0 writes what it learned to OUT, an .npz.
+OPTIONS are a TrainConfig's, as JSON: the command has no float64. Rank 0 writes what it learned to
+OUT, an .npz.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import numpy as np
 
 import charrnn
+from charrnn.cli.app import launched
 from charrnn.training.events import Done, Step, Validated
-from charrnn.training.launch import launched
-from charrnn.training.mpi import MPIEnd, join
+from charrnn.training.mpi import MPIEnd
 
 
 def main(corpus: str, out: str, options: str) -> None:
     """Follow, or train and keep losses, weights and where rank 0's text lies."""
     rank, size = launched()
-    ranks = join(rank, size) if size > 1 else None
+    ranks = MPIEnd(rank, size) if size > 1 else None
     if ranks is not None and rank:
         ranks.follow()
     else:

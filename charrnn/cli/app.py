@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from shutil import get_terminal_size
 from types import FrameType
@@ -25,6 +25,16 @@ DOCUMENTATION = (
     "lecture line by line, and the Python API."
 )
 LEAST_WIDTH = 60  # columns, below which typer's tables cut off what doesn't fit
+
+
+# What MPI launchers set: MPICH, Intel MPI, MS-MPI, Cray and srun --mpi=pmi2; Open MPI; MVAPICH;
+# srun --mpi=pmix. The first pair that is set counts.
+LAUNCHERS = (
+    ("PMI_RANK", "PMI_SIZE"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
+    ("PMIX_RANK", "SLURM_STEP_NUM_TASKS"),
+)
 
 
 class Terminated(BaseException):
@@ -111,22 +121,33 @@ def _run(args: Sequence[str] | None, started: float) -> int:
     return code if isinstance(code, int) else 0
 
 
-def fail(error: BaseException, *, debug: bool = False) -> int:
-    """Return the exit code of `error`, after one line on stderr; debug: and a traceback."""
+def launched(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
+    """Return (rank, ranks) of this process under an MPI launcher, (0, 1) without one."""
+    for rank, size in LAUNCHERS:
+        with contextlib.suppress(KeyError, ValueError):
+            return int(environment[rank]), int(environment[size])
+    return 0, 1
+
+
+def fail(error: BaseException, *, debug: bool = False, where: str = "") -> int:
+    """Return the exit code of `error`, after one line on stderr; debug: and a traceback.
+
+    `where`: the rank that the error is of. Without it all ranks have the error, and one says so.
+    """
     from charrnn.cli.terminal import say
-    from charrnn.errors import UsageError
-    from charrnn.training.launch import launched
+    from charrnn.errors import CharRNNError, UsageError
 
     message, code = explain(error)
-    if code == UsageError.exit_code and launched()[0]:
-        message = ""  # every rank of a command sees it, and the first says it
+    common = code == UsageError.exit_code or isinstance(error, CharRNNError)
+    if common and not where and launched()[0]:
+        message = ""
     with contextlib.suppress(OSError):  # stderr may be what is broken
         if debug and message:
             import traceback
 
             traceback.print_exception(error)
         if message:
-            say(f"charrnn: {message}")
+            say(f"charrnn: {where}{message}")
     if isinstance(error, OSError | SystemExit):
         _discard_output()
     return code

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from charrnn.cli import app
 from charrnn.cli.options import OUTPUT, Debug, Json, complete_checkpoint, option, switch
-from charrnn.cli.ranks import in_ranks
 from charrnn.cli.terminal import say
 from charrnn.config import CellName, OptimizerName, TrainConfig
 from charrnn.errors import TrainingError
-from charrnn.training.launch import launched
 
 if TYPE_CHECKING:
     from charrnn.training.events import Done, Event
@@ -206,7 +207,7 @@ def train(
     names = {field.name for field in fields(TrainConfig)}
     given = {name: value for name, value in context.params.items() if value is not None}
     config = TrainConfig(**{name: given[name] for name in names & given.keys()})
-    sources, (rank, size) = tuple(corpus or ()), launched()
+    sources, (rank, size) = tuple(corpus or ()), app.launched()
     if not (sources or resume or quiet or rank):
         say("no text was given: the tales that ship with charrnn are taken")
     if dry_run:
@@ -233,9 +234,16 @@ def train(
     if size == 1:
         lead()
     else:
+        from charrnn.training.mpi import joined
+
         if rank == 0 and not quiet:
             say(f"one run of {size} ranks over MPI")
-        in_ranks(rank, size, lead, debug=debug)
+        where = f"rank {rank} of {size} on {platform.node()}: "
+        with joined(rank, size, partial(app.fail, debug=debug, where=where)) as ranks:
+            if rank:
+                ranks.follow()
+            else:
+                lead(ranks)
 
 
 class Session(ExitStack):

@@ -132,9 +132,9 @@ class Training:
         run = self.run
         parts = (self.config, len(run.vocabulary), run.training, run.validation, run.start)
         if self.ranks is not None:
-            return self.ranks.lead(*parts)
+            return self.ranks.lead(parts)
         descriptors = run.text.corpus.store.share()[0] if run.workers > 1 else ()
-        return replicas(run.workers, *parts, descriptors)
+        return replicas(run.workers, parts, descriptors)
 
     def _steps(self) -> Generator[Event, None, Stopped]:
         """Yield the events of all steps and return why they ended."""

@@ -22,6 +22,9 @@ from charrnn.training.optimizers import OPTIMIZER_CLASSES, clip_by_norm
 
 Array = NDArray[Any]
 Order = tuple[Any, ...]  # a method's name and its arguments; empty: the run is over
+# What every replica is made of, on rank 0 as on the others: the resolved configuration, the size N
+# of the vocabulary, the batches of training and of validation, the arrays to start from.
+Parts = tuple[TrainConfig, int, Batches, Batches | None, Mapping[str, Array]]
 P = ParamSpec("P")
 R = TypeVar("R")
 AVERAGING = 0.98  # share of the old average of the weights kept in a step
@@ -74,9 +77,9 @@ class Replica:
 
     def __init__(
         self,
+        transport: Transport,
         config: TrainConfig,
         N: int,
-        transport: Transport,
         training: Batches,
         validation: Batches | None,
         start: Mapping[str, Array],

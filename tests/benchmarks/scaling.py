@@ -1,7 +1,8 @@
-"""Step time against the number of ranks here, and a model of it that predicts efficiency on a cluster.
+"""Step time against the number of ranks here, and a model that predicts efficiency on a cluster.
 
-`python tests/benchmarks/scaling.py`, with the extra `mpi` installed. Every figure is a lower quartile, so that whatever
-else the machine does disturbs it little; still, measure on an idle one, with no more ranks than cores.
+`python tests/benchmarks/scaling.py`, with the extra `mpi` installed. Every figure is a lower
+quartile, so that other programs disturb it little; still, measure on an idle machine, with no more
+ranks than cores.
 """
 
 from __future__ import annotations
@@ -15,21 +16,22 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
 
-from charrnn.config import ModelConfig
+from charrnn.blas import cores
+from charrnn.cli.app import launched
+from charrnn.config import ModelConfig, TrainConfig
 from charrnn.network.network import zero_state
 from charrnn.network.parameters import initialize, parameter_count
 from charrnn.text.batches import Streams
 from charrnn.text.corpus import Part
 from charrnn.text.store import Store
-from charrnn.training.launch import launched
-from charrnn.training.replica import Alone, Leader, Plan, Replica, Transport
+from charrnn.training.mpi import MPIEnd
+from charrnn.training.replica import Alone, Replica, Transport
 
 N, CHARACTERS = 65, 1_000_000
 RANKS = [2**k for k in range(1, 11)]
@@ -49,6 +51,7 @@ def options() -> argparse.Namespace:
         help="streams of all ranks together, for the measurement here",
     )
     parser.add_argument("--seq-len", type=int, default=64)
+    parser.add_argument("--dropout", type=float, default=0.3)
     parser.add_argument("--steps", type=int, default=30, help="steps in each round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
@@ -97,26 +100,28 @@ def timed(act: Callable[[int], object], count: int) -> float:
 
 def replica(o: argparse.Namespace, B: int, transport: Transport) -> Replica:
     """Return a replica that has its share of B streams of random text."""
-    model = ModelConfig(o.cell, o.hidden, 1)
+    config = TrainConfig(
+        cell=o.cell,
+        hidden=o.hidden,
+        layers=1,
+        dropout=o.dropout,
+        optimizer="adam",
+        clip=1.0,
+        seed=0,
+        dtype="float32",
+    )
     store = Store(np.uint8)
     store.append(np.random.default_rng(0).integers(0, N, max(CHARACTERS, 2 * B * o.seq_len)))
     streams = Streams(Part(store, ((0, len(store)),)), B, o.seq_len)
-    theta = initialize(model, N, np.random.default_rng(0), np.ones(N), "float32").flat
-    plan = Plan(model, N, "float32", "adam", 1.0, 0.0, 0.98, 0)
-    return Replica(
-        plan,
-        transport,
-        streams,
-        None,
-        {"theta": theta, "average": theta, "state": zero_state(model, B, "float32")},
-    )
+    theta = initialize(config.model, N, np.random.default_rng(0), np.ones(N), "float32").flat
+    state = zero_state(config.model, B, "float32")
+    start = {"theta": theta, "average": theta.copy(), "state": state}
+    return Replica(transport, config, N, streams, None, start)
 
 
 def worker(o: argparse.Namespace) -> None:
-    """Measure one number of ranks, and print it as JSON on rank 0: steps with and without what goes between the ranks."""
-    from charrnn.training.mpi import join
-
-    end = join(*launched())
+    """Measure steps with and without what goes between the ranks; print them as JSON on rank 0."""
+    end = MPIEnd(*launched())
     silent = Alone()
     silent.rank, silent.size = end.rank, end.size
     whole, alone = replica(o, o.batch_size, end), replica(o, o.batch_size, silent)
@@ -130,16 +135,15 @@ def worker(o: argparse.Namespace) -> None:
             "compute": timed(lambda k: alone.step(k, 1e-4), o.steps)
         }  # all ranks at once, as they do in a step
         if end.rank == 0:
-            leader = Leader(whole)
-            found["step"] = timed(lambda k, leader=leader: leader.step(k, 1e-4), o.steps)
-            end.broadcast(("stop",))
+            found["step"] = timed(lambda k: whole.lead(whole.step, k, 1e-4), o.steps)
+            end.broadcast(())
         else:
             whole.follow()
         found["all_reduce"] = timed(lambda k: end.all_reduce(), 3 * o.steps)
         found["order"] = timed(
             lambda k: end.broadcast(("step", 1, 0.1) if end.rank == 0 else None), 3 * o.steps
         )
-        found["small"] = timed(lambda k: end.world.Allreduce(end.in_place, small), 3 * o.steps)
+        found["small"] = timed(lambda k: end.world.Allreduce(end.MPI.IN_PLACE, small), 3 * o.steps)
         if k:  # the first round warms up
             for name, value in found.items():
                 rounds[name].append(value)
@@ -165,7 +169,7 @@ def measured(ranks: int) -> dict[str, float]:
 
 
 class Computing:
-    """Seconds that one rank computes in a step with b columns, measured once at powers of two and interpolated."""
+    """Seconds of a step of one rank by its columns: measured at powers of two, interpolated."""
 
     def __init__(self, o: argparse.Namespace) -> None:
         self.columns = [2**k for k in range(int(math.log2(max(o.weak, o.batch_size, 32))) + 1)]
@@ -187,21 +191,24 @@ class Computing:
 
 
 def between(ranks: int, nbytes: int, latency: float, bandwidth: float) -> float:
-    """Return the seconds of an all-reduce (reduce-scatter, then all-gather) and of the order before it; bandwidth in bytes/s."""
+    """Return the seconds of an all-reduce and of the order before it; bandwidth in bytes/s.
+
+    The first is a reduce-scatter, then an all-gather; the second sends its length, then itself.
+    """
     rounds = math.ceil(math.log2(ranks)) if ranks > 1 else 0
-    return 2 * (ranks - 1) / ranks * nbytes / bandwidth + 3 * rounds * latency
+    return 2 * (ranks - 1) / ranks * nbytes / bandwidth + 4 * rounds * latency
 
 
 def predict(o: argparse.Namespace, computing: Computing, nbytes: int) -> None:
-    """Print the predicted efficiency, and the all-reduce's share of a step: all that hiding it behind the work could save."""
+    """Print the predicted efficiency, and the share of a step that goes into messages.
+
+    Hiding the messages behind the work could save no more than this share.
+    """
     for gigabits in o.bandwidth:
         speed = gigabits * 1e9 / 8
-        print(
-            f"\n{gigabits:g} Gbit/s, {o.latency:g} µs; efficiency, and the share of a step between the ranks"
-        )
-        print(
-            f"{'ranks':>6}  {f'weak, {o.weak} streams a rank':>28}  {f'strong, {o.strong} streams in all':>28}"
-        )
+        print(f"\n{gigabits:g} Gbit/s, {o.latency:g} µs: efficiency, and the messages' share")
+        heads = f"weak, {o.weak} streams a rank", f"strong, {o.strong} streams in all"
+        print(f"{'ranks':>6}  {heads[0]:>28}  {heads[1]:>28}")
         for ranks in RANKS:
             talk = between(ranks, nbytes, o.latency * 1e-6, speed)
             weak = computing(o.weak) + talk
@@ -214,26 +221,21 @@ def predict(o: argparse.Namespace, computing: Computing, nbytes: int) -> None:
 
 def show(o: argparse.Namespace, found: dict[int, dict[str, float]], nbytes: int) -> None:
     """Print what was measured here, and the model's step beside it."""
-    print(
-        f"{'ranks':>6} {'step':>10} {'compute':>10} {'all-reduce':>11} {'order':>9} {'predicted':>10} {'efficiency':>11}   (ms)"
-    )
+    names = "step", "compute", "all-reduce", "order", "predicted"
+    print(f"{'ranks':>6}", *(f"{name:>11}" for name in names), f"{'efficiency':>11}   (ms)")
     for ranks, one in found.items():
         talk = 0.0
         if ranks > 1:  # the machine's own latency and bandwidth, from a small and the whole message
             latency = one["small"] / (2 * math.ceil(math.log2(ranks)))
             speed = 2 * (ranks - 1) / ranks * nbytes / max(one["all_reduce"] - one["small"], 1e-9)
             talk = between(ranks, nbytes, latency, speed)
-        row: list[Any] = [
-            one["step"],
-            one["compute"],
-            one["all_reduce"],
-            one["order"],
-            one["compute"] + talk,
-        ]
+        predicted = one["compute"] + talk
+        row = one["step"], one["compute"], one["all_reduce"], one["order"], predicted
         efficiency = next(iter(found.values()))["step"] * min(found) / ranks / one["step"]
         print(
-            f"{ranks:>6} {1e3 * row[0]:>10.2f} {1e3 * row[1]:>10.2f} {1e3 * row[2]:>11.3f} {1e3 * row[3]:>9.3f} "
-            f"{1e3 * row[4]:>10.2f} {efficiency:>11.1%}   predicted/measured {row[4] / row[0]:.3f}"
+            f"{ranks:>6}",
+            *(f"{1e3 * seconds:>11.3f}" for seconds in row),
+            f"{efficiency:>11.1%}   predicted/measured {predicted / one['step']:.3f}",
         )
 
 
@@ -245,7 +247,8 @@ def main() -> None:
         return
     nbytes = 4 * (parameter_count(ModelConfig(o.cell, o.hidden, 1), N) + 1)
     print(
-        f"{o.cell} of {o.hidden}, B = {o.batch_size}, T = {o.seq_len}, N = {N}: {nbytes:,} bytes in an all-reduce; {os.cpu_count()} cores"
+        f"{o.cell} of {o.hidden}, B = {o.batch_size}, T = {o.seq_len}, N = {N}, dropout "
+        f"{o.dropout:g}: {nbytes:,} bytes in an all-reduce; {cores()} cores"
     )
     show(o, {ranks: measured(ranks) for ranks in o.ranks}, nbytes)
     computing = Computing(o)
