@@ -56,7 +56,7 @@ def test_one_screen_says_what_it_is_how_it_was_trained_and_how_well(
     facts = {line[:13].strip(): line[13:].strip() for line in output.splitlines()}
     assert facts["network"] == "gru, 2 layers of 4 units"
     assert facts["trained on"] == "book.txt, 123,456 characters"
-    assert facts["how long"] == "200 steps, 1.5 epochs, 1 min 23 s, 50,000 characters/s"
+    assert facts["how long"] == "200 steps, 1.5 epochs, 1:23, 50,000 characters/s"
     assert facts["validation"].startswith("1.9000 nats = 2.7411 bits")
     assert facts["n-gram floor"].startswith("2.1000 nats")
     assert facts["n-gram floor"].endswith("order 5")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from charrnn import __version__
 from charrnn.checkpoint.atomic_write import UNCHANGED, FilePath, atomic_write, explained
-from charrnn.checkpoint.npz import NAME, Archive, opened, write
+from charrnn.checkpoint.npz import NAME, Archive, opened, refused, write
 from charrnn.config import ModelConfig
 from charrnn.errors import CharRNNError, CheckpointError
 from charrnn.network.parameters import Parameters, shapes
@@ -37,6 +37,9 @@ LARGEST = 1e300  # a larger integer may have no float
 KINDS = {int: "a whole number", str: "a string", dict: "an object"}
 
 
+# Readers of what a meta says: a stranger's nonsense becomes None, or something empty.
+
+
 def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -47,39 +50,35 @@ def _count(value: object) -> int | None:
     return value if type(value) is int and abs(value) < LARGEST else None
 
 
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _items(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
-
-
-def _texts(value: object) -> list[str]:
-    return [item for item in _items(value) if isinstance(item, str)]
-
-
-def _numbers(value: object) -> list[float]:
-    return [number for item in _items(value) if (number := _number(item)) is not None]
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _record(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _points(value: object) -> list[Point]:
-    points: list[Point] = []
-    for point in _items(value):
-        match point:
-            case [step, train, val] if (count := _count(step)) is not None:
-                points.append((count, _number(train), _number(val)))
-    return points
+def _point(value: object) -> Point | None:
+    match value:
+        case [step, train, val] if (count := _count(step)) is not None:
+            return count, _number(train), _number(val)
+    return None
+
+
+def _each(read: Callable[[object], Value | None]) -> Callable[[object], list[Value]]:
+    """Return a reader of lists, each of whose items `read` reads."""
+
+    def read_list(value: object) -> list[Value]:
+        found = map(read, value if isinstance(value, list) else ())
+        return [item for item in found if item is not None]
+
+    return read_list
 
 
 class Said(Generic[Value]):
     """What a model's meta says under a path of keys, the attribute's name unless given.
 
-    `read` checks it and returns None or something empty for nonsense, which strangers may write.
+    `read` is one of the readers above.
     """
 
     def __init__(self, read: Callable[[object], Value], *path: str) -> None:
@@ -108,7 +107,7 @@ class Model:
     training = Said(_record)  # the resolved TrainConfig
     corpus = Said(_record)
     corpus_digest = Said(_text, "corpus", "digest")
-    corpus_names = Said(_texts, "corpus", "names")
+    corpus_names = Said(_each(_text), "corpus", "names")
     corpus_characters = Said(_count, "corpus", "characters")
     step = Said(_count)
     steps = Said(_count)  # of the whole run
@@ -116,12 +115,12 @@ class Model:
     epochs = Said(_number)
     seconds = Said(_number)  # wall time of the whole run
     chars_per_second = Said(_number)
-    speeds = Said(_numbers)  # in characters/s, of a sample of the steps
+    speeds = Said(_each(_number))  # in characters/s, of a sample of the steps
     train_loss = Said(_number)  # nats per character, as all losses
     val_loss = Said(_number)
     floor_nats = Said(_number)  # the best n-gram model on the validation part
     floor_order = Said(_count)
-    curve = Said(_points)
+    curve = Said(_each(_point))
     recipe = Said(_record)
     command = Said(_text, "recipe", "command")  # that made it
 
@@ -156,10 +155,16 @@ def save(
         "vocabulary": model.vocabulary.characters,
     }
     text = json.dumps(finite_json(own | model.meta | own))  # own first, in order, and own last
+    arrays = {"meta": np.array(text)}
     with explained(path, UNCHANGED):
         _understood(text)  # what load would refuse is never written
-        arrays = [("meta", np.array(text)), *_narrow(model.parameters, "<f2" if half else "<f4")]
-    arrays += [(f"{RESUME}{name}", _little_endian(name, x)) for name, x in (resume or {}).items()]
+        for key, view in model.parameters.items():
+            arrays[key] = _narrow(key, view, "<f2" if half else "<f4")
+    for name, array in (resume or {}).items():
+        key, kind = f"{RESUME}{name}", array.dtype.newbyteorder("<").str
+        if kind not in RESUME_KINDS or not NAME.fullmatch(f"{key}.npy"):
+            raise ValueError(f"array {name!r} of {kind} cannot be saved")
+        arrays[key] = array
     with atomic_write(path) as file:
         write(file, arrays)
 
@@ -205,26 +210,19 @@ def finite_json(value: Any, depth: int = MAX_DEPTH) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _little_endian(name: str, array: Array) -> Array:
-    kind = array.dtype.newbyteorder("<")
-    if kind.str not in RESUME_KINDS or not NAME.fullmatch(f"{RESUME}{name}.npy"):
-        kinds = ", ".join(RESUME_KINDS)
-        raise ValueError(f"array {name!r} of {array.dtype} cannot be saved; expected {kinds}")
-    return array.astype(kind, copy=False)
-
-
-def _narrow(parameters: Parameters, kind: str) -> Iterator[tuple[str, Array]]:
-    """Yield the parameters in `kind`. Raises CheckpointError for one that isn't finite there."""
-    for key, view in parameters.items():
-        with np.errstate(all="ignore"):
-            array = view.astype(kind, copy=False)
-        if not np.isfinite(array).all():
-            raise CheckpointError(f"{UNCHANGED}: {key!r} isn't finite in {array.dtype}")
-        yield key, array
+def _narrow(key: str, view: Array, kind: str) -> Array:
+    """Return an array in `kind`. Raises CheckpointError for a number that isn't finite there."""
+    with np.errstate(all="ignore"):
+        array = view.astype(kind, copy=False)
+    if not np.isfinite(array).all():
+        raise CheckpointError(f"{UNCHANGED}: {key!r} isn't finite in {array.dtype}")
+    return array
 
 
 def _model(archive: Archive) -> Model:
-    meta, config, vocabulary = _understood(archive.member("meta", ("<U",), ()).text())
+    with refused("its meta is not Unicode text"):
+        text = str(archive.member("meta", ("<U",), ()).array())
+    meta, config, vocabulary = _understood(text)
     expected = shapes(config, len(vocabulary))
     for key in archive:
         if key != "meta" and key not in expected and not key.startswith(RESUME):

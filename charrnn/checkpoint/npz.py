@@ -13,7 +13,7 @@ import os
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any, BinaryIO
@@ -33,28 +33,26 @@ MAX_HEADER = 1_000  # bytes of an array's header; NumPy's own takes 118
 FREE_BYTES, FREE_FACTOR = 32 << 20, 4
 
 
-def write(file: BinaryIO, arrays: Iterable[tuple[str, Array]]) -> None:
-    """Write `arrays` as an uncompressed .npz; nothing else, such as the time, goes into it."""
+def write(file: BinaryIO, arrays: Mapping[str, Array]) -> None:
+    """Write `arrays`, little-endian and in C order, as an uncompressed .npz, and nothing else."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for key, array in arrays:
+        for key, array in arrays.items():
             info = zipfile.ZipInfo(f"{key}.npy")  # dated 1980, the zip format's zero
             info.create_system, info.external_attr = 3, 0o600 << 16
             info.file_size = array.nbytes + MAX_HEADER  # decides on zip64; the true size follows
             with archive.open(info, "w") as member:
-                np.lib.format.write_array(
-                    member, np.asarray(array, order="C"), version=(1, 0), allow_pickle=False
-                )
+                array = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+                np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
 
 
 @contextmanager
-def _refused(reason: str) -> Iterator[None]:
+def refused(reason: str) -> Iterator[None]:
     """Turn whatever zipfile and NumPy raise for a stranger's bytes into a CheckpointError.
 
-    These are a dozen kinds of exceptions, from struct.error to TokenError, and warnings.
+    These are a dozen kinds of exceptions, from struct.error to TokenError.
     """
     try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
+        yield
     except (CheckpointError, MemoryError):
         raise
     except Exception:
@@ -62,7 +60,7 @@ def _refused(reason: str) -> Iterator[None]:
 
 
 class _Blocks(io.FileIO):
-    """A file that gives at most BLOCK bytes at once: zipfile reads all names of members in one."""
+    """A file read at most BLOCK bytes at once; zipfile asks for the whole list of members."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Return the next `size` bytes."""
@@ -87,14 +85,9 @@ class Member:
 
     def array(self) -> Array:
         """Read the data and return it in this machine's byte order."""
-        with _refused(f"{self.key!r} is damaged"):
+        with refused(f"{self.key!r} is damaged"):
             found = np.frombuffer(self._data(), self.dtype).reshape(self.shape)
             return found.astype(self.dtype.newbyteorder("="), copy=False)
-
-    def text(self) -> str:
-        """Read the data and return it as the text of a NumPy str scalar."""
-        with _refused(f"{self.key!r} is damaged, or not Unicode text"):
-            return self._data().decode("utf-32-le").rstrip("\0")
 
     def _data(self) -> bytearray:
         """Read all bytes; zipfile compares their CRC at the end."""
@@ -110,7 +103,7 @@ class Archive:
     """An open .npz whose members' names and sizes have been checked; iterate for the keys."""
 
     def __init__(self, file: BinaryIO) -> None:
-        with _refused("this is no charrnn checkpoint (.npz), or it is cut off or damaged"):
+        with refused("this is no charrnn checkpoint (.npz), or it is cut off or damaged"):
             if file.read(4) != b"PK\3\4":  # where np.load begins too; zipfile begins at the end
                 raise zipfile.BadZipFile
             self._zip = zipfile.ZipFile(file)
@@ -145,7 +138,10 @@ class Archive:
         entry = self._entries[key]
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise CheckpointError(f"{key!r} is neither stored nor deflated")
-        with _refused(f"{key!r} is damaged, or no plain array of NumPy"):
+        with (
+            refused(f"{key!r} is damaged, or no plain array of NumPy"),
+            warnings.catch_warnings(action="ignore"),  # NumPy and Python warn about odd headers
+        ):
             stream = self._zip.open(entry)
             if np.lib.format.read_magic(stream) != (1, 0):
                 raise ValueError

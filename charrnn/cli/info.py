@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +13,16 @@ import typer
 from charrnn.cli.curve import curve
 from charrnn.cli.options import Debug, Json, complete_checkpoint, open_default, open_model
 from charrnn.cli.pictures import symbol
-from charrnn.cli.terminal import console, counted, is_ascii, loss, print_json, shape, visible
+from charrnn.cli.terminal import (
+    clock_time,
+    console,
+    counted,
+    is_ascii,
+    loss,
+    print_json,
+    shape,
+    visible,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,9 +31,8 @@ if TYPE_CHECKING:
 
 WINDOWS = (8, 16, 32, 64, 128, 256)  # T of the feed-forward networks
 NARROW = 50  # columns below which nothing stands side by side
-SETTINGS = {"B": "batch_size", "T": "seq_len"} | {
-    name: name for name in ("optimizer", "lr", "dropout", "seed")
-}
+SETTINGS = {"batch_size": "B", "seq_len": "T"}  # and by their own names:
+SETTINGS |= {name: name for name in ("optimizer", "lr", "dropout", "seed")}
 SAID = (  # by the model's attributes and by the JSON's keys
     *("version", "training", "corpus", "step", "steps", "best_step", "epochs", "seconds"),
     *("chars_per_second", "train_loss", "val_loss", "floor_nats", "floor_order", "curve"),
@@ -95,53 +103,45 @@ def as_json(path: str, model: Model) -> dict[str, Any]:
 def facts(model: Model, most: int = 60) -> dict[str, str]:
     """Return what there is to say, by its label; at most so many columns of the vocabulary."""
     config, characters = model.config, model.vocabulary.characters
-    shown = _shortened("".join(map(symbol, characters[:most])), most)
-    order = f"order {model.floor_order}" if model.floor_order else ""
-    took = [
-        "" if model.step is None else counted(model.step, "step"),
-        "" if model.epochs is None else counted(model.epochs, "epoch"),
-        "" if model.seconds is None else _duration(model.seconds),
-        "" if model.chars_per_second is None else f"{model.chars_per_second:,.0f} characters/s",
-    ]
-    corpus = [
-        _shortened(", ".join(map(visible, model.corpus_names)), 60),
-        "" if model.corpus_characters is None else f"{model.corpus_characters:,} characters",
-        "a line an item" if model.of_lines else "",
-    ]
-    settings = [
-        f"{name} {visible(str(model.training[key]))}"
-        for name, key in SETTINGS.items()
-        if model.training.get(key) is not None
-    ]
+    symbols = _shortened("".join(map(symbol, characters[:most])), most)
     found = {
         "network": [shape(config.cell, config.layers, config.hidden)],
         "parameters": [f"{model.parameters.flat.size:,}"],
-        "characters": [f"{len(characters)}: {shown}"],
-        "trained on": corpus,
-        "how long": took,
-        "settings": settings,
-        "made by": [visible(model.command)],
-        "validation": [_loss(model.val_loss)],
-        "training": [_loss(model.train_loss)],
-        "n-gram floor": [_loss(model.floor_nats), order] if model.floor_nats is not None else [],
-        "uniform": [_loss(math.log(len(characters))), "ln N"],
+        "characters": [f"{len(characters)}: {symbols}"],
+        "trained on": [
+            _shortened(", ".join(model.corpus_names), 60),
+            _said("{:,} characters".format, model.corpus_characters),
+            "a line an item" * model.of_lines,
+        ],
+        "how long": [
+            _said(counted, model.step, "step"),
+            _said(counted, model.epochs, "epoch"),
+            _said(clock_time, model.seconds),
+            _said("{:,.0f} characters/s".format, model.chars_per_second),
+        ],
+        "settings": [
+            _said(f"{shown} {{}}".format, model.training.get(name))
+            for name, shown in SETTINGS.items()
+        ],
+        "made by": [model.command or ""],
+        "validation": [_said(loss, model.val_loss, 4)],
+        "training": [_said(loss, model.train_loss, 4)],
+        "n-gram floor": [
+            _said(loss, model.floor_nats, 4),
+            _said("order {}".format, model.floor_order),
+        ],
+        "uniform": [loss(math.log(len(characters)), 4), "ln N"],
     }
-    return {label: ", ".join(filter(None, parts)) for label, parts in found.items()}
+    return {label: visible(", ".join(filter(None, parts))) for label, parts in found.items()}
 
 
-def _loss(nats: float | None) -> str:
-    return "" if nats is None else loss(nats, 4)
+def _said(words: Callable[..., str], value: object, *more: object) -> str:
+    """Return `words(value, *more)`, or nothing where nothing is known."""
+    return "" if value is None else words(value, *more)
 
 
 def _shortened(text: str, most: int) -> str:
     return text if len(text) < most else f"{text[: most - 3]}..."
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
 
 
 def feed_forward_facts(model: Model) -> dict[str, str]:
