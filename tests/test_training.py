@@ -257,7 +257,7 @@ def test_resuming_with_another_text_or_model_is_refused_with_the_difference(
     run(corpus, out=tmp_path / "m.npz")
     other = tmp_path / "other.txt"
     other.write_text(TEXT + "more", encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"3,164 characters now, 3,160 then"):
+    with pytest.raises(CheckpointError, match="3,164 characters in 1 text now, 3,160 in 1 then"):
         list(charrnn.train([other], TrainConfig(out=tmp_path / "m.npz", resume=True)))
     with pytest.raises(CheckpointError, match="--hidden 13 was asked for, but the run has 12"):
         list(charrnn.train([], TrainConfig(out=tmp_path / "m.npz", resume=True, hidden=13)))
@@ -270,9 +270,7 @@ def test_resuming_a_folder_by_its_files_says_that_a_folder_is_one_text(tmp_path:
     for file in files:
         file.write_text(TEXT, encoding="utf-8")
     run(folder, out=tmp_path / "m.npz")
-    with pytest.raises(
-        CheckpointError, match="2 texts now, 1 then: folder, and a folder is one text"
-    ):
+    with pytest.raises(CheckpointError, match=r"in 2 texts now, .* in 1 then \(folder\)"):
         list(charrnn.train(files, TrainConfig(out=tmp_path / "m.npz", resume=True)))
 
 

@@ -161,8 +161,10 @@ def prepare(
 ) -> Run:
     """Return a run ready to start, or to go on. Raises CharRNNError for what doesn't fit."""
     if config.resume:
-        return _resumed(tuple(sources), config, ranks)
-    return _new(tuple(sources), config, default_workers, ranks)
+        run = _resumed(tuple(sources), config, ranks)
+    else:
+        run = _new(tuple(sources), config, default_workers, ranks)
+    return replace(run, notes=(*run.text.corpus.notes, *run.notes, *_memory_note(run)))
 
 
 def _new(sources: Sources, asked: TrainConfig, default_workers: Workers, ranks: int) -> Run:
@@ -193,10 +195,6 @@ def _new(sources: Sources, asked: TrainConfig, default_workers: Workers, ranks: 
         "state": zero_state(config.model, training.batch_size, config.dtype),
     }
     counted = floor(part, text.parts[1], facts.N)
-    progress, notes = (
-        Progress(steps=config.steps, ranks=ranks),
-        _notes(asked, config, text, training, validation),
-    )
     return Run(
         config,
         text,
@@ -205,15 +203,10 @@ def _new(sources: Sources, asked: TrainConfig, default_workers: Workers, ranks: 
         counted.nats if counted else None,
         counted.order if counted else None,
         ranks,
-        progress,
+        Progress(steps=config.steps, ranks=ranks),
         best,
         start,
-        (
-            *text.corpus.notes,
-            *notes,
-            *(counted.notes if counted else ()),
-            *_memory_note(config, training, facts.N, ranks),
-        ),
+        (*_notes(asked, config, text, training, validation), *(counted.notes if counted else ())),
     )
 
 
@@ -246,7 +239,7 @@ def _resumed(sources: Sources, asked: TrainConfig, ranks: int) -> Run:
         progress,
         best,
         arrays,
-        (*text.corpus.notes, *notes, *_memory_note(config, training, best.N, ranks)),
+        tuple(notes),
     )
 
 
@@ -286,9 +279,8 @@ def _initial(config: TrainConfig, text: Text, origin: Model | None) -> Parameter
     counts = text.counts()
     parameters = initialize(config.model, len(counts), rng, counts, config.dtype)
     for name, array in origin.parameters.items() if origin is not None else ():
-        parameters[name][tuple(map(slice, array.shape))] = (
-            array  # new characters have the last ones
-        )
+        # new characters have the last rows and columns
+        parameters[name][tuple(map(slice, array.shape))] = array
     return parameters
 
 
@@ -329,11 +321,12 @@ def _notes(
     return notes
 
 
-def _memory_note(config: TrainConfig, training: Batches, N: int, ranks: int) -> list[str]:
+def _memory_note(run: Run) -> list[str]:
     """Return what to say where training takes more memory than is free; ranks may be elsewhere."""
-    used = replace(config, batch_size=training.batch_size, seq_len=training.seq_len)
-    needed, free = memory_bytes(used, N, int(config.workers)), free_memory()
-    if ranks > 1 or free is None or needed <= free:
+    B, T = run.training.batch_size, run.training.seq_len
+    used = replace(run.config, batch_size=B, seq_len=T)
+    needed, free = memory_bytes(used, len(run.vocabulary), run.workers), free_memory()
+    if run.ranks > 1 or free is None or needed <= free:
         return []
     return [
         f"training takes about {needed / 1e6:,.0f} MB of memory and {free / 1e6:,.0f} MB are free; "
@@ -401,20 +394,16 @@ def _still_there(came_from: list[str], out: str | Path) -> Sources:
 
 def _check_text(corpus: Corpus, model: Model, out: str | Path) -> None:
     """Raise CheckpointError unless the corpus is the one of the run."""
-    now, before, names = corpus.characters, model.corpus_characters, model.corpus_names
-    if before is None:
-        raise _damaged(out)
     if corpus.digest == model.corpus_digest:
         return
-    difference = f"{now:,} characters now, {before:,} then"
-    if now == before:
-        difference = f"{now:,} characters as then, but other ones"
-    if len(corpus.lengths) != len(names):
-        texts = f"{len(corpus.lengths)} texts now, {len(names)} then"
-        difference += f"; {texts}: {', '.join(names)}, and a folder is one text"
+    if model.corpus_characters is None:
+        raise _damaged(out)
+    texts, names = len(corpus.lengths), model.corpus_names
     raise CheckpointError(
-        f"{out}: the corpus is not the one of this run ({difference}); "
-        "resume with the same text, or use --init-from for another"
+        f"{out}: the corpus is not the one of this run: {corpus.characters:,} characters in "
+        f"{texts} text{'s' * (texts > 1)} now, {model.corpus_characters:,} in {len(names)} then "
+        f"({', '.join(names)}); "
+        "resume with the same texts (a folder is one), or use --init-from"
     )
 
 
@@ -428,7 +417,7 @@ def _check_arrays(
     """Raise CheckpointError unless every array that going on needs is there with its shape."""
     n = model.parameters.flat.shape
     state = zero_state(model.config, training.batch_size, config.dtype).shape
-    moments = OPTIMIZER_CLASSES[config.optimizer](np.zeros(0)).moments
+    moments = OPTIMIZER_CLASSES[config.optimizer].names
     wanted = {"theta": n, "average": n, "state": state, **dict.fromkeys(moments, n)}
     if config.dtype != "float32":
         wanted["best"] = n

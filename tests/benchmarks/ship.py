@@ -18,10 +18,9 @@ import charrnn
 from charrnn.checkpoint.model import Model, load, save
 from charrnn.config import TrainConfig
 from charrnn.network.network import Network
-from charrnn.text.corpus import read_corpus
 from charrnn.training.events import Done
 from charrnn.training.replica import total_nats
-from charrnn.training.setup import parts_of, validation_batches
+from charrnn.training.setup import Text
 
 SHIPPED = Path(charrnn.__file__).parent / "models" / "shakespeare.npz"
 MOST_BYTES, MOST_NATS = 2_000_000, 1e-3
@@ -51,19 +50,10 @@ def halved(model: Model) -> Model:
 
 def validation_loss(model: Model, text: Path) -> float:
     """Return the model's nats per character on the validation part of its own run."""
-    training = model.meta["training"]
-    corpus = read_corpus([text], encoding=training["encoding"], base=model.vocabulary)
-    batches = validation_batches(
-        corpus,
-        parts_of(
-            corpus, TrainConfig(lines=training["lines"], val_fraction=training["val_fraction"])
-        )[1],
-    )
+    batches = Text((text,), TrainConfig.from_dict(model.training), model).validation()
     assert batches is not None
-    return (
-        total_nats(Network(model.config, len(model.vocabulary)), model.parameters, batches)
-        / batches.predictions
-    )
+    network = Network(model.config, len(model.vocabulary))
+    return total_nats(network, model.parameters, batches) / batches.predictions
 
 
 def ship(trained: Path, text: Path, out: Path) -> str:
