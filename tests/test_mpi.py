@@ -119,15 +119,19 @@ def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Non
 
 @with_mpi
 @pytest.mark.slow
-@pytest.mark.parametrize("lines", [False, True])
-def test_ranks_learn_what_one_process_learns_to_float_accuracy(corpus: Path, lines: bool) -> None:
-    if lines:
+@pytest.mark.parametrize(
+    "options", [{}, {"val_characters": 70}, {"lines": True}], ids=["text", "characters", "lines"]
+)
+def test_ranks_learn_what_one_process_learns_to_float_accuracy(
+    corpus: Path, options: dict[str, Any]
+) -> None:
+    if "lines" in options:
         corpus.write_text(
             "".join(f"{k * 7919 % 1009:o}{'ab' * (k % 5)}\n" for k in range(90)), encoding="utf-8"
         )
-    alone = learned(1, corpus, lines=lines)
+    alone = learned(1, corpus, **options)
     for ranks in (2, 3):
-        shared = learned(ranks, corpus, lines=lines)
+        shared = learned(ranks, corpus, **options)
         assert shared["ranks"] == ranks
         for name in ("losses", "validated", "theta"):
             np.testing.assert_allclose(shared[name], alone[name], rtol=0, atol=1e-11, err_msg=name)

@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ class MPIEnd:
             ) from None
         self.MPI, self.world, self.rank, self.size = MPI, MPI.COMM_WORLD, rank, size
         if self.world.size != size:
-            library = MPI.Get_library_version().split("\n")[0].strip().rstrip("\0")
+            library = MPI.Get_library_version().partition("\n")[0].strip("\0 ")
             raise TrainingError(
                 f"{size} ranks were launched, but mpi4py sees {self.world.size}: it uses another "
                 f"MPI ({library}) than the launcher; launch with that one's mpiexec, or install "
@@ -82,55 +83,50 @@ class MPIEnd:
     @contextmanager
     def lead(self, parts: Parts) -> Iterator[Replica]:
         """Yield rank 0's replica; the others follow it, and have ended when the with block has."""
-        config, N, training, validation, start = parts
-        self._begin((config, N, start))
-        self._deal(training)
-        self._deal(validation)
+        self._begin(len(parts))
+        for part in parts:
+            self._deal(part)
         with blas_threads(1):
             yield Replica(self, *parts)
             self.broadcast(())
 
     def follow(self) -> None:
         """Be one of the other ranks, from the wait for the text to rank 0's last order."""
-        if begun := self._begin():
-            config, N, start = begun
-            training, validation = self._deal(), self._deal()
+        if count := self._begin():
+            parts = [self._deal() for _ in range(count)]
             with blas_threads(1):
-                Replica(self, config, N, training, validation, start).follow()
+                Replica(self, *parts).follow()
 
-    def _begin(self, order: Any = ()) -> Any:
-        """Return rank 0's first order, for which the others sleep; the empty one: nothing to do."""
+    def _begin(self, count: int = 0) -> int:
+        """Return on every rank how many parts rank 0 has to deal; the others sleep until then."""
         ready = self.world.Ibarrier()
         while not ready.Test():
             time.sleep(POLL)
-        return self.broadcast(order)
+        return int(self.broadcast(count))
 
-    def _deal(self, batches: Any = None) -> Any:
-        """Return rank 0's batches on every rank, a running text with this rank's columns alone.
-
-        Items go to every rank, since each epoch deals them out anew.
-        """
-        described = batches
-        if isinstance(batches, Streams):
-            part = batches.part
-            described = len(part), part.store.dtype.str, batches.batch_size, batches.seq_len
-        described = self.world.bcast(described)
-        if not isinstance(described, tuple):
-            return described
-        length, dtype, B, T = described
+    def _deal(self, part: Any = None) -> Any:
+        """Return rank 0's part on every rank; of streams of text it has the rank's own alone."""
+        sent = part
+        if isinstance(part, Streams):
+            text, textless = part.part, copy(part)
+            del textless.part  # its store is of this machine
+            sent = textless, len(text), text.store.dtype.str
+        sent = self.world.bcast(sent)
+        if not isinstance(sent, tuple):
+            return sent
+        streams, length, dtype = sent
+        spans = [streams.extent(share(streams.batch_size, r, self.size)) for r in range(self.size)]
         if self.rank == 0:
-            for rank in range(1, self.size):
-                start, stop = batches.extent(share(B, rank, self.size))
+            for rank, (start, stop) in enumerate(spans[1:], 1):
                 for at in range(start, stop, CHUNK):
-                    self.world.send(part.read(at, min(at + CHUNK, stop)), rank)
-            return batches
+                    self.world.send(text.read(at, min(at + CHUNK, stop)), rank)
+            return part
+        start, stop = spans[self.rank]
         store = Store(dtype)
-        batches = Streams(Excerpt(store, 0, length), B, T)
-        start, stop = batches.extent(share(B, self.rank, self.size))
         for _ in range(start, stop, CHUNK):
             store.append(self.world.recv())
-        batches.part = Excerpt(store, start, length)
-        return batches
+        streams.part = Excerpt(store, start, length)
+        return streams
 
 
 @contextmanager
