@@ -45,7 +45,7 @@ ModelPath = Annotated[
 Tolerance = Annotated[float, option("--tolerance", NETWORKS, "The largest error that passes.", "X")]
 WithLecture = Annotated[
     bool,
-    option(
+    switch(
         "--lecture",
         LECTURE,
         "The quiz's formulas evaluated, and how the gradient fades with the lag.",
@@ -56,7 +56,8 @@ Gain = Annotated[
     option(
         "--gain",
         LECTURE,
-        "Largest singular value of each gate's block of W; may be given several times; by default 0.7, 1 and 1.4.",
+        "Largest singular value of each gate's block of W; may be given several times; "
+        "by default 0.7, 1 and 1.4.",
         "X",
         show_default=False,
     ),
@@ -203,14 +204,16 @@ def name_of(found: Check) -> str:
 
 
 def rows(found: Check, tolerance: float) -> Iterator[str]:
-    """Yield a line for each array: the element where analytic and numeric gradient lie farthest apart."""
+    """Yield a line for each array: where analytic and numeric gradient differ most."""
     yield f"  {'parameter':<14}{'worst element':<16}{'analytic':>14}{'numeric':>14}{'error':>10}"
     for array in found.arrays:
         at = f"[{', '.join(map(str, array.index))}]"
         mark = "" if array.error <= tolerance else "  <- above the tolerance"
-        yield f"  {visible(array.name):<14}{at:<16}{array.analytic:>14.6e}{array.numeric:>14.6e}{array.error:>10.1e}{mark}"
+        numbers = f"{array.analytic:>14.6e}{array.numeric:>14.6e}{array.error:>10.1e}"
+        yield f"  {visible(array.name):<14}{at:<16}{numbers}{mark}"
     mark = "" if found.direction_error <= tolerance else "  <- above the tolerance"
-    yield f"  {'random directions through all of them at once':<58}{found.direction_error:>10.1e}{mark}\n"
+    directions = "random directions through all of them at once"
+    yield f"  {directions:<58}{found.direction_error:>10.1e}{mark}\n"
 
 
 def _verdict(checks: Sequence[Check], tolerance: float, *, say: bool) -> None:
@@ -225,5 +228,6 @@ def _verdict(checks: Sequence[Check], tolerance: float, *, say: bool) -> None:
         )
     if say:
         print(
-            f"All {arrays} arrays agree (tolerance {tolerance:g}); the worst: {worst.error:.1e}, {name_of(worst)}"
+            f"All {arrays} arrays agree (tolerance {tolerance:g}); "
+            f"the worst: {worst.error:.1e}, {name_of(worst)}"
         )

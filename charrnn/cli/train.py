@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Listener = Callable[["Event"], None]
 
-UNITS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 CHOSEN, BUDGETED = "chosen", ", or chosen for the budget"
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # the last where there is one: the terminal was closed
 MODEL, LENGTH, LEARNING, TEXT, FILES = (
