@@ -302,7 +302,7 @@ def test_a_signal_ends_after_the_step_saves_and_can_be_resumed(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_a_second_ctrl_c_ends_at_once() -> None:
-    with Session() as session:
+    with Session([]) as session:
         session.tell(step(1))
         os.kill(os.getpid(), signal.SIGINT)
         assert session.interrupted
@@ -314,7 +314,7 @@ def test_a_second_ctrl_c_ends_at_once() -> None:
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with Session() as session:
+        with Session([]) as session:
             session.tell(step(1))
             os.kill(os.getpid(), signal.SIGHUP)
             assert not session.interrupted
@@ -340,8 +340,7 @@ def deaf(event: Event) -> None:
 
 def test_a_closed_pipe_lets_the_run_be_saved_once_it_has_begun() -> None:
     heard: list[Event] = []
-    with Session() as session:
-        session.listeners += [deaf, heard.append]
+    with Session([deaf, heard.append]) as session:
         with pytest.raises(BrokenPipeError):
             session.tell(Saved(1, "m.npz"))
         session.tell(step(1))
@@ -597,12 +596,13 @@ def test_samples_and_notices_cannot_move_the_cursor_or_speak_markup(
     assert shown.endswith("\r\x1b[K")
 
 
-def test_an_excerpt_is_cut_by_columns_not_characters() -> None:
-    assert excerpt("漢字" * 30 + "\n\n" + "a" * 100, 22).split("\n") == [
-        "  " + "漢字" * 4 + "漢字",
-        "  " + "a" * 20,
-    ]
-    assert len(excerpt("a\n" * 100, 22).split("\n")) == 4
+def test_an_excerpt_is_cut_by_columns_not_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = screen(monkeypatch)
+    monkeypatch.setenv("COLUMNS", "22")
+    plain = Plain()
+    plain.above(excerpt("漢字" * 30 + "\n\n" + "a" * 100 + "\n\tb"))
+    assert stream.getvalue().splitlines() == ["  " + "漢字" * 5, "  " + "a" * 20, "      b"]
+    assert len(excerpt("a\n" * 100).plain.split("\n")) == 4
 
 
 def done(**more: Any) -> Done:

@@ -25,6 +25,7 @@ from charrnn.cli.terminal import (
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
     from charrnn.training.events import (
         Done,
@@ -74,8 +75,9 @@ class Notices:
 
     def above(self, *shown: RenderableType) -> None:
         """Print something, above the live line where there is one."""
-        for one in shown:
-            console(stderr=True).print(one, soft_wrap=True)
+        from rich.console import Group
+
+        console(stderr=True).print(Group(*shown), soft_wrap=True)
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -181,8 +183,7 @@ class Live(Plain):
 
         if self.bar.n >= self.next_sample:
             self.next_sample = max(FIRST_SAMPLE, 2 * self.bar.n)
-            width = console(stderr=True).width - CTRL_C
-            self.above(Text(f"step {event.step:,}", style="dim"), Text(excerpt(event.text, width)))
+            self.above(Text(f"step {event.step:,}", style="dim"), excerpt(event.text))
 
     def done(self, event: Done) -> None:
         """Clear the line, and show the learning curve and what has come of it."""
@@ -224,14 +225,12 @@ def floor(nats: float, order: int | None) -> str:
     return f"{nats:.3f} nats (the best n-gram model{f', order {order}' if order else ''})"
 
 
-def excerpt(text: str, columns: int) -> str:
-    """Return the first lines of a sample, indented, each cut to the terminal's width."""
-    from rich.cells import set_cell_size
+def excerpt(text: str) -> Text:
+    """Return the first lines of a sample, indented, each to be cut to the terminal's width."""
+    from rich.text import Text
 
-    lines = [visible(line.replace("\t", "    ")) for line in text.split("\n") if line.strip()]
-    return "\n".join(
-        "  " + set_cell_size(line, columns - 2).rstrip() for line in lines[:SAMPLE_LINES]
-    )
+    lines = [f"  {visible(line)}" for line in text.expandtabs(4).split("\n") if line.strip()]
+    return Text("\n".join(lines[:SAMPLE_LINES]), no_wrap=True, overflow="crop")
 
 
 def summary(done: Done) -> Iterable[tuple[str, str]]:

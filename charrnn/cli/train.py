@@ -204,9 +204,9 @@ def train(
 
     Example: charrnn train corpus.txt --budget 3m -o corpus.npz
     """
-    names = {field.name for field in fields(TrainConfig)}
-    given = {name: value for name, value in context.params.items() if value is not None}
-    config = TrainConfig(**{name: given[name] for name in names & given.keys()})
+    values = context.params
+    given = [field.name for field in fields(TrainConfig) if values.get(field.name) is not None]
+    config = TrainConfig(**{name: values[name] for name in given})
     sources, (rank, size) = tuple(corpus or ()), app.launched()
     if not (sources or resume or quiet or rank):
         say("no text was given: the tales that ship with charrnn are taken")
@@ -221,14 +221,10 @@ def train(
         from charrnn.cli.display import display
         from charrnn.cli.log import Log, print_event
 
-        with Session() as session:
-            heard_by = session.listeners
-            if log is not None:
-                heard_by.append(session.enter_context(closing(Log(log, sources, config))))
-            if json:
-                heard_by.append(print_event)
-            if not quiet:
-                heard_by.append(session.enter_context(closing(display(json=json))))
+        listeners: list[Listener] = [] if log is None else [Log(log, sources, config)]
+        listeners += [print_event] if json else []
+        listeners += [] if quiet else [display(json=json)]
+        with Session(listeners) as session:
             session.run(sources, config, context.obj, ranks)
 
     if size == 1:
@@ -254,9 +250,12 @@ class Session(ExitStack):
     disk is gone) hears no more, and the run is saved as after Ctrl-C.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, listeners: Sequence[Listener]) -> None:
         super().__init__()
-        self.listeners: list[Listener] = []
+        self.listeners = list(listeners)
+        for listener in listeners:
+            if hasattr(listener, "close"):
+                self.callback(listener.close)
         self.begun = False  # whether a step was taken, so that there is something to save
         self.signal: int | None = None  # the signal that came
         self.failure: OSError | None = None  # of the first listener that failed
