@@ -292,18 +292,6 @@ def test_without_a_seed_items_are_ordered_by_length_in_every_epoch() -> None:
     assert len(lengths) == 100
 
 
-def test_positions_say_which_predictions_a_batch_holds() -> None:
-    items = numbered(100).split(0.7)[1]
-    for seed in (None, 3):
-        batches = ItemBatches(items, 8, seed)
-        found = np.full(items.characters, -1)
-        for step in range(batches.steps_per_epoch):
-            batch = batches.batch(step)
-            for column, at in enumerate(batches.positions(step)):
-                for length, (_, y) in enumerate(predictions(batch, column)):
-                    found[at + length] = y
-        assert found.tolist() == items.read(0, items.characters).tolist()
-
 
 def test_items_of_much_the_same_length_stand_together() -> None:
     items = numbered(1000)

@@ -253,7 +253,7 @@ def test_pictures_that_cannot_be_written_are_refused_before_anything_is_computed
     path: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "charrnn.cli.eval.score_text", lambda *_, **__: pytest.fail("it was computed")
+        "charrnn.sampling.scoring.score", lambda *_, **__: pytest.fail("it was computed")
     )
     for target in (tmp_path / "none" / "a.svg", tmp_path):
         for option in ("--svg", "--html"):

@@ -1,20 +1,21 @@
-"""Coloured texts: cells and rows, the terminal's colours, and files in which no text becomes markup."""
+"""Heat maps: cells and rows, a terminal's colours, and files in which no text becomes markup."""
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from charrnn.cli.documents import html, svg
-from charrnn.cli.pictures import Heat, Painter, cells_of, rows_of, symbol
-from charrnn.cli.scales import PROBABILITY, SURPRISE, Scale, activation, ink, luminance
+from charrnn.pictures.colormap import PROBABILITY, SURPRISE, Colormap, activation, ink
+from charrnn.pictures.heatmap import Heat, Painter, cells_of, html, rows_of, svg, symbol
 
 texts = st.text(
     st.characters(exclude_categories=["Cs"])
@@ -26,11 +27,16 @@ HOSTILE = (
 )
 
 
+def in_bits(*bits: float) -> list[float]:
+    """Return surprises in nats."""
+    return [value * math.log(2) for value in bits]
+
+
 def valued(text: str) -> Heat:
     return Heat(
         text,
         text,
-        [None if i % 7 == 0 else i % 12 / 1.1 for i in range(len(text))],
+        np.array([math.nan if i % 7 == 0 else i % 12 / 1.6 for i in range(len(text))]),
         text.replace("\n", " "),
     )
 
@@ -46,7 +52,7 @@ def test_cells_hold_every_character_in_order_and_show_none_that_is_not_printable
 
 @given(texts, st.integers(20, 40))
 def test_rows_keep_all_cells_within_the_width_and_end_at_newlines(text: str, width: int) -> None:
-    rows = list(rows_of(cells_of(text, [None] * len(text)), width))
+    rows = list(rows_of(text, [math.nan] * len(text), width))
     assert "".join(cell.text for row in rows for cell in row) == text
     for row in rows:
         assert sum(cell.width for cell in row) <= width
@@ -70,7 +76,7 @@ def test_rows_keep_all_cells_within_the_width_and_end_at_newlines(text: str, wid
 def test_wide_combining_and_control_characters_take_the_columns_they_are_shown_in(
     text: str, shown: list[str], widths: list[int]
 ) -> None:
-    cells = list(cells_of(text, [None] * len(text)))
+    cells = list(cells_of(text, [math.nan] * len(text)))
     assert [cell.shown for cell in cells] == shown
     assert [cell.width for cell in cells] == widths
 
@@ -85,9 +91,9 @@ def test_what_a_stream_cannot_encode_is_shown_as_an_escape(
     assert [symbol(char, encoding) for char in "\né中"] == expected
 
 
-def painter(color_system: str | None, scale: Scale = SURPRISE) -> Painter:
+def painter(color_system: str | None, colormap: Colormap = SURPRISE) -> Painter:
     return Painter(
-        scale,
+        colormap,
         Console(
             force_terminal=True, color_system=color_system, width=40, no_color=False, _environ={}
         ),
@@ -96,41 +102,52 @@ def painter(color_system: str | None, scale: Scale = SURPRISE) -> Painter:
 
 @pytest.mark.parametrize("system", ["standard", "256", "truecolor"])
 def test_colours_change_nothing_but_the_colours(system: str) -> None:
-    painted = "".join(painter(system).paint("abc\ndef", [None, 0.5, 3.5, 9.5, 20, 1.5, 0]))
+    painted = "".join(
+        painter(system).paint("abc\ndef", in_bits(math.nan, 0.5, 3.5, 9.5, 20, 1.5, 0))
+    )
     assert re.sub(r"\x1b\[[0-9;]*m", "", painted) == "abc↵\ndef\n"
     assert painted.count("\x1b[0m") == 4  # those of a bit or more
     assert painted.startswith("ab\x1b[")
 
 
-@pytest.mark.parametrize("scale", [SURPRISE, PROBABILITY, activation(3)])
+@pytest.mark.parametrize("colormap", [SURPRISE, PROBABILITY, activation(3)])
 def test_without_colour_a_digit_stands_under_each_value_and_the_legend_says_what_it_means(
-    scale: Scale,
+    colormap: Colormap,
 ) -> None:
-    shown = painter(None, scale)
-    assert shown.legend() == scale.plain + "\n"
-    text, digits = shown.paint("中a\x1bz", [None, 0.95, 0.0, -0.5])
+    shown = painter(None, colormap)
+    assert shown.legend() == colormap.digits + "\n"
+    text, digits = shown.paint("中a\x1bz", [math.nan, 0.95, 0.0, -0.5])
     assert text == "中a\\x1bz\n"
-    assert digits == f"  {scale.digit(0.95)}{scale.digit(0.0)}   {scale.digit(-0.5)}\n"
+    first, second, third = map(colormap.digit, (0.95, 0.0, -0.5))
+    assert digits == f"  {first}{second}   {third}\n"
 
 
 def test_levels_and_digits_are_those_of_the_legends() -> None:
-    assert [SURPRISE.level(bits) for bits in (-0.1, 0, 0.99, 1, 8.9, 9, 1e9)] == [
-        0,
-        0,
-        0,
-        1,
-        8,
-        9,
-        9,
-    ]
+    bits = in_bits(-0.1, 0, 0.99, 1.01, 8.9, 9.01, 1e9)
+    assert [SURPRISE.level(nats) for nats in bits] == [0, 0, 0, 1, 8, 9, 9]
+    assert [SURPRISE.digit(nats) for nats in bits] == [0, 0, 0, 1, 8, 9, 9]
     assert [PROBABILITY.level(p) for p in (1, 0.51, 0.5, 0.26, 2**-9, 0)] == [0, 0, 1, 1, 9, 9]
-    assert [PROBABILITY.digit(p) for p in (0, 0.09, 0.1, 0.55, 1)] == ["0", "0", "1", "5", "9"]
+    assert [PROBABILITY.digit(p) for p in (0, 0.09, 0.1, 0.55, 1)] == [0, 0, 1, 5, 9]
     assert [activation(0).level(a) for a in (-1.0, -0.1, 0, 0.13, 1.0)] == [1, 5, 5, 6, 9]
 
 
-@pytest.mark.parametrize("scale", [SURPRISE, activation(0)])
-def test_text_on_every_colour_has_a_contrast_of_at_least_4_5(scale: Scale) -> None:
-    for colour in (*scale.light, *scale.dark):
+@pytest.mark.parametrize("colormap", [SURPRISE, PROBABILITY, activation(3)])
+def test_what_has_no_value_has_the_level_that_no_palette_colours(colormap: Colormap) -> None:
+    level = colormap.level(math.nan)
+    assert colormap.light[level] is None
+    assert colormap.dark[level] is None
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance, 0 to 1, of "#rrggbb" by WCAG 2."""
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("colormap", [SURPRISE, activation(0)])
+def test_text_on_every_colour_has_a_contrast_of_at_least_4_5(colormap: Colormap) -> None:
+    for colour in (*colormap.light, *colormap.dark):
         if colour is not None:
             light, dark = sorted((luminance(colour), luminance(ink(colour))), reverse=True)
             assert (light + 0.05) / (dark + 0.05) >= 4.5
@@ -145,7 +162,7 @@ def test_an_svg_is_well_formed_and_holds_the_text_as_text(text: str) -> None:
     kinds = {element.tag.rpartition("}")[2] for element in root.iter()}
     assert kinds <= {"svg", "title", "style", "rect", "g", "text"}
     drawn = "".join(element.text or "" for element in root.iter() if element.tag.endswith("}text"))
-    shown = "".join(cell.shown for cell in cells_of(text, [None] * len(text)))
+    shown = "".join(cell.shown for cell in cells_of(text, [math.nan] * len(text)))
     assert "".join(shown.split()) in "".join(drawn.split())
 
 
@@ -199,7 +216,10 @@ def test_a_page_has_one_script_ours_and_every_cell_with_its_value(text: str) -> 
     cells = list(cells_of(text, heat.values))
     assert page.cells == [cell.shown for cell in cells]
     for cell, value in zip(cells, page.values, strict=True):
-        assert value is None if cell.value is None else f"{cell.value:.2f} bits" in (value or "")
+        if math.isnan(cell.value):
+            assert value is None
+        else:
+            assert f"{cell.value / math.log(2):.2f} bits" in (value or "")
 
 
 def test_a_page_allows_no_script_but_its_own_and_loads_nothing() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -16,87 +17,62 @@ from charrnn.cli.options import (
     Json,
     ModelPath,
     UnknownChoice,
+    option,
+    switch,
     unknown_option,
-)
-from charrnn.cli.pictures import Heat, Painter
-from charrnn.cli.scales import SURPRISE, Scale, activation
-from charrnn.cli.scoring import (
-    Figures,
-    Line,
-    Scored,
-    floor_of,
-    lines_of,
-    read,
-    score_text,
-    total,
-    unit_values,
 )
 from charrnn.cli.terminal import console, print_json, say, visible
 from charrnn.config import check
-from charrnn.errors import CharRNNError, UsageError
+from charrnn.errors import CharRNNError, CorpusError, UsageError, VocabularyError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from charrnn.checkpoint.model import Model
+    from charrnn.pictures.colormap import Colormap
+    from charrnn.pictures.heatmap import Heat
+    from charrnn.sampling.scoring import Score, Unknown
 
 READING, PICTURES = "How the text is read", "Pictures"
-
-
-def _option(name: str, panel: str, text: str, metavar: str | None = None) -> Any:
-    return typer.Option(name, help=text, rich_help_panel=panel, metavar=metavar)
-
-
-Texts = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="TEXT", help="Files or folders to read; -: standard input.", show_default=False
-    ),
-]
-NumStreams = Annotated[
-    int,
-    _option(
-        "--streams", READING, "Cut each text into N streams, each from a zero state: faster.", "N"
-    ),
-]
-Unknown = Annotated[UnknownChoice, unknown_option(READING)]
-Encoding = Annotated[str, _option("--encoding", READING, "Of the texts.", "NAME")]
-WithHeat = Annotated[
-    bool, _option("--heat", PICTURES, "Colour each character by its surprise, in bits.")
-]
-Worst = Annotated[
-    int | None,
-    _option("--worst", PICTURES, "Show the N most surprising lines, the worst first.", "N"),
-]
-Unit = Annotated[
-    int | None,
-    _option(
-        "--unit",
-        PICTURES,
-        "Colour by the activation of hidden unit K of the top layer instead.",
-        "K",
-    ),
-]
-Svg = Annotated[str | None, _option("--svg", PICTURES, "Save the picture as SVG.", "PATH")]
-Html = Annotated[
-    str | None,
-    _option("--html", PICTURES, "Save the picture as a page with each character's value.", "PATH"),
-]
-WithValues = Annotated[
-    bool, _option("--values", OUTPUT, "With --json: the value of each character too.")
-]
+MOST = 100_000_000  # characters of one text; a small archive may hold any number of them
+SLOW = 200_000  # characters above which one stream takes some time
 
 
 def evaluate(
     model: ModelPath,
-    texts: Texts,
-    streams: NumStreams = 1,
-    unknown: Unknown = "error",
-    encoding: Encoding = "utf-8",
-    heat: WithHeat = False,
-    worst: Worst = None,
-    unit: Unit = None,
-    svg: Svg = None,
-    html: Html = None,
-    values: WithValues = False,
+    texts: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TEXT", help="Files or folders to read; -: standard input.", show_default=False
+        ),
+    ],
+    streams: Annotated[
+        int,
+        option("--streams", READING, "Cut each text into N streams from zero states: faster.", "N"),
+    ] = 1,
+    unknown: Annotated[UnknownChoice, unknown_option(READING)] = "error",
+    encoding: Annotated[str, option("--encoding", READING, "Of the texts.", "NAME")] = "utf-8",
+    heat: Annotated[
+        bool, switch("--heat", PICTURES, "Colour each character by its surprise, in bits.")
+    ] = False,
+    worst: Annotated[
+        int | None,
+        option("--worst", PICTURES, "Show the N most surprising lines, the worst first.", "N"),
+    ] = None,
+    unit: Annotated[
+        int | None,
+        option("--unit", PICTURES, "Colour by hidden unit K of the top layer instead.", "K"),
+    ] = None,
+    svg: Annotated[
+        str | None, option("--svg", PICTURES, "Save the picture as SVG.", "PATH")
+    ] = None,
+    html: Annotated[
+        str | None,
+        option("--html", PICTURES, "Save the picture as a page that shows all values.", "PATH"),
+    ] = None,
+    values: Annotated[
+        bool, switch("--values", OUTPUT, "With --json: the value of each character too.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -104,38 +80,30 @@ def evaluate(
 
     Example: charrnn eval model.npz hamlet.txt --heat
     """
-    _check(streams, unknown, worst, values and not json, texts)
+    check("--streams", streams, least=1)
+    check("--worst", worst, least=1)
+    if values and not json:
+        raise UsageError("--values are part of the JSON; add --json")
+    if texts.count("-") > 1:
+        raise UsageError("- is given more than once, and standard input can be read only once")
     _check_pictures(svg, html, (model, *texts))
     from charrnn.checkpoint.model import load
 
     opened = load(model)
     check("--unit", unit, least=0, most=opened.config.hidden - 1)
-    scored = [
-        score_text(opened, *read(path, encoding), streams=streams, unknown=unknown)
-        for path in texts
-    ]
-    seen = Seen(opened, model, scored, unit, worst)
+    read = [_read(opened, path, unit, encoding, streams, unknown) for path in texts]
+    seen = Evaluation(opened, unit, read, worst or 0)
     if svg or html:
-        _save(seen, svg, html)
+        names = ", ".join(Path(text.name).name for text in read)
+        seen.save(svg, html, visible(f"{Path(model).name} reads {names}"))
     if json:
         print_json(seen.as_json(values))
     else:
-        _show(seen, heat or (unit is not None and not (svg or html)))
-
-
-def _check(
-    streams: int, unknown: str, worst: int | None, values_alone: bool, texts: Sequence[str]
-) -> None:
-    check("--streams", streams, least=1)
-    check("--worst", worst, least=1)
-    if values_alone:
-        raise UsageError("--values are part of the JSON; add --json")
-    if texts.count("-") > 1:
-        raise UsageError("- is given more than once, and standard input can be read only once")
+        seen.show(heat or (unit is not None and not (svg or html)))
 
 
 def _check_pictures(svg: str | None, html: str | None, read: Sequence[str]) -> None:
-    """Raise CharRNNError unless each picture can be written to a file of its own, apart from all that is read."""
+    """Raise CharRNNError unless each picture has a place apart from all that is read."""
     for path in filter(None, (svg, html)):
         if part_of(path, read) is not None:
             raise CharRNNError(
@@ -146,171 +114,207 @@ def _check_pictures(svg: str | None, html: str | None, read: Sequence[str]) -> N
         raise UsageError(f"--svg and --html are both {svg}; give them different names")
 
 
+class Text(NamedTuple):
+    """A text, or one of its lines, and what colours its characters: nats, or activations."""
+
+    name: str
+    score: Score
+    values: NDArray[Any]
+    line: int | None = None
+
+    @property
+    def heat(self) -> Heat:
+        """What a picture shows of it."""
+        from charrnn.pictures.heatmap import Heat
+
+        if self.line is None:
+            return Heat(self.name, self.score.text, self.values, _in_words(self.score))
+        summary = f"{self.score.bpc:.2f} bits per character"
+        return Heat(f"{self.name}, line {self.line}", self.score.text, self.values, summary)
+
+
+def _read(
+    model: Model, path: str, unit: int | None, encoding: str, streams: int, unknown: Unknown
+) -> Text:
+    """Return the text at a path, read by the model. What was changed while reading is said."""
+    from charrnn.blas import blas_threads
+    from charrnn.sampling.scoring import activations, score
+    from charrnn.text.corpus import read_text
+
+    name = "standard input" if path == "-" else path
+    text, notes = read_text(path, encoding=encoding, limit=MOST + 1)
+    if len(text) > MOST:
+        raise CorpusError(
+            f"{name}: has more than {MOST:,} characters, which is more than is read at once; "
+            "give it in pieces"
+        )
+    for note in notes:
+        say(note)
+    if len(text) > SLOW and streams == 1 and not model.of_lines:
+        say(
+            f"reading {len(text):,} characters as one stream; --streams 64 is much faster and "
+            "costs next to no accuracy"
+        )
+    try:
+        with blas_threads(1):  # steps are too short for several: they would only spin
+            scored = score(model, text, streams=streams, unknown=unknown)
+            if unit is not None:
+                return Text(name, scored, activations(model, text, unit))
+    except (CorpusError, VocabularyError) as error:
+        raise type(error)(f"{name}: {error}") from None
+    return Text(name, scored, scored.surprise[: len(text)])
+
+
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """All that was measured, and what of it is to be coloured."""
+class Evaluation:
+    """What was measured, and what of it is to be shown."""
 
     model: Model
-    path: str
-    scored: Sequence[Scored]
     unit: int | None
-    worst: int | None
+    texts: Sequence[Text]
+    worst: int  # lines
+
+    @cached_property
+    def lines(self) -> list[Text]:
+        """The most surprising lines of all texts, the worst first."""
+        from charrnn.sampling.scoring import Score
+
+        lines = []
+        for name, score, values, _ in self.texts if self.worst else ():
+            for number, part in score.worst(self.worst):
+                line = Score(score.text[part], score.surprise[part])
+                lines.append(Text(name, line, values[part], number))
+        return sorted(lines, key=lambda line: -line.score.mean)[: self.worst]
+
+    @cached_property
+    def total(self) -> Score:
+        """All texts together."""
+        import numpy as np
+
+        from charrnn.sampling.scoring import Score
+
+        scores = [text.score for text in self.texts]
+        nats = np.concatenate([score.nats for score in scores])
+        return Score("", nats, sum(score.unknown for score in scores))
 
     @property
-    def total(self) -> Figures:
-        """Return the figures of all texts together."""
-        return total([text.figures for text in self.scored])
+    def colormap(self) -> Colormap:
+        """What is coloured."""
+        from charrnn.pictures.colormap import SURPRISE, activation
 
-    @property
-    def scale(self) -> Scale:
-        """Return what is coloured."""
         return SURPRISE if self.unit is None else activation(self.unit)
 
-    def values(self, text: Scored) -> list[float | None]:
-        """Return what colours each character of a text."""
-        return text.bits if self.unit is None else unit_values(self.model, text, self.unit)
-
-    def worst_lines(self) -> list[Line]:
-        """Return the lines that were asked for, the most surprising first."""
-        lines = [line for text in self.scored for line in lines_of(text)]
-        return sorted(lines, key=lambda line: -line.bits)[: self.worst] if self.worst else []
-
-    def heats(self) -> list[Heat]:
-        """Return each text with its values."""
-        return [
-            Heat(text.name, text.text, self.values(text), in_words(text.figures))
-            for text in self.scored
-        ]
-
-    def worst_heats(self, heats: Sequence[Heat]) -> list[Heat]:
-        """Return the worst lines, cut out of the texts."""
-        whole = {heat.name: heat for heat in heats}
-        return [
-            Heat(
-                f"{name}, line {number}",
-                whole[name].text[start:stop],
-                whole[name].values[start:stop],
-                f"{bits:.2f} bits per character",
-            )
-            for name, number, bits, start, stop in self.worst_lines()
-        ]
-
     def as_json(self, values: bool) -> dict[str, Any]:
-        """Return all figures; values: those of each character too, in nats, or a unit's activation."""
-        nats, order = floor_of(self.model)
-        texts = []
-        for text in self.scored:
-            own: dict[str, Any] = {"text": text.name, **text.figures.as_json()}
-            if values:
-                own["values"] = text.nats if self.unit is None else self.values(text)
-            texts.append(own)
-        result = {**self.total.as_json(), "floor_nats": nats, "floor_order": order, "texts": texts}
-        if self.worst:
-            lines = {text.name: text.text for text in self.scored}
-            result["worst"] = [
-                {
-                    "text": line.text,
-                    "line": line.line,
-                    "bpc": line.bits,
-                    "content": lines[line.text][line.start : line.stop].rstrip("\n"),
-                }
-                for line in self.worst_lines()
-            ]
-        return result
+        """Return all figures; values: those of each character too."""
+        floor = {"floor_nats": self.model.floor_nats, "floor_order": self.model.floor_order}
+        texts = [
+            {
+                "text": text.name,
+                **_figures(text.score),
+                **({"values": text.values} if values else {}),
+            }
+            for text in self.texts
+        ]
+        lines = [
+            {
+                "text": line.name,
+                "line": line.line,
+                "bpc": line.score.bpc,
+                "content": line.score.text.rstrip("\n"),
+            }
+            for line in self.lines
+        ]
+        result = {**_figures(self.total), **floor, "texts": texts}
+        return {**result, "worst": lines} if self.worst else result
 
+    def save(self, svg: str | None, html: str | None, title: str) -> None:
+        """Write the pictures that were asked for."""
+        from charrnn.checkpoint.atomic_write import atomic_write
+        from charrnn.pictures import heatmap
 
-def in_words(figures: Figures) -> str:
-    """Return figures as a line."""
-    f = figures.as_json()
-    return f"{f['nats']:.4f} nats, {f['bpc']:.4f} bits, perplexity {f['perplexity']:.3f} per character over {f['characters']:,} characters"
+        total = Text("total", self.total, self.total.nats).heat.summary
+        about = [
+            line for line in (total if len(self.texts) > 1 else "", _floor(self.model)) if line
+        ]
+        heats = [text.heat for text in (*self.lines, *self.texts)]
+        for path, drawn in ((svg, heatmap.svg), (html, heatmap.html)):
+            if path:
+                with atomic_write(path) as file:
+                    for piece in drawn(heats, self.colormap, title=title, about=about):
+                        file.write(piece.encode("utf-8", "backslashreplace"))
+                say(f"wrote {path}")
 
+    def show(self, heat: bool) -> None:
+        """Print the pictures or the most surprising lines, and a table of all figures."""
+        if heat:
+            self._show_heat()
+        elif self.worst:
+            for line in self.lines:
+                print(f"{visible(line.heat.name)}, {line.heat.summary}")
+                print(f"    {visible(line.score.text.rstrip(chr(10)))}")
+            print()
+        self._show_table()
 
-def floor_in_words(model: Model) -> str:
-    """Return the training run's floor as a line; empty if it isn't known."""
-    nats, order = floor_of(model)
-    if nats is None:
-        return ""
-    of_order = f" (order {order})" if order else ""
-    f = Figures(nats, 1, 0).as_json()
-    measures = f"{nats:.4f} nats, {f['bpc']:.4f} bits, perplexity {f['perplexity']:.3f}"
-    return f"{measures}: the training run's n-gram floor{of_order}, on its own validation text"
+    def _show_heat(self) -> None:
+        from charrnn.cli.stream import Stream
+        from charrnn.pictures.heatmap import Painter
 
-
-def _save(seen: Seen, svg: str | None, html: str | None) -> None:
-    """Write the pictures that were asked for."""
-    from charrnn.checkpoint.atomic_write import atomic_write
-    from charrnn.cli import documents
-
-    heats = seen.heats()
-    heats = seen.worst_heats(heats) + heats
-    title = (
-        f"{Path(seen.path).name} reads {', '.join(Path(text.name).name for text in seen.scored)}"
-    )
-    about = [
-        line
-        for line in (
-            in_words(seen.total) if len(seen.scored) > 1 else "",
-            floor_in_words(seen.model),
-        )
-        if line
-    ]
-    for path, pieces in ((svg, documents.svg), (html, documents.html)):
-        if path:
-            with atomic_write(path) as file:
-                drawn = pieces(heats, seen.scale, title=visible(title), about=about)
-                file.writelines(piece.encode("utf-8", "backslashreplace") for piece in drawn)
-            say(f"wrote {path}")
-
-
-def _show(seen: Seen, heat: bool) -> None:
-    """Print the table, and the pictures or the worst lines, on stdout."""
-    from charrnn.cli.stream import Stream
-
-    if heat:
-        painter = Painter(seen.scale, console())
+        painter = Painter(self.colormap, console())
         with Stream() as stream:
-            for piece in _painted(seen, painter):
-                stream.raw(piece)
-    elif seen.worst:
-        for heated in seen.worst_heats(seen.heats()):
-            print(f"{visible(heated.name)}, {heated.summary}")
-            print(f"    {visible(heated.text.rstrip(chr(10)))}")
-        print()
-    _table(seen)
+            stream.raw(painter.legend() + "\n")
+            for text in self.lines or self.texts:
+                if self.worst or len(self.texts) > 1:
+                    stream.raw(f"{visible(text.heat.name)}\n{text.heat.summary}\n")
+                for row in painter.paint(text.score.text, text.values):
+                    stream.raw(row)
+                stream.raw("\n")
+
+    def _show_table(self) -> None:
+        from rich.table import Column, Table
+
+        names = ("characters", "unknown", "nats", "bits", "perplexity")
+        numbers = [Column(name, justify="right", no_wrap=True) for name in names]
+        table = Table(Column("text", overflow="fold"), *numbers, box=None, pad_edge=False)
+        rows = [(text.name, text.score) for text in self.texts]
+        for name, score in [*rows, ("total", self.total)] if len(rows) > 1 else rows:
+            counts = f"{score.characters:,}", f"{score.unknown:,}"
+            means = f"{score.mean:.4f}", f"{score.bpc:.4f}", f"{score.perplexity:.3f}"
+            table.add_row(visible(name), *counts, *means)
+        screen = console()
+        screen.print(table)
+        if floor := _floor(self.model):
+            screen.print(floor, style="dim")
 
 
-def _painted(seen: Seen, painter: Painter) -> Iterator[str]:
-    yield painter.legend() + "\n"
-    heats = seen.heats()
-    chosen = seen.worst_heats(heats) if seen.worst else heats
-    for heat in chosen:
-        if len(chosen) > 1 or seen.worst:
-            yield f"{visible(heat.name)}\n{heat.summary}\n"
-        yield from painter.paint(heat.text, heat.values)
-        yield "\n"
+def _figures(score: Score) -> dict[str, Any]:
+    """Return what was measured under the contract's names."""
+    return {
+        "nats": score.mean,
+        "bpc": score.bpc,
+        "perplexity": score.perplexity,
+        "characters": score.characters,
+        "unknown": score.unknown,
+    }
 
 
-def _table(seen: Seen) -> None:
-    from rich.table import Table
-    from rich.text import Text
+def _measures(score: Score) -> str:
+    return f"{score.mean:.4f} nats, {score.bpc:.4f} bits, perplexity {score.perplexity:.3f}"
 
-    table = Table(box=None, pad_edge=False)
-    table.add_column("text", overflow="fold")
-    for name in ("characters", "unknown", "nats", "bits", "perplexity"):
-        table.add_column(name, justify="right", no_wrap=True)
-    rows = [(text.name, text.figures) for text in seen.scored]
-    for name, figures in [*rows, *([("total", seen.total)] if len(rows) > 1 else [])]:
-        f = figures.as_json()
-        table.add_row(
-            Text(visible(name)),
-            f"{f['characters']:,}",
-            f"{f['unknown']:,}",
-            f"{f['nats']:.4f}",
-            f"{f['bpc']:.4f}",
-            f"{f['perplexity']:.3f}",
-        )
-    screen = console()
-    screen.print(table)
-    words = floor_in_words(seen.model)
-    if words:
-        screen.print(words, style="dim")
+
+def _in_words(score: Score) -> str:
+    return f"{_measures(score)} per character over {score.characters:,} characters"
+
+
+def _floor(model: Model) -> str:
+    """Return the training run's floor as a line; empty if it isn't known."""
+    import numpy as np
+
+    from charrnn.sampling.scoring import Score
+
+    if model.floor_nats is None:
+        return ""
+    floor = Score("", np.array([model.floor_nats]))
+    of_order = f" (order {model.floor_order})" if model.floor_order else ""
+    return (
+        f"{_measures(floor)}: the training run's n-gram floor{of_order}, on its own validation text"
+    )

@@ -12,7 +12,6 @@ import typer
 
 from charrnn.cli.curve import curve
 from charrnn.cli.options import Debug, Json, complete_checkpoint, open_default, open_model
-from charrnn.cli.pictures import symbol
 from charrnn.cli.terminal import (
     clock_time,
     console,
@@ -23,6 +22,7 @@ from charrnn.cli.terminal import (
     shape,
     visible,
 )
+from charrnn.pictures.heatmap import symbol
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -72,14 +72,15 @@ def _is_checkpoint(text: str) -> bool:
 
 def print_bars(likely: list[tuple[str, float]]) -> None:
     """Print each character with its probability and a bar: a full one is certain."""
+    from rich.cells import cell_len
     from rich.text import Text
 
-    from charrnn.cli.pictures import symbol, width_of
     from charrnn.cli.terminal import bar
+    from charrnn.pictures.heatmap import symbol
 
     screen = console()
     names = ["space" if char == " " else symbol(char, screen.encoding) for char, _ in likely]
-    widths = [sum(map(width_of, name)) for name in names]
+    widths = [cell_len(name) for name in names]
     room = max(10, min(60, screen.width - max(widths) - 12))
     for name, width, (_, p) in zip(names, widths, likely, strict=True):
         share = f"{p:8.4%}" if p >= 1e-4 else f"{p:8.1e}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -18,8 +19,8 @@ from charrnn.errors import CharRNNError, CorpusError
 
 if TYPE_CHECKING:
     from charrnn.checkpoint.model import Model
-    from charrnn.cli.pictures import Painter, Values
     from charrnn.lecture.quiz import YHatFacts
+    from charrnn.pictures.heatmap import Painter
     from charrnn.sampling.sampling import Sample, Samples
 
 GROUP, GROUP_NUMBERS = 256, 1 << 21  # samples side by side, and logits of theirs, at most
@@ -176,9 +177,9 @@ def _with_probabilities(samples: Samples, facts: YHatFacts) -> Iterator[tuple[st
 
 def _write_probabilities(request: Request) -> None:
     """Write the samples with each drawn character's probability, and say on stderr what ŷ_t is."""
-    from charrnn.cli.pictures import Painter
-    from charrnn.cli.scales import PROBABILITY
     from charrnn.lecture.quiz import YHatFacts
+    from charrnn.pictures.colormap import PROBABILITY
+    from charrnn.pictures.heatmap import Painter
 
     painter, facts = Painter(PROBABILITY, console()), YHatFacts()
     with Stream() as stream:
@@ -186,7 +187,7 @@ def _write_probabilities(request: Request) -> None:
         for number in range(request.num):
             _write_heading(stream, request, number)
             drawn = _with_probabilities(request.single(number), facts)
-            show = _show_digits if painter.brushes is None else _show_colours
+            show = _show_digits if painter.system is None else _show_colours
             show(stream, painter, request.opening, drawn)
             stream.end_line()
     say(facts.sentence())
@@ -196,9 +197,9 @@ def _show_colours(
     stream: Stream, painter: Painter, opening: str, drawn: Iterator[tuple[str, float]]
 ) -> None:
     """Write each character in the colour of its probability as it is drawn."""
-    from charrnn.cli.pictures import cells_of
+    from charrnn.pictures.heatmap import cells_of
 
-    begun: list[tuple[str, Values]] = [(opening, [None] * len(opening))]
+    begun = [(opening, [math.nan] * len(opening))]
     for text, values in itertools.chain(begun, ((char, [p]) for char, p in drawn)):
         for cell in cells_of(text, values, painter.encoding):
             stream.raw(painter.cell(cell) + "\n" * (cell.text == "\n"))
@@ -210,7 +211,7 @@ def _show_digits(
     """Write the characters row by row, with digits for their probabilities below."""
     from rich.cells import cell_len
 
-    text, values = opening, list[float | None]([None] * len(opening))
+    text, values = opening, [math.nan] * len(opening)
     for char, p in drawn:
         text, values = text + char, [*values, p]
         if char == "\n" or cell_len(text) + 2 > painter.width:

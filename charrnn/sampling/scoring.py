@@ -1,126 +1,179 @@
-"""How surprising a text is to a model: −ln ŷ_t[y_t] of each character, in nats."""
+"""How surprising a text is to a model: −ln ŷ_t[y_t] of each character, in nats.
+
+A text is read in pieces, each from a zero state and many side by side: the streams that running
+text is cut into, or the lines that a model of lines was trained on. NaN stands where nothing was
+predicted.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.checkpoint.model import Model
-from charrnn.config import check
 from charrnn.errors import CorpusError
 from charrnn.network.network import Network, zero_state
-from charrnn.text.batches import ItemBatches, Items
+from charrnn.network.parameters import Parameters
+from charrnn.text.vocabulary import code_points
 
 Array = NDArray[Any]
-STREAMS, CHUNK = 64, 64  # where a text is cut into streams
+# x, y (T, B) and the state → what is measured (T, B) and the state after
+Measure = Callable[[Network, Parameters, Array, Array, Array], tuple[Array, Array]]
+Pieces = tuple[Array, Array]  # where each begins, and how many predictions it has
+Unknown = Literal["error", "skip"]
+SIDE_BY_SIDE = 256  # pieces
+CHUNK, LONGEST = 4096, 256  # characters read at once: of all pieces, and of each
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Score:
-    """The surprise of each character of a text after its first: −ln ŷ_t[y_t] in nats."""
+    """How surprising a text is to a model, character by character."""
 
-    nats: Array  # (len − 1,)
+    text: str
+    surprise: Array  # nats (len + 1,): the last is that of a newline which ends the last item
+    unknown: int = 0  # characters that the model doesn't know
+
+    @cached_property
+    def nats(self) -> Array:
+        """The surprise of each predicted character."""
+        return self.surprise[~np.isnan(self.surprise)]
+
+    @property
+    def characters(self) -> int:
+        """The number of predicted characters."""
+        return self.nats.size
 
     @property
     def mean(self) -> float:
-        """Return nats per predicted character."""
+        """Nats per predicted character."""
         return float(self.nats.mean(dtype=np.float64))
 
     @property
     def bpc(self) -> float:
-        """Return bits per predicted character."""
+        """Bits per predicted character."""
         return self.mean / math.log(2)
 
     @property
     def perplexity(self) -> float:
-        """Return e to the nats: the number of equally likely characters that would be as surprising."""
+        """e to the mean: how many equally likely characters would be as surprising."""
         return math.exp(min(self.mean, 700.0))
 
+    def worst(self, count: int) -> list[tuple[int, slice]]:
+        """Return the numbers (from 1) and places of the most surprising lines, the worst first.
 
-def score(model: Model, text: str) -> Score:
-    """Return the surprise of each character of `text` after its first, read as one stream from a zero state.
-
-    Raises VocabularyError for a character that the model has never seen, CorpusError for fewer than two characters.
-    """
-    indices = model.vocabulary.encode(text)
-    return Score(score_indices(model, indices))
-
-
-def score_indices(model: Model, indices: Array, chunk: int = 256) -> Array:
-    """Return −ln ŷ_t[y_t] (len − 1,) in nats of encoded text, read from a zero state."""
-    if indices.size < 2:
-        raise CorpusError(
-            "the text has fewer than two characters, so nothing is predicted; give a longer one"
+        Empty lines don't count.
+        """
+        ends = np.append(ord("\n"), code_points(self.text)) == ord("\n")
+        borders = np.append(np.flatnonzero(ends), len(self.surprise))
+        predicted = ~np.isnan(self.surprise)
+        sums, counts = (
+            np.add.reduceat(values, borders[:-1], dtype=np.float64)
+            for values in (np.where(predicted, self.surprise, 0), predicted)
         )
-    ids = indices.astype(np.intp)[:, None]
-    network = Network(model.config, len(model.vocabulary), model.parameters.flat.dtype)
-    state = zero_state(model.config, 1, network.dtype)
-    nats = []
-    for start in range(0, len(ids) - 1, chunk):
-        stop = min(start + chunk, len(ids) - 1)
-        losses, state = network.losses(
-            model.parameters, ids[start:stop], ids[start + 1 : stop + 1], state
-        )
-        nats.append(losses[:, 0])
-    return np.concatenate(nats)
+        lines = np.flatnonzero((counts > 0) & (np.diff(borders) > 1))
+        order = np.argsort(-sums[lines] / counts[lines], kind="stable")[:count]
+        return [(i + 1, slice(*borders[i : i + 2].tolist())) for i in lines[order].tolist()]
 
 
-def score_streams(model: Model, indices: Array, streams: int, chunk: int = CHUNK) -> Array:
-    """Return −ln ŷ_t[y_t] (len,) in nats of encoded text cut into `streams`, NaN for the first character of each.
+def score(model: Model, text: str, *, streams: int = 1, unknown: Unknown = "error") -> Score:
+    """Return how surprising `text` is: running text from a zero state, or items, one a line.
 
-    Stream b covers b·len//S … (b+1)·len//S and begins with a zero state; there are fewer where each would have but one character.
+    Of running text every character but the first is predicted; more streams are faster, and each
+    has a first character of its own. Of an item every character is, and the newline that ends it.
+    With unknown="skip" the model doesn't read characters that it doesn't know. Raises
+    VocabularyError if they are errors, and CorpusError if nothing is predicted.
     """
-    n = indices.size
-    S = min(streams, max(1, n // 2))
+    known, symbols = _encoded(model, text, unknown)
+    pieces = _lines(symbols) if model.of_lines else _streams(len(symbols) - 2, streams)
+    nats = _read(model, symbols, pieces, Network.losses)[1:]
+    result = Score(text, _spread(nats, np.append(known, True)), int(np.count_nonzero(~known)))
+    if not result.characters:
+        least = "a line that isn't empty" if model.of_lines else "at least two characters"
+        raise CorpusError(f"nothing in the text is predicted; give one with {least}")
+    return result
+
+
+def activations(model: Model, text: str, unit: int) -> Array:
+    """Return the activation of a hidden unit of the last layer after each character (len,).
+
+    It is NaN at what isn't read: unknown characters, and the newlines between items.
+    """
+
+    def activation(
+        network: Network, parameters: Parameters, x: Array, y: Array, state: Array
+    ) -> tuple[Array, Array]:
+        h, state = network.hidden(parameters, x, state)
+        return h[unit], state
+
+    known, symbols = _encoded(model, text, "skip")
+    pieces = _lines(symbols) if model.of_lines else _streams(len(symbols) - 1, 1)
+    values = _read(model, symbols, pieces, activation)[2:]
+    if model.of_lines:
+        values[symbols[1:-1] == symbols[0]] = np.nan
+    return _spread(values, known)
+
+
+def _encoded(model: Model, text: str, unknown: Unknown) -> tuple[Array, Array]:
+    """Return which characters are known (len,), and their indices between two more.
+
+    Those are newlines if lines are items; else they are never looked at.
+    """
+    missing = "" if unknown == "error" else model.vocabulary.missing(text)
+    known = ~np.isin(code_points(text), code_points(missing))
+    if missing:
+        text = text.translate(dict.fromkeys(map(ord, missing)))
+    ends = model.vocabulary.index("\n") if model.of_lines else 0
+    return known, np.pad(model.vocabulary.encode(text), 1, constant_values=ends)
+
+
+def _spread(values: Array, known: Array) -> Array:
+    """Return the values at the known places, NaN at the others."""
+    if len(values) == len(known):
+        return values
+    result = np.full(len(known), np.nan, values.dtype)
+    result[known] = values
+    return result
+
+
+def _lines(symbols: Array) -> Pieces:
+    """Return the lines that aren't empty; each begins at the newline before it."""
+    ends = np.flatnonzero(symbols == symbols[0])
+    full = np.diff(ends) > 1
+    return ends[:-1][full], np.diff(ends)[full]
+
+
+def _streams(n: int, streams: int) -> Pieces:
+    """Return streams of n characters; there are fewer if one would get under two characters."""
+    S = max(1, min(streams, n // 2))
     borders = np.arange(S + 1) * n // S
-    starts, lengths = borders[:-1], np.diff(borders) - 1
-    network = Network(model.config, len(model.vocabulary), model.parameters.flat.dtype)
-    state = zero_state(model.config, S, network.dtype)
-    result = np.full(n, np.nan)
-    for first in range(0, int(lengths.max()), chunk):
-        steps = np.arange(first, min(first + chunk, int(lengths.max())))[:, None]
-        at = starts + np.minimum(steps, lengths)  # (T, S); a stream that has ended stands still
-        following = starts + np.minimum(steps + 1, lengths)
-        losses, state = network.losses(
-            model.parameters, indices[at].astype(np.intp), indices[following].astype(np.intp), state
-        )
-        inside = steps < lengths
-        result[following[inside]] = losses[inside]
-    return result
+    return 1 + borders[:-1], np.diff(borders) - 1
 
 
-def score_items(model: Model, items: Items, batch_size: int = STREAMS) -> Array:
-    """Return −ln ŷ_t[y_t] (characters,) in nats: each item's characters and the newline behind, in the items' order."""
-    batches = ItemBatches(items, batch_size)
-    network = Network(model.config, len(model.vocabulary), model.parameters.flat.dtype)
-    result = np.empty(items.characters)
-    for step in range(batches.steps_per_epoch):
-        batch = batches.batch(step)
-        state = zero_state(model.config, batch.x.shape[1], network.dtype)
-        losses, _ = network.losses(model.parameters, batch.x, batch.y, state, batch.lengths)
-        rows = np.arange(len(losses))[:, None]
-        inside = np.broadcast_to(
-            rows < (len(losses) if batch.lengths is None else batch.lengths), losses.shape
-        )
-        result[(batches.positions(step) + rows)[inside]] = losses[inside]
-    return result
+def _read(model: Model, symbols: Array, pieces: Pieces, measure: Measure) -> Array:
+    """Return what is measured at each symbol that is predicted, NaN at the others.
 
-
-def activations(model: Model, indices: Array, unit: int, chunk: int = 256) -> Array:
-    """Return the activation of the last layer's hidden unit after each character of encoded text (len,), from a zero state.
-
-    Raises UsageError unless 0 <= unit < H.
+    Each piece reads as many symbols as it has predictions, and predicts the one behind each.
+    Pieces of much the same length stand side by side; those that have ended are dropped.
     """
-    check("--unit", unit, least=0, most=model.config.hidden - 1)
-    ids = indices.astype(np.intp)[:, None]
-    network = Network(model.config, len(model.vocabulary), model.parameters.flat.dtype)
-    state = zero_state(model.config, 1, network.dtype)
-    values = np.empty(len(ids))
-    for start in range(0, len(ids), chunk):
-        h, state = network.hidden(model.parameters, ids[start : start + chunk], state)
-        values[start : start + chunk] = h[unit, :, 0]
-    return values
+    dtype, order = model.parameters.flat.dtype, np.argsort(pieces[1], kind="stable")
+    network = Network(model.config, len(model.vocabulary), dtype)
+    result = np.full(len(symbols), np.nan, dtype)
+    for first in range(0, len(order), SIDE_BY_SIDE):
+        start, length = (array[order[first : first + SIDE_BY_SIDE]] for array in pieces)
+        state, step = zero_state(model.config, len(start), dtype), 0
+        while (going := length > step).any():
+            start, length, state = start[going], length[going], state[..., going]
+            steps = step + np.arange(min(LONGEST, CHUNK // len(start), length[-1] - step))[:, None]
+            at = start + np.minimum(steps, length - 1)
+            x, y = (symbols[at + ahead].astype(np.intp) for ahead in (0, 1))
+            values, state = measure(network, model.parameters, x, y, state)
+            inside = steps < length
+            result[at[inside] + 1] = values[inside]
+            step += len(steps)
+    return result

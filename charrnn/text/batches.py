@@ -246,14 +246,6 @@ class ItemBatches:
         at = self._items.starts[chosen[columns]] + np.arange(lengths.max() + 1)[:, None]
         return _batch(self._items.symbols.take(at, mode="clip"), lengths, columns)
 
-    def positions(self, step: int) -> Symbols:
-        """Return where the first prediction of each column stands among those of all items (B,).
-
-        They are counted item after item, as Items.read does; the column's others follow it.
-        """
-        positions: Symbols = self._items.starts[self._chosen(step)] - self._items.starts[0]
-        return positions
-
     def _chosen(self, step: int) -> Symbols:
         """Return the items of the batch of `step`."""
         epoch, step = divmod(step, self.steps_per_epoch)
