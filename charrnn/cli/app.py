@@ -25,8 +25,6 @@ DOCUMENTATION = (
     "lecture line by line, and the Python API."
 )
 LEAST_WIDTH = 60  # columns, below which typer's tables cut off what doesn't fit
-
-
 # What MPI launchers set: MPICH, Intel MPI, MS-MPI, Cray and srun --mpi=pmi2; Open MPI; MVAPICH;
 # srun --mpi=pmix. The first pair that is set counts.
 LAUNCHERS = (
@@ -53,7 +51,7 @@ def program() -> "Typer":
     from charrnn.cli.gradcheck import gradcheck
     from charrnn.cli.info import info
     from charrnn.cli.next import next_characters
-    from charrnn.cli.options import option
+    from charrnn.cli.options import switch
     from charrnn.cli.sample import sample
     from charrnn.cli.train import train
 
@@ -80,7 +78,7 @@ def program() -> "Typer":
             print(f"charrnn {__version__}")
             raise typer.Exit
 
-    version = option("--version", None, "Print it.", callback=print_version, is_eager=True)
+    version = switch("--version", None, "Print it.", callback=print_version, is_eager=True)
 
     @app.callback()
     def charrnn(version: Annotated[bool, version] = False) -> None:
