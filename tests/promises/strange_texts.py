@@ -243,7 +243,7 @@ def changing_files() -> Trial:
         path.write_text("another text, and a rather short one")
         ended = charrnn("train", "--resume", "--steps", "500", "--out", out)
         refused = ended.code == 1 and one_line(
-            ended.err, "the corpus is not the one of this run (36 characters now, 6,000 then)"
+            ended.err, "the corpus is not the one of this run: 36 characters in 1 text now, 6,000 in 1 then"
         )
         trial.check(refused, f"resuming with another text: {ended}")
     return trial

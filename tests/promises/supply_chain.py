@@ -12,7 +12,7 @@ from pathlib import Path
 
 from promises.trial import ROOT, Trial, environment, folder
 
-SOURCES = {".py", ".typed", ".npz", ".html", ".css", ".js"}
+SOURCES = {".py", ".typed", ".npz", ".html", ".css", ".js", ".txt"}
 TESTED = (
     "test_training.py",
     "test_sampling.py",
