@@ -324,14 +324,27 @@ def test_another_bar_goes_on_from_there(browser: Browser, tmp_path: Path) -> Non
     assert browser.write() == text
 
 
+def interrupted(browser: Browser, code: str = "") -> Any:
+    """Begin a long text, run code after its first slice, press Stop; return the button's name."""
+    browser.set(length=10000)
+    name = browser.run(
+        f"""const start = element('start');
+        start.click();
+        return new Promise((resolve) => setTimeout(() => {{
+          {code}
+          resolve(start.textContent);
+          start.click();
+        }}));"""
+    )
+    browser.wait()
+    return name
+
+
 def test_stop_ends_it_and_a_model_of_lines_writes_a_list(browser: Browser, tmp_path: Path) -> None:
     browser.open(written(tmp_path, tiny(TEXT)))
-    browser.set(length=10000)
-    browser.click("#start")
-    assert browser.text("start") == "Stop"
-    browser.click("#start")
-    browser.wait()
+    assert interrupted(browser) == "Stop"
     assert 0 < len(browser.written()) < 10000
+    assert browser.text("start") == "Write"
     model = tiny("anna\n", training={"lines": True}, spread=0.3)
     browser.open(written(tmp_path, model, prime="an"))
     lines = browser.write(length=7).splitlines()
@@ -522,3 +535,12 @@ def test_axe_finds_no_violation(width: int, dark: bool, browser: Browser, tmp_pa
             "axe.run().then(({ violations }) => arguments[0](violations))"
         )
         assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found] == []
+
+
+def test_every_character_can_be_reached_after_more_was_written(
+    browser: Browser, tmp_path: Path
+) -> None:
+    browser.open(written(tmp_path, tiny(TEXT)))
+    interrupted(browser, "choosePosition(0);")
+    length, most = browser.run("return [steps.length, Number(element('position').max)]")
+    assert most == length - 1

@@ -10,30 +10,27 @@
 const { tanh, exp } = Math;
 const σ = (a) => 1 / (1 + exp(-a));
 
-/** Return M x, four rows at a time, which is three times as fast as one. */
+/** Return M x, eight rows at a time, which is several times as fast as one. */
 function product(M, x) {
-  const n = x.length,
-    rows = M.length / n,
-    y = new Float32Array(rows);
+  const n = x.length;
+  const y = new Float32Array(M.length / n);
   let row = 0;
-  for (; row + 4 <= rows; row += 4) {
-    const m = row * n;
-    let a = 0,
-      b = 0,
-      c = 0,
-      d = 0;
-    for (let j = 0; j < n; j++) {
-      a += M[m + j] * x[j];
-      b += M[m + n + j] * x[j];
-      c += M[m + 2 * n + j] * x[j];
-      d += M[m + 3 * n + j] * x[j];
+  for (; row + 8 <= y.length; row += 8) {
+    let [a, b, c, d, e, f, g, h] = [0, 0, 0, 0, 0, 0, 0, 0];
+    for (let j = 0, k = row * n; j < n; j++, k++) {
+      const x_j = x[j];
+      a += M[k] * x_j;
+      b += M[k + n] * x_j;
+      c += M[k + 2 * n] * x_j;
+      d += M[k + 3 * n] * x_j;
+      e += M[k + 4 * n] * x_j;
+      f += M[k + 5 * n] * x_j;
+      g += M[k + 6 * n] * x_j;
+      h += M[k + 7 * n] * x_j;
     }
-    y[row] = a;
-    y[row + 1] = b;
-    y[row + 2] = c;
-    y[row + 3] = d;
+    y.set([a, b, c, d, e, f, g, h], row);
   }
-  for (; row < rows; row++) {
+  for (; row < y.length; row++) {
     for (let j = 0; j < n; j++) y[row] += M[row * n + j] * x[j];
   }
   return y;
@@ -129,7 +126,10 @@ class Network {
 /** Return probabilities; a temperature below 1 favours the likely, 0 leaves only the likeliest. */
 function softmax(y, temperature = 1) {
   const peak = y.reduce((a, b) => Math.max(a, b));
-  if (temperature === 0) return Float64Array.from(y, (_, k) => Number(k === y.indexOf(peak)));
+  if (temperature === 0) {
+    const best = y.indexOf(peak);
+    return new Float64Array(y.length).fill(1, best, best + 1);
+  }
   const e = new Float64Array(y).map((a) => exp((a - peak) / temperature));
   const sum = e.reduce((a, b) => a + b);
   return e.map((a) => a / sum);
@@ -262,10 +262,10 @@ const bits = (p) => -Math.log2(p);
 
 // ---------------------------------------------------------------- the page
 
-const MOST_BITS = 8; // the surprise that has the full colour
+const MOST_BITS = Math.max(8, Math.ceil(Math.log2(network.N))); // the surprise of full colour
 const BARS = Math.min(10, network.N);
 const CONTEXT = 12; // characters that are shown of what came before
-const SLICE = 16; // milliseconds of work before the browser may draw and listen
+const SLICE = 32; // milliseconds of work before the browser may draw and listen
 const SLOW = 90; // milliseconds for each character when it writes slowly
 const box = element('characters');
 let steps = []; // the text that is shown, a step for each character,
@@ -283,8 +283,7 @@ const byUnit = () => reads() && element('controls').elements.colour.value === 'u
 /** Return what colours a character, −1 to 1; null: nothing. */
 function colour({ char, x, p, after, given }) {
   if (byUnit()) {
-    const none = x === undefined || (data.lines && char === '\n');
-    return none ? null : after.at(-1).h[element('unit').valueAsNumber];
+    return x === undefined || ends(char) ? null : after.at(-1).h[element('unit').valueAsNumber];
   }
   return p === null || given ? null : Math.min(1, bits(p) / MOST_BITS);
 }
@@ -353,7 +352,7 @@ async function work(generator) {
 function halt() {
   run = {};
   busy(false);
-  if (shown === null && steps.length) show(steps.length - 1);
+  if (steps.length) show(shown ?? steps.length - 1);
 }
 
 function busy(is) {
@@ -404,12 +403,13 @@ function show(t) {
 }
 
 /** Return a character and what the network said of it, in words. */
-function described({ char, x, p, after }) {
+function described(step) {
+  const { char, x, p, after } = step;
   const word = called(char) === char ? `“${char}”` : called(char);
   if (x === undefined) return `${word}: unknown to the model, left out`;
   const words = [`${word}: ${p === null ? 'not predicted' : percent(p)}`];
   if (p !== null) words.push(`${bits(p).toFixed(2)} bits`);
-  if (byUnit()) {
+  if (byUnit() && colour(step) !== null) {
     const unit = element('unit').valueAsNumber;
     words.push(`unit ${unit}: ${after.at(-1).h[unit].toFixed(3).replace('-', '−')}`);
   }
@@ -512,7 +512,7 @@ async function read() {
 
 const say = (text) => void (element('status').textContent = text);
 const number = (n) => Math.round(n).toLocaleString('en');
-const counted = (n) => `${number(n)} character${n === 1 ? '' : 's'}`;
+const counted = (n, noun = 'character') => `${number(n)} ${noun}${n === 1 ? '' : 's'}`;
 const leftOut = (n) => (n ? `; ${number(n)} unknown, left out` : '');
 
 /** Show the controls of writing or of reading, and what each has in the text. */
@@ -569,7 +569,7 @@ function fill() {
   const { title, cell, hidden, layers, parameters, lines, prime, temp, version } = data;
   document.title = element('title').textContent = title;
   element('about').textContent =
-    `${cell}, ${layers} layer${layers > 1 ? 's' : ''} of ${number(hidden)} units, ` +
+    `${cell}, ${counted(layers, 'layer')} of ${counted(hidden, 'unit')}, ` +
     `${counted(network.N)}, ${number(parameters)} parameters`;
   element('version').textContent = version;
   element('code').textContent = element('script')
