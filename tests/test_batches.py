@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from charrnn.errors import CorpusError
 from charrnn.text import batches as batches_module
-from charrnn.text.batches import Batch, ItemBatches, Items, Streams, items_of, read_items
+from charrnn.text.batches import Batch, ItemBatches, Items, Streams, read_items
 from charrnn.text.corpus import Corpus, Part, read_corpus
 from charrnn.text.store import Store
+from charrnn.text.vocabulary import Vocabulary
 
 NAMES = Path(__file__).parents[2] / "shared" / "corpora" / "names.txt"
 SIZES = {"n": st.integers(2, 400), "B": st.integers(1, 20), "T": st.integers(1, 40)}
@@ -42,9 +43,9 @@ def corpus_of(text: str) -> Corpus:
 
 
 def items_from(*lines: str) -> Items:
-    corpus = corpus_of("".join(line + "\n" for line in lines))
-    newline = corpus.vocabulary.index("\n")
-    return items_of(corpus.store.read(0, corpus.characters), newline)
+    text = "\n".join(["", *lines, ""])
+    symbols = Vocabulary.of(text).encode(text)
+    return Items(symbols, np.flatnonzero(symbols == symbols[0]))
 
 
 def each(items: Items) -> list[npt.NDArray[Any]]:
@@ -130,7 +131,7 @@ def test_steps_count_on_over_epochs_in_any_order() -> None:
     assert [streams.batch(step).x.tolist() for step in (14, 3, 5, 0, 9)] == [
         once[i] for i in (4, 3, 0, 0, 4)
     ]
-    assert not streams.fresh
+    assert not streams.batch(0).fresh
 
 
 def test_batches_are_contiguous_arrays_of_intp() -> None:
@@ -146,24 +147,13 @@ def test_a_text_without_anything_to_predict_is_refused(n: int) -> None:
         Streams(counting(n), 3, 7)
 
 
-def test_the_lines_of_a_text_are_its_items_and_empty_ones_are_left_out() -> None:
+def test_lines_are_ended_by_newlines_alone() -> None:
     corpus = corpus_of("ab\n\nb\nab\nc\x0bd\u2028e\n")
-    items = items_of(corpus.store.read(0, corpus.characters), corpus.vocabulary.index("\n"))
-    assert [corpus.vocabulary.decode(item) for item in each(items)] == [
-        "ab",
-        "b",
-        "ab",
-        "c\x0bd\u2028e",
-    ]
-    assert items.lengths.tolist() == [2, 1, 2, 5]
-    assert items.characters == 14
-
-
-def test_the_last_line_may_lack_its_newline() -> None:
-    corpus = corpus_of("ab\ncd")
-    items = items_of(corpus.store.read(0, 5), 0)
-    assert [corpus.vocabulary.decode(item) for item in each(items)] == ["ab", "cd"]
-    assert items.characters == 6
+    items = read_items(corpus)
+    lines = sorted(corpus.vocabulary.decode(item) for item in each(items))
+    assert lines == ["ab", "b", "c\x0bd\u2028e"]
+    assert sorted(items.lengths.tolist()) == [1, 2, 5]
+    assert items.characters == 11
 
 
 @given(st.lists(st.text("ab\n", max_size=4), min_size=1, max_size=30), st.integers(1, 9))
@@ -191,6 +181,22 @@ def test_the_end_of_a_text_ends_a_line(tmp_path: Path) -> None:
         "three",
         "two",
     ]
+
+
+def test_repeats_and_long_lines_are_noted() -> None:
+    assert read_items(corpus_of("ab\ncd\n\nab\nab\n")).notes == (
+        "4 lines, 2 of them distinct: repeats are left out",
+    )
+    assert read_items(corpus_of("ab\ncd\n\n")).notes == ()
+    long = "x" * 511
+    assert read_items(corpus_of(f"ab\n{long}\n")).notes == ()
+    assert read_items(corpus_of(f"ab\n{long}y\n")).notes == (
+        "lines of 512 characters or more are learned in pieces: 1 of 2; "
+        f"the longest has 512 and begins {long[:40]!r}",
+    )
+    assert read_items(corpus_of("ab\r\ncd")).notes == (
+        r"standard input: line ends '\r\n' made '\n'",
+    )
 
 
 def test_items_need_a_newline_and_something_in_a_line() -> None:
@@ -227,38 +233,66 @@ def test_items_are_read_each_with_the_newline_behind_in_every_part() -> None:
 ITEMS = st.lists(st.text("abc", min_size=1, max_size=6), min_size=1, max_size=70)
 
 
+LONGEST = st.sampled_from([1, 2, 3, 512])
+
+
 @given(
-    lines=ITEMS, B=st.integers(1, 9), seed=st.none() | st.integers(0, 3), epoch=st.integers(0, 2)
+    lines=ITEMS,
+    B=st.integers(1, 9),
+    seed=st.none() | st.integers(0, 3),
+    epoch=st.integers(0, 2),
+    longest=LONGEST,
 )
 def test_an_epoch_predicts_each_item_once_between_newlines(
-    lines: list[str], B: int, seed: int | None, epoch: int
+    lines: list[str], B: int, seed: int | None, epoch: int, longest: int
 ) -> None:
     items = items_from(*lines)
-    batches = ItemBatches(items, B, seed)
-    steps = range(epoch * batches.steps_per_epoch, (epoch + 1) * batches.steps_per_epoch)
-    seen: list[tuple[tuple[int, int], ...]] = []
-    total = 0
-    for batch in map(batches.batch, steps):
-        seen += [tuple(predictions(batch, column)) for column in range(batch.x.shape[1])]
-        total += batch.predictions
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches_module, "LONGEST", longest)
+        batches = ItemBatches(items, B, seed)
+        steps = range(epoch * batches.steps_per_epoch, (epoch + 1) * batches.steps_per_epoch)
+        found = [batches.batch(step) for step in steps]
+    ended, columns = list[list[tuple[int, int]]](), list[list[tuple[int, int]]]()
+    for batch in found:
+        pieces = [predictions(batch, column) for column in range(batch.x.shape[1])]
+        assert all(0 < len(piece) <= longest for piece in pieces)
+        if batch.fresh:
+            ended, columns = ended + columns, [[] for _ in pieces]
+        ended, columns = ended + columns[len(pieces) :], columns[: len(pieces)]
+        columns = [before + piece for before, piece in zip(columns, pieces, strict=True)]
     whole = [[items.newline, *item.tolist(), items.newline] for item in each(items)]
-    expected = Counter(tuple(pairwise(item)) for item in whole)
-    assert Counter(pairs for pairs in seen if pairs) == expected
-    assert total == batches.predictions == items.characters
+    assert Counter(map(tuple, ended + columns)) == Counter(tuple(pairwise(item)) for item in whole)
+    assert sum(batch.predictions for batch in found) == batches.predictions == items.characters
+    assert found[0].fresh
+    assert batches.seq_len == max(len(batch.x) for batch in found)
 
 
-@given(lines=ITEMS, B=st.integers(1, 9), cut=st.integers(0, 9), step=st.integers(0, 50))
+@given(lines=ITEMS, B=st.integers(1, 9), cut=st.integers(0, 9), longest=LONGEST)
 def test_slices_of_columns_make_up_the_batch_of_items(
-    lines: list[str], B: int, cut: int, step: int
+    lines: list[str], B: int, cut: int, longest: int
 ) -> None:
-    batches = ItemBatches(items_from(*lines), B, seed=1)
-    whole, left, right = (
-        batches.batch(step, columns) for columns in (slice(None), slice(0, cut), slice(cut, None))
-    )
-    np.testing.assert_array_equal(np.concatenate([left.x, right.x], axis=1), whole.x)
-    np.testing.assert_array_equal(np.concatenate([left.y, right.y], axis=1), whole.y)
-    assert left.predictions == right.predictions == whole.predictions
-    _lengths_agree(whole, left, right)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches_module, "LONGEST", longest)
+        batches = ItemBatches(items_from(*lines), B, seed=1)
+        for step in range(2 * batches.steps_per_epoch):
+            whole, left, right = (
+                batches.batch(step, columns)
+                for columns in (slice(None), slice(0, cut), slice(cut, None))
+            )
+            np.testing.assert_array_equal(np.concatenate([left.x, right.x], axis=1), whole.x)
+            np.testing.assert_array_equal(np.concatenate([left.y, right.y], axis=1), whole.y)
+            assert left.predictions == right.predictions == whole.predictions
+            assert left.fresh == right.fresh == whole.fresh
+            _lengths_agree(whole, left, right)
+
+
+def test_one_long_item_pads_no_other() -> None:
+    items = items_from(*(f"{i:x}" for i in range(600)), "long" * 5000)
+    batches = ItemBatches(items, 32, 0)
+    sizes = [batches.batch(step).x.shape for step in range(batches.steps_per_epoch)]
+    assert max(T * B for T, B in sizes) <= 512
+    assert sum(T * B for T, B in sizes) < 1.01 * items.characters
+    assert batches.seq_len == 512
 
 
 def numbered(count: int) -> Items:
@@ -279,7 +313,7 @@ def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone() -> None:
     assert epochs_of(other, 1) == later
     assert first != later
     assert epochs_of(ItemBatches(items, 8, 6), 0) != first
-    assert one.fresh
+    assert one.batch(0).fresh
 
 
 def test_without_a_seed_items_are_ordered_by_length_in_every_epoch() -> None:
@@ -290,7 +324,6 @@ def test_without_a_seed_items_are_ordered_by_length_in_every_epoch() -> None:
     lengths = [len(predictions(batch, b)) for batch in epoch for b in range(batch.x.shape[1])]
     assert lengths == sorted(lengths)
     assert len(lengths) == 100
-
 
 
 def test_items_of_much_the_same_length_stand_together() -> None:
@@ -312,10 +345,9 @@ def test_few_items_make_a_narrow_batch_and_none_are_refused() -> None:
 @pytest.mark.skipif(not NAMES.exists(), reason="needs the shared corpora")
 def test_the_shared_names_are_29494_distinct_lines_and_228146_transitions() -> None:
     corpus = read_corpus([NAMES])
-    newline = corpus.vocabulary.index("\n")
     items = read_items(corpus)
     lines = NAMES.read_text().split("\n")
     assert len(items) == len({*lines}) == 29_494
     assert items.characters == sum(len(line) + 1 for line in {*lines})
-    assert items_of(corpus.store.read(0, corpus.characters), newline).characters == 228_146
+    assert corpus.characters == 228_145
     assert [len(part) for part in items.split(0.1)] == [26_544, 2_950]

@@ -91,7 +91,9 @@ def test_streams_are_pieces_of_their_own(
     assert result["nats"] == pytest.approx(nats.mean(), rel=1e-5)
 
 
-@pytest.mark.parametrize("text", [TEXT, TEXT + "on", "\n\n\na\n", "cat"])
+@pytest.mark.parametrize(
+    "text", [TEXT, TEXT + "on", "\n\n\na\n", "cat", "on\n" + "the cat " * 130 + "\n" + "sat " * 300]
+)
 def test_a_model_of_lines_reads_each_item_from_its_newline_to_the_next(
     text: str, items: tuple[Model, str], tmp_path: Path, capsys: Capture
 ) -> None:

@@ -20,6 +20,7 @@ import charrnn
 from charrnn.checkpoint.model import load_resume
 from charrnn.config import CELLS, OPTIMIZERS, TrainConfig
 from charrnn.errors import CheckpointError, CorpusError, TrainingError, UsageError
+from charrnn.text import batches
 from charrnn.training import workers
 from charrnn.training.defaults import Facts, resolve
 from charrnn.training.events import Done, Event, Notice, Saved, Start, Step, Validated
@@ -144,14 +145,38 @@ def test_watching_changes_nothing_that_is_learned(corpus: Path, tmp_path: Path) 
     assert losses(plain) == losses(watched)
 
 
-@pytest.mark.parametrize("lines", [False, True])
+def long_lines(folder: Path) -> Path:
+    """Return a text of short lines, and of some that are learned in pieces."""
+    lines = [*TEXT[:60].split(), *(TEXT[i : i + 79] * 13 for i in range(5)), TEXT[:79] * 25]
+    path = folder / "lines.txt"
+    path.write_text("\n".join(line.replace("\n", "") for line in lines), encoding="utf-8")
+    return path
+
+
+def test_long_items_are_validated_from_end_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"lines": True, "dtype": "float64", "val_fraction": 0.5, "steps": 1, "lr": 1e-30}
+    in_pieces = run(long_lines(tmp_path), **options)
+    monkeypatch.setattr(batches, "LONGEST", 10_000)
+    whole = run(long_lines(tmp_path), **options)
+    assert done(in_pieces).val_loss == pytest.approx(done(whole).val_loss, rel=1e-12)
+
+
+@pytest.mark.parametrize("lines", ["", "short", "long"])
 @pytest.mark.parametrize("size", [2, 3])
 def test_replicas_agree_with_one_and_repeat_themselves(
-    corpus: Path, lines: bool, size: int, tmp_path: Path
+    corpus: Path, lines: str, size: int, tmp_path: Path
 ) -> None:
     if lines:
-        corpus = CORPORA / "minerals.txt"
-    options = {"dtype": "float64", "dropout": 0.2, "batch_size": 7, "steps": 20, "lines": lines}
+        corpus = CORPORA / "minerals.txt" if lines == "short" else long_lines(tmp_path)
+    options = {
+        "dtype": "float64",
+        "dropout": 0.2,
+        "batch_size": 7,
+        "steps": 20,
+        "lines": bool(lines),
+    }
     alone, together, again = (run(corpus, workers=n, **options) for n in (1, size, size))
     np.testing.assert_allclose(losses(together), losses(alone), rtol=1e-9)
     np.testing.assert_allclose(weights(together), weights(alone), rtol=1e-6, atol=1e-9)
@@ -205,6 +230,7 @@ def kept(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         {"layers": 2, "dropout": 0.3},
         {"workers": 2, "dropout": 0.2},
         {"lines": True, "dropout": 0.2},
+        {"lines": True, "dropout": 0.2, "batch_size": 3},
         {"val_fraction": 0.0},
     ],
     ids=str,
@@ -213,7 +239,8 @@ def test_a_stopped_run_goes_on_to_the_very_same_end(
     options: dict[str, Any], stops: tuple[int, int], corpus: Path, tmp_path: Path
 ) -> None:
     options = {**SMALL, "steps": 30, **options}
-    corpus = CORPORA / "minerals.txt" if "lines" in options else corpus
+    if "lines" in options:
+        corpus = CORPORA / "minerals.txt" if options["batch_size"] == 4 else long_lines(tmp_path)
     straight = list(
         charrnn.train([corpus], TrainConfig(**{**options, "out": tmp_path / "straight.npz"}))
     )

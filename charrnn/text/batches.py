@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -18,6 +19,7 @@ from charrnn.text.vocabulary import Indices
 Symbols = npt.NDArray[np.intp]
 _AHEAD = 1 << 16  # characters that Streams reads at once, over all streams
 _POOL = 32  # batches within which items are sorted by length
+LONGEST = 512  # characters of an item that are predicted in one batch; a longer one takes several
 _READ = 1 << 22  # characters of the store that read_items looks at at once
 
 
@@ -29,9 +31,10 @@ class Batch:
     y: Symbols  # (T, B)
     lengths: Symbols | None  # (B,) predictions of each column, 0 behind them; None: T each
     predictions: int  # of the whole batch, also when these are only some of its columns
+    fresh: bool  # from a zero state; else column b goes on from column b of the batch before
 
 
-def _batch(symbols: Indices, lengths: Symbols, columns: slice) -> Batch:
+def _batch(symbols: Indices, lengths: Symbols, columns: slice, *, fresh: bool) -> Batch:
     """Return the columns of a batch: `symbols` (T + 1, own) are read and, one later, predicted.
 
     lengths (B,): the predictions of each column of the whole batch.
@@ -39,10 +42,10 @@ def _batch(symbols: Indices, lengths: Symbols, columns: slice) -> Batch:
     x, y = symbols[:-1].astype(np.intp, "C"), symbols[1:].astype(np.intp, "C")
     own, predictions = lengths[columns], int(lengths.sum())
     if lengths.min() == len(x):
-        return Batch(x, y, None, predictions)
+        return Batch(x, y, None, predictions, fresh)
     beyond = np.arange(len(x))[:, None] >= own
     x[beyond] = y[beyond] = 0
-    return Batch(x, y, own, predictions)
+    return Batch(x, y, own, predictions, fresh)
 
 
 class Batches(Protocol):
@@ -52,21 +55,19 @@ class Batches(Protocol):
     seq_len: int
     steps_per_epoch: int
     predictions: int  # in an epoch
-    fresh: bool  # every batch starts from a zero state
 
     def batch(self, step: int, columns: slice = ...) -> Batch: ...
 
 
 class Streams:
-    """B contiguous pieces of a text side by side, T characters a step; the state is carried on.
+    """B contiguous pieces of a text side by side, T characters a step.
+
+    The state is carried on, also from a stream's end to its beginning in the next epoch.
 
     Stream b of a text of n characters covers b·n//B … (b+1)·n//B. Each of its characters but the
     first is predicted once an epoch, or only the first of them: `most` in all streams together. A
     short text gets fewer streams, a very short one shorter steps. Raises CorpusError if n < 2.
     """
-
-    # The state goes on from step to step, and from a stream's end to its beginning, an epoch later.
-    fresh = False
 
     def __init__(
         self, part: Part | Excerpt, batch_size: int, seq_len: int, most: int | None = None
@@ -100,7 +101,7 @@ class Streams:
         number, ahead = divmod(step, self._steps_ahead)
         at = ahead * self.seq_len
         symbols = self._block(number, columns)[:, at : at + int(left.max()) + 1]
-        return _batch(symbols.T, left, columns)
+        return _batch(symbols.T, left, columns, fresh=False)
 
     def extent(self, columns: slice) -> tuple[int, int]:
         """Return (start, stop) in the part of all that these streams ever read."""
@@ -129,6 +130,7 @@ class Items:
 
     symbols: Indices  # newline, item, newline, item, …, newline
     starts: Symbols  # (items + 1,) where the newline before each item stands, and the last newline
+    notes: tuple[str, ...] = ()  # what was changed or left out, a line each
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -169,14 +171,6 @@ class Items:
         )
 
 
-def items_of(indices: Indices, newline: int) -> Items:
-    """Return all lines of one encoded text in order, repeats kept, empty ones left out."""
-    text = np.concatenate([[newline], indices, [newline]]).astype(indices.dtype)
-    ends = text == newline
-    symbols = text[~(ends & np.append(False, ends[:-1]))]
-    return Items(symbols, np.flatnonzero(symbols == newline))
-
-
 def read_items(corpus: Corpus) -> Items:
     """Return the distinct lines of a corpus, without empty ones, in an order of their own.
 
@@ -187,32 +181,42 @@ def read_items(corpus: Corpus) -> Items:
             "the corpus has no newline, and with --lines every line is an item; "
             "give a text of several lines"
         )
-    distinct = {
-        line for start, stop in corpus.texts for line in _lines(corpus, start, stop) if line
-    }
-    if not distinct:
+    counts = Counter(_lines(corpus))
+    if not counts:
         raise CorpusError(
             "the corpus has nothing but empty lines; give a text with something in its lines"
         )
     ordered = sorted(
-        distinct, key=lambda line: blake2b(line.encode(), digest_size=16).digest() + line.encode()
+        counts, key=lambda line: blake2b(line.encode(), digest_size=16).digest() + line.encode()
     )
-    newline = corpus.vocabulary.index("\n")
-    return items_of(corpus.vocabulary.encode("\n".join(ordered)), newline)
+    symbols = corpus.vocabulary.encode("\n".join(["", *ordered, ""]))
+    starts = np.flatnonzero(symbols == symbols[0])
+    return Items(symbols, starts, (*corpus.notes, *_notes(counts)))
 
 
-def _lines(corpus: Corpus, start: int, stop: int) -> Iterator[str]:
-    """Yield the lines of the text start … stop−1, read piece by piece."""
-    begun: list[str] = []  # pieces of the line that hasn't ended yet
-    for at in range(start, stop, _READ):
-        indices = corpus.store.read(at, min(at + _READ, stop))
-        first, *others = corpus.vocabulary.decode(indices).split("\n")
-        begun.append(first)
-        if others:
-            yield "".join(begun)
-            yield from others[:-1]
-            begun = others[-1:]
-    yield "".join(begun)
+def _notes(counts: Counter[str]) -> Iterator[str]:
+    """Yield what is worth saying about lines, of which there are so many each."""
+    if counts.total() > len(counts):
+        yield f"{counts.total():,} lines, {len(counts):,} of them distinct: repeats are left out"
+    long = [line for line in counts if len(line) >= LONGEST]
+    if long:
+        longest = max(long, key=len)
+        yield (
+            f"lines of {LONGEST} characters or more are learned in pieces: {len(long):,} of "
+            f"{len(counts):,}; the longest has {len(longest):,} and begins {longest[:40]!r}"
+        )
+
+
+def _lines(corpus: Corpus) -> Iterator[str]:
+    """Yield the lines of a corpus that aren't empty; the end of a text ends a line."""
+    for start, stop in corpus.texts:
+        rest = ""
+        for at in range(start, stop, _READ):
+            indices = corpus.store.read(at, min(at + _READ, stop))
+            *lines, rest = (rest + corpus.vocabulary.decode(indices)).split("\n")
+            yield from filter(None, lines)
+        if rest:
+            yield rest
 
 
 class ItemBatches:
@@ -220,50 +224,68 @@ class ItemBatches:
 
     Every epoch has an order of its own from (seed, epoch); without a seed items are ordered by
     length, always the same. Items of much the same length stand together, so that little is padded.
-    The last batch may have fewer columns.
-    """
 
-    fresh = True  # every batch starts from a zero state
+    Items longer than LONGEST stand together too, the longest first. Their batch is read in pieces
+    of LONGEST, step after step, in which the state is carried on; a column ends with its item. A
+    batch has fewer than B columns where no more items are left.
+    """
 
     def __init__(self, items: Items, batch_size: int, seed: int | None = None) -> None:
         if not len(items):
             raise CorpusError("there are no items to predict; give more lines")
-        self.batch_size = min(batch_size, len(items))
-        self.seq_len = int(items.lengths.max()) + 1
-        self.steps_per_epoch = -(-len(items) // self.batch_size)
-        self.predictions = items.characters  # per epoch
+        self.batch_size = B = min(batch_size, len(items))
         self._items, self._seed = items, seed
-        self._lengths = items.lengths + 1  # predictions of each
-        self._order: tuple[int, Symbols] | None = None
+        self._lengths = np.diff(items.starts)  # predictions of each
+        self.seq_len = min(LONGEST, int(self._lengths.max()))
+        self.predictions = items.characters  # per epoch
+        longest_first = np.argsort(-self._lengths, kind="stable")
+        long = np.count_nonzero(self._lengths > LONGEST)
+        self._short, self._long = np.sort(longest_first[long:]), _cut(longest_first[:long], B)
+        self._epoch, self._steps = 0, self._arrange(0)
+        self.steps_per_epoch = len(self._steps)
 
     def batch(self, step: int, columns: slice = slice(None)) -> Batch:
         """Return the batch of `step`, which counts on over epochs, or some of its columns.
 
         It doesn't depend on earlier calls.
         """
-        chosen = self._chosen(step)
-        lengths = self._lengths[chosen]
-        at = self._items.starts[chosen[columns]] + np.arange(lengths.max() + 1)[:, None]
-        return _batch(self._items.symbols.take(at, mode="clip"), lengths, columns)
+        starts, lengths, fresh = self._columns(step)
+        at = starts[columns] + np.arange(lengths.max() + 1)[:, None]
+        return _batch(self._items.symbols.take(at, mode="clip"), lengths, columns, fresh=fresh)
 
-    def _chosen(self, step: int) -> Symbols:
-        """Return the items of the batch of `step`."""
+    def _columns(self, step: int) -> tuple[Symbols, Symbols, bool]:
+        """Return where each column begins in the symbols, its predictions, and if it is fresh."""
         epoch, step = divmod(step, self.steps_per_epoch)
-        epoch = 0 if self._seed is None else epoch
-        if self._order is None or self._order[0] != epoch:
-            self._order = (epoch, self._arrange(epoch))
-        items: Symbols = self._order[1][step]
-        return items[items >= 0]
-
-    def _arrange(self, epoch: int) -> Symbols:
-        n, B, steps = len(self._items), self.batch_size, self.steps_per_epoch
-        rows = np.full(steps * B, -1, np.intp)
-        if self._seed is None:
-            rows[:n] = np.argsort(self._lengths, kind="stable")
-            return rows.reshape(steps, B)
-        rng = np.random.Generator(
-            np.random.PCG64(np.random.SeedSequence([self._seed, Stream.ORDER, epoch]))
+        if epoch != self._epoch:
+            self._epoch, self._steps = epoch, self._arrange(epoch)
+        items, done = self._steps[step]
+        items = items[self._lengths[items] > done]
+        return (
+            self._items.starts[items] + done,
+            np.minimum(self._lengths[items] - done, LONGEST),
+            not done,
         )
-        shuffled = rng.permutation(n)
-        rows[:n] = shuffled[np.lexsort((self._lengths[shuffled], np.arange(n) // (_POOL * B)))]
-        return rows.reshape(steps, B)[rng.permutation(steps)]
+
+    def _arrange(self, epoch: int) -> list[tuple[Symbols, int]]:
+        """Return what each step of an epoch reads: these items, so many characters done before."""
+        short, lengths = self._short, self._lengths
+        if self._seed is None:
+            by_length = short[np.argsort(lengths[short], kind="stable")]
+            groups = [*_cut(by_length, self.batch_size), *self._long]
+        else:
+            seeds = np.random.SeedSequence([self._seed, Stream.ORDER, epoch])
+            rng = np.random.Generator(np.random.PCG64(seeds))
+            shuffled = rng.permutation(short)
+            pool = np.arange(len(short)) // (_POOL * self.batch_size)
+            by_length = shuffled[np.lexsort((lengths[shuffled], pool))]
+            groups = [*_cut(by_length, self.batch_size), *self._long]
+            groups = [groups[i] for i in rng.permutation(len(groups))]
+        return [
+            (group, done)
+            for group in groups
+            for done in range(0, int(lengths[group].max()), LONGEST)
+        ]
+
+
+def _cut(items: Symbols, size: int) -> list[Symbols]:
+    return [items[at : at + size] for at in range(0, len(items), size)]

@@ -122,20 +122,19 @@ class Replica:
         self.message[:] = 0
         B = batch.x.shape[1]
         if B and batch.predictions:
-            fresh, weight = self.training.fresh, 1 / batch.predictions
+            weight = 1 / batch.predictions
             nats, after = self.network.gradient(
                 self.parameters,
                 batch.x,
                 batch.y,
-                zero_state(config.model, B, config.dtype) if fresh else self.state,
+                zero_state(config.model, B, config.dtype) if batch.fresh else self.state[..., :B],
                 out=self.gradient,
                 weight=weight,
                 lengths=batch.lengths,
                 masks=self._masks(step, *batch.x.shape),
             )
             self.message[-1] = batch_nats(batch, nats) * weight
-            if not fresh:
-                self.state = after
+            self.state[..., :B] = after
         self.transport.all_reduce()
         loss, g = float(self.message[-1]), self.gradient.flat
         norm = clip_by_norm(g, config.clip)
@@ -197,9 +196,9 @@ def total_nats(
         B = batch.x.shape[1]
         if B == 0:
             continue
-        if state is None or batches.fresh:
+        if state is None or batch.fresh:
             state = zero_state(network.config, B, network.dtype)
-        nats, state = network.losses(parameters, batch.x, batch.y, state, batch.lengths)
+        nats, state = network.losses(parameters, batch.x, batch.y, state[..., :B], batch.lengths)
         total += batch_nats(batch, nats)
     return total
 

@@ -113,6 +113,7 @@ class Text:
         )
         fraction = with_defaults(config).val_fraction
         cut = read_items(self.corpus) if config.lines else self.corpus
+        self.notes = cut.notes
         self.parts: tuple[Part, Part] | tuple[Items, Items] = cut.split(fraction)
         if self.parts[0].characters < 2:
             raise CorpusError(
@@ -164,7 +165,7 @@ def prepare(
         run = _resumed(tuple(sources), config, ranks)
     else:
         run = _new(tuple(sources), config, default_workers, ranks)
-    return replace(run, notes=(*run.text.corpus.notes, *run.notes, *_memory_note(run)))
+    return replace(run, notes=(*run.text.notes, *run.notes, *_memory_note(run)))
 
 
 def _new(sources: Sources, asked: TrainConfig, default_workers: Workers, ranks: int) -> Run:
