@@ -10,7 +10,7 @@ from charrnn.text.batches import Items
 from charrnn.text.corpus import Part
 from charrnn.text.vocabulary import Indices
 
-LIMIT = 3_000_000  # characters counted at most; each takes up to 50 bytes
+LIMIT = 4_000_000  # characters counted at most; each takes up to 35 bytes
 _DENSE = 2  # use a table of all keys if it has at most this many entries a position; else sort
 
 
