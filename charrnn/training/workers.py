@@ -164,7 +164,7 @@ def _processes(count: int, descriptors: tuple[int, ...]) -> Iterator[list[subpro
     """Yield new workers; after the with block their pipes are closed and they have ended."""
     workers: list[subprocess.Popen[bytes]] = []
     try:
-        workers.extend(_start(descriptors) for _ in range(count))
+        workers.extend(_start(descriptors) for _ in range(count))  # keeps them if one fails
         yield workers
     finally:
         for worker in workers:
@@ -178,8 +178,8 @@ def _processes(count: int, descriptors: tuple[int, ...]) -> Iterator[list[subpro
 def _start(descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:
     """Start a worker that finds this very package.
 
-    It has a session of its own, so that Ctrl-C in the terminal does not reach it. -P keeps out the
-    modules of the folder that we happen to be in.
+    It gets a session, on Windows a process group, of its own: Ctrl-C in the terminal does not reach
+    it. -P keeps out the modules of the folder that we happen to be in.
     """
     path = os.pathsep.join(filter(None, [PACKAGE, os.environ.get("PYTHONPATH")]))
     return subprocess.Popen(
@@ -189,7 +189,7 @@ def _start(descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:
         env={**os.environ, **ONE_THREAD, "PYTHONPATH": path},
         pass_fds=() if sys.platform == "win32" else descriptors,
         start_new_session=True,
-        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same for Windows
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
     )
 
 
