@@ -82,14 +82,14 @@ def test_the_commands_shown_have_these_options(
 
 def test_the_number_of_planted_bugs_is_the_one_told() -> None:
     import test_gradcheck as planted
-    import test_products
+    import test_matmul
 
     bugs = (
         len(planted.CELL_BUGS)
         + len(planted.MODEL_BUGS)
         + len(planted.LOSS_BUGS)
         + 1
-        + len(test_products.BUGS)
+        + len(test_matmul.BUGS)
     )
     assert f"The tests plant {bugs} bugs" in README
 

@@ -19,7 +19,6 @@ from charrnn.checkpoint.model import Model
 from charrnn.config import CELLS, ModelConfig, SampleConfig, SampleOptions
 from charrnn.errors import CharRNNError, UsageError, VocabularyError
 from charrnn.network.parameters import Parameters
-from charrnn.sampling import stepping
 from charrnn.sampling.decoding import (
     distribution,
     draw,
@@ -446,13 +445,13 @@ def test_seeds_repeat_and_differ_and_0_is_a_seed() -> None:
 def feeds(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Return a list that records every index fed."""
     fed: list[Any] = []
-    chain = stepping._chain
+    reader = Sampler._reader
 
-    def spied(*parts: Any) -> Callable[[Any], None]:
-        read = chain(*parts)
+    def spied(self: Sampler) -> Callable[[Any], None]:
+        read = reader(self)
         return lambda indices: (fed.append(indices), read(indices))[1]
 
-    monkeypatch.setattr(stepping, "_chain", spied)
+    monkeypatch.setattr(Sampler, "_reader", spied)
     return fed
 
 

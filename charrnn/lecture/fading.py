@@ -18,7 +18,9 @@ import numpy.typing as npt
 from charrnn.config import CELLS, check, check_choice
 from charrnn.errors import UsageError
 from charrnn.lecture.rnn import Array, distance, orthogonal, softmax
-from charrnn.network.parameters import STATES
+from charrnn.network.cells import CELL_CLASSES
+
+STATES = {name: cell.S for name, cell in CELL_CLASSES.items()}
 
 Step = tuple[
     Array, Array, Array

@@ -1,1 +1,1 @@
-"""The mathematics: a recurrent network and its gradients in NumPy. No files, no screen, no clock."""
+"""The mathematics: a recurrent network and its gradients in NumPy; no files, screen or clock."""

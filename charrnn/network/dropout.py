@@ -1,14 +1,14 @@
-"""Dropout masks: 0 with probability p, else 1 / (1 − p), so that nothing needs rescaling when they are left out.
+"""Dropout masks: 0 with probability p, else 1 / (1 − p), so that evaluation needs no rescaling.
 
 Two kinds. On h, between layers and before the output, drawn anew for each position (Srivastava et
-al. 2014; Zaremba et al. 2014). On the entries of W, and of V where it reads h, drawn once a chunk, so
-that the recurrent product stays one (Merity et al. 2017). The first layer's V is left whole: its columns
-are what the network knows of each symbol, and on Shakespeare an lstm of 256 with 0.1 stood at 1.527 nats
-after 3,000 steps with it whole, at 1.562 with its entries dropped.
+al. 2014; Zaremba et al. 2014). On the entries of W, and of V where it reads h, drawn once a chunk,
+so that the recurrent product stays one (Merity et al. 2017). The first layer's V is left whole:
+its columns are what the network knows of each symbol, and on Shakespeare an lstm of 256 with 0.1
+stood at 1.527 nats after 3,000 steps with it whole, at 1.562 with its entries dropped.
 
-A column's mask on h depends on seed, step, layer and column alone, so that each replica draws only those
-of its own columns, and any number of replicas learns the same run. The masks on the weights are the same
-for all columns, and every replica draws them.
+A column's mask on h depends on seed, step, layer and column alone, so that each replica draws only
+those of its own columns, and any number of replicas learns the same run. The masks on the weights
+are the same for all columns, and every replica draws them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def draw_masks(
     step: int,
     dtype: DTypeLike,
 ) -> Masks:
-    """Return the masks of a step for these columns of the batch, a slice with a start and a stop."""
+    """Return a step's masks for these columns of the batch, a slice with a start and a stop."""
 
     def stream(part: int) -> np.random.PCG64DXSM:
         return np.random.PCG64DXSM([seed, Stream.DROPOUT, step, part])
@@ -79,7 +79,8 @@ def draw_masks(
 def _column_chances(bits: np.random.PCG64DXSM, positions: int, columns: slice) -> Array:
     """Return a random byte for each position of each of these columns, (positions, columns).
 
-    The stream holds the numbers of the first BLOCK columns at all positions, then those of the next.
+    The stream holds the numbers of the first BLOCK columns at all positions, then those of the
+    next.
     """
     first, last = columns.start // BLOCK, -(-columns.stop // BLOCK)
     bits.advance(first * positions)
@@ -95,7 +96,7 @@ def _bytes(numbers: Array) -> Array:
 
 
 def _mask(chances: Array, p: float, dtype: DTypeLike) -> Array:
-    """Return 0 with probability p, to the nearest 1/256, and else 1 / (1 − p), from a byte of chance each."""
+    """Return 0 with probability p, to the nearest 1/256, else 1 / (1 − p), from random bytes."""
     dropped = min(255, round(p * 256))
     mask = (chances >= dropped).astype(dtype)
     mask *= 256 / (256 - dropped)

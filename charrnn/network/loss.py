@@ -1,7 +1,8 @@
-"""The output layer: ŷ_t = softmax(U h_t + b_y), the loss L_t = −ln ŷ_t[y_t] in nats, and its gradients.
+"""The output layer: ŷ_t = softmax(U h_t + b_y), L_t = −ln ŷ_t[y_t] in nats, and its gradients.
 
-Softmax and cross-entropy are taken together and the maximum is subtracted first, so that no logit overflows.
-Positions are columns: P = T·B of them, in blocks whose (block, N) probabilities stay small whatever N is.
+Softmax and cross-entropy are taken together and the maximum is subtracted first, so that no logit
+overflows. Positions are columns: P = T·B of them, in blocks whose (block, N) probabilities stay
+small whatever N is.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ def losses(U: Array, b_y: Array, h: Array, y: Array) -> Array:
 def losses_backward(
     U: Array, b_y: Array, h: Array, y: Array, weight: Array, *, dU: Array, db_y: Array, dh: Array
 ) -> Array:
-    """Return `losses` and overwrite dU, db_y and dh (H, P) with the gradients of L = Σ weight · losses.
+    """Return `losses` and overwrite dU, db_y and dh (H, P) with the gradients of Σ weight · losses.
 
-    D_t = weight_t (ŷ_t − onehot(y_t)); ∂L/∂U = Σ D_t h_tᵀ; ∂L/∂b_y = Σ D_t: b_y acts on each L_t only once, through
-    ŷ_t; dh_t = Uᵀ D_t.
+    D_t = weight_t (ŷ_t − onehot(y_t)); ∂L/∂U = Σ D_t h_tᵀ; ∂L/∂b_y = Σ D_t: b_y acts on each L_t
+    only once, through ŷ_t; dh_t = Uᵀ D_t.
     """
     nats = np.empty(y.size, h.dtype)
     dU[:], db_y[:] = 0, 0

@@ -1,9 +1,9 @@
 """Products of matrices in the blocks that this machine's BLAS multiplies best.
 
-A large product first copies both matrices into the order that its kernel reads, which is much of the work where one of
-them is narrow. For AVX-512, OpenBLAS has kernels for small products as well, which read them where they lie. So a product
-with a narrow matrix is cut into small ones. Shares of the speed of a large square product, in float32 on
-one core of a Zen 4 with OpenBLAS 0.3.31:
+A large product first copies both matrices into the order that its kernel reads, which is much of
+the work where one of them is narrow. For AVX-512, OpenBLAS has kernels for small products as well,
+which read them where they lie. So a product with a narrow matrix is cut into small ones. Shares of
+the speed of a large square product, in float32 on one core of a Zen 4 with OpenBLAS 0.3.31:
 
     product                                               whole        cut
     W h, Wᵀ dA; 128 to 2,048 rows and columns, B = 32     86 to 91 %   100 to 111 %
@@ -31,22 +31,15 @@ ROWS, COLUMNS = 4, 64  # of the result that such a kernel likes to take at a tim
 NARROW = 1 << 16  # numbers in M up to which cutting pays for many columns
 
 
-def step_product(M: Array, out: Array) -> Callable[[Array], object]:
-    """Return the function x ↦ out ← M x for M (R, K), x (K, B) and out (R, B): the same M and out every time it is called."""
+def step_product(M: Array, out: Array) -> Callable[[Array], None]:
+    """Return the function that writes M x into `out`: M (R, K), x (K, B), out (R, B)."""
     (R, K), B = M.shape, out.shape[1]
-    rows = _rows(R, K, B)
-    if rows == R:
-        return lambda x: np.matmul(M, x, out=out)
-    (M_blocks, out_blocks), *rest = [
-        (M[r].reshape(n, -1, K), out[r].reshape(n, -1, B)) for r, n in _cuts(R, rows)
-    ]
-    if not rest:
-        return lambda x: np.matmul(M_blocks, x, out=out_blocks)
-    M_rest, out_rest = rest[0]
+    cuts = _cuts(R, _rows(R, K, B))
+    blocks = [(M[r].reshape(n, -1, K), out[r].reshape(n, -1, B)) for r, n in cuts]
 
     def multiply(x: Array) -> None:
-        np.matmul(M_blocks, x, out=out_blocks)
-        np.matmul(M_rest, x, out=out_rest)
+        for M_blocks, out_blocks in blocks:
+            np.matmul(M_blocks, x, out=out_blocks)
 
     return multiply
 
@@ -75,7 +68,7 @@ def _rows(R: int, K: int, B: int) -> int:
 
 
 def _cuts(size: int, length: int) -> Iterator[tuple[slice, int]]:
-    """Yield what covers `size`: (slice, number of blocks of `length` in it), and the rest as one block behind them."""
+    """Yield (slice, number of blocks of `length` in it), then the rest of `size` as one block."""
     count, rest = divmod(size, length)
     if count:
         yield slice(size - rest), count

@@ -1,6 +1,7 @@
 """The network over a chunk of text: layers forward, the loss, layers backward.
 
-All that is summed over time is one product over all positions (T·B columns), here; the loop over t is in `cells`.
+All that is summed over time is one product over all positions (T·B columns), here; the loop over t
+is in `cells`.
 """
 
 from __future__ import annotations
@@ -11,16 +12,17 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from charrnn.config import ModelConfig
-from charrnn.network.cells import CELL_CLASSES, Cell, Input, row_scale
+from charrnn.network.cells import CELL_CLASSES, Cell, Input
 from charrnn.network.dropout import Masks
 from charrnn.network.loss import losses, losses_backward
-from charrnn.network.parameters import STATES, Parameters
+from charrnn.network.parameters import Parameters
 
 Array = NDArray[Any]
 FEW = (
     32  # symbols up to which ∂L/∂V is a product with one-hot columns; beyond, sums over sorted ones
 )
-MANY = 256  # symbols from which on looking for the columns of V that a chunk reads is cheaper than scaling them all
+MANY = 256  # symbols from which on it is cheaper to scale only the columns of V that a chunk reads
+NOTHING_DROPPED = Masks()
 
 
 def flat_columns(a: Array) -> Array:
@@ -30,13 +32,24 @@ def flat_columns(a: Array) -> Array:
 
 def zero_state(config: ModelConfig, B: int, dtype: DTypeLike) -> Array:
     """Return the state before the first character: zeros (L, S, H, B)."""
-    return np.zeros((config.layers, STATES[config.cell], config.hidden, B), dtype)
+    return np.zeros((config.layers, CELL_CLASSES[config.cell].S, config.hidden, B), dtype)
 
 
-def input_gradient(dA: Array, x: Array, dV: Array) -> None:
-    """dV ← Σ dA_t onehot(x_t)ᵀ for dA (G·H, P), x (P,): the columns of a symbol that occurs again add up.
+def symbol_input(V: Array, b_h: Array, scale: Array, x: Array) -> Input:
+    """Return the function that writes scale · (V x_t + b_h) for symbols x (T, B): columns of V."""
+    if V.shape[1] >= MANY:
+        seen, x = np.unique(x, return_inverse=True)
+        V = V.take(seen, axis=1)
+    by_symbol = (V + b_h[:, None]) * scale
+    # mode="wrap" writes straight into out; "raise" and "clip" go through a copy
+    return lambda t, out: np.take(by_symbol, x[t], axis=1, out=out, mode="wrap")
 
-    With few symbols one product; with many only the columns of those that occur are touched, whatever N is.
+
+def symbol_input_backward(dA: Array, x: Array, *, dV: Array) -> None:
+    """dV ← Σ dA_t onehot(x_t)ᵀ for dA (G·H, P), x (P,): the columns of a repeated symbol add up.
+
+    With few symbols this is one product; with many only the columns of those that occur are
+    touched.
     """
     N, P = dV.shape[1], x.size
     if N <= FEW:
@@ -44,9 +57,7 @@ def input_gradient(dA: Array, x: Array, dV: Array) -> None:
         onehot[x, np.arange(P)] = 1
         np.matmul(dA, onehot.T, out=dV)
         return
-    order = np.argsort(
-        x.astype(np.min_scalar_type(N)), kind="stable"
-    )  # short integers are sorted by radix
+    order = np.argsort(x.astype(np.min_scalar_type(N)), kind="stable")  # a radix sort if short
     counts = np.bincount(x)
     symbols = np.flatnonzero(counts)
     starts = np.cumsum(counts)[symbols] - counts[symbols]
@@ -54,36 +65,63 @@ def input_gradient(dA: Array, x: Array, dV: Array) -> None:
     dV[:] = 0
     for row in range(0, len(dA), 32):  # a few rows at a time stay in the cache
         rows = dA[row : row + 32]
-        np.take(
-            rows, order, axis=1, out=sorted_dA[: len(rows)], mode="wrap"
-        )  # wrap: straight into out
-        dV[row : row + 32, symbols] = np.add.reduceat(sorted_dA[: len(rows)], starts, axis=1)
+        some = sorted_dA[: len(rows)]
+        np.take(rows, order, axis=1, out=some, mode="wrap")
+        dV[row : row + 32, symbols] = np.add.reduceat(some, starts, axis=1)
+
+
+def layer_input(V: Array, b_h: Array, scale: Array, below: Array) -> Input:
+    """Return the function that writes scale · (V x_t + b_h) where x is the h below, (H, T, B)."""
+    A = V @ flat_columns(below)
+    A += b_h[:, None]
+    A *= scale
+    steps = A.reshape(len(A), *below.shape[1:])
+    return lambda t, out: np.copyto(out, steps[:, t])
+
+
+def layer_input_backward(dA: Array, V: Array, below: Array, *, dV: Array, dx: Array) -> None:
+    """dV ← Σ dA_t x_tᵀ and dx_t ← Vᵀ dA_t for dA (G·H, T·B), where x is the h below, (H, T, B)."""
+    np.matmul(dA, flat_columns(below).T, out=dV)
+    np.matmul(V.T, dA, out=flat_columns(dx))
 
 
 class Network:
-    """Runs chunks through the layers. It owns scratch arrays alone: parameters and state come in, results go out."""
+    """Runs chunks through the layers: parameters and state come in, results go out.
+
+    It owns nothing but scratch. Symbols x and targets y are (T, B), a state (L, S, H, B).
+    `lengths` (B,) says where a column's text ends before T: its state is taken there, and its
+    losses beyond mean nothing.
+    """
 
     def __init__(self, config: ModelConfig, N: int, dtype: DTypeLike = np.float32) -> None:
         self.config, self.N, self.dtype = config, N, np.dtype(dtype)
-        self._cells: dict[int, tuple[int, list[Cell]]] = {}  # B: (longest T, a cell for each layer)
-        self._scale = row_scale(config.cell, config.hidden, dtype)
+        self._tapes: dict[int, tuple[int, list[Cell]]] = {}  # by B: the longest T, a cell a layer
 
     def losses(
-        self, parameters: Parameters, x: Array, y: Array, state: Array, lengths: Array | None = None
+        self,
+        parameters: Parameters,
+        x: Array,
+        y: Array,
+        state: Array,
+        lengths: Array | None = None,
+        masks: Masks = NOTHING_DROPPED,
     ) -> tuple[Array, Array]:
-        """Return −ln ŷ_t[y_t] in nats (T, B) and the state after the chunk; x and y (T, B), state (L, S, H, B).
-
-        `lengths` (B,): where a column's text ends before T, its state is taken there; its losses beyond mean nothing.
-        """
-        h = self._forward(parameters, self._masked(parameters, None), x, state, None)
+        """Return −ln ŷ_t[y_t] in nats (T, B) and the state after the chunk."""
+        h, after = self.hidden(parameters, x, state, lengths, masks)
         nats = losses(parameters["U"], parameters["b_y"], flat_columns(h), y.ravel())
-        return nats.reshape(x.shape), self._state_after(x.shape, lengths)
+        return nats.reshape(x.shape), after
 
-    def hidden(self, parameters: Parameters, x: Array, state: Array) -> tuple[Array, Array]:
-        """Return the last layer's h_t after each symbol (H, T, B), a view of scratch, and the state after the chunk; x (T, B)."""
-        return self._forward(
-            parameters, self._masked(parameters, None), x, state, None
-        ), self._state_after(x.shape, None)
+    def hidden(
+        self,
+        parameters: Parameters,
+        x: Array,
+        state: Array,
+        lengths: Array | None = None,
+        masks: Masks = NOTHING_DROPPED,
+    ) -> tuple[Array, Array]:
+        """Return the last layer's h_t (H, T, B), perhaps a view of scratch, and the state after."""
+        h = self._forward(masks.drop_weights(parameters), x, state, masks)[-1]
+        return h, self._state_after(x.shape, lengths)
 
     def gradient(
         self,
@@ -95,23 +133,23 @@ class Network:
         out: Parameters,
         weight: float | None = None,
         lengths: Array | None = None,
-        masks: Masks | None = None,
+        masks: Masks = NOTHING_DROPPED,
     ) -> tuple[Array, Array]:
-        """Return the losses (T, B) and the state after the chunk, and overwrite `out` with the gradient of Σ weight · losses.
+        """Return what `losses` does, and overwrite `out` with the gradient of Σ weight · losses.
 
-        `weight` is 1 / (T·B) unless given, so that L is the mean of full columns; positions beyond `lengths` weigh 0.
+        `weight` is 1 / (T·B) unless given, the mean over full columns; beyond `lengths` it is 0.
         """
         T, B = x.shape
-        used = self._masked(parameters, masks)
-        h = self._forward(parameters, used, x, state, masks)
+        arrays = masks.drop_weights(parameters)
+        hs = self._forward(arrays, x, state, masks)
         weights = np.full((T, B), 1 / (T * B) if weight is None else weight, self.dtype)
         if lengths is not None:
             weights *= np.arange(T)[:, None] < lengths
         dh = np.empty((self.config.hidden, T, B), self.dtype)
         nats = losses_backward(
-            parameters["U"],
-            parameters["b_y"],
-            flat_columns(h),
+            arrays["U"],
+            arrays["b_y"],
+            flat_columns(hs[-1]),
             y.ravel(),
             weights.ravel(),
             dU=out["U"],
@@ -119,110 +157,68 @@ class Network:
             dh=flat_columns(dh),
         )
         after = self._state_after(x.shape, lengths)
-        self._backward(used, x, dh, masks, out)
+        self._backward(arrays, x, hs, dh, masks, out)
         return nats.reshape(T, B), after
 
-    def _layers(self, T: int, B: int) -> list[Cell]:
+    def _forward(
+        self, arrays: dict[str, Array], x: Array, state: Array, masks: Masks
+    ) -> list[Array]:
+        """Fill the tapes and return each layer's h (H, T, B) as the layer above reads it."""
+        T, hs = len(x), list[Array]()
+        with np.errstate(over="ignore", under="ignore"):  # an infinite A only saturates its tanh
+            for layer, cell in enumerate(self._cells(*x.shape)):
+                V, W, b_h = (arrays[f"layers.{layer}.{name}"] for name in ("V", "W", "b_h"))
+                read, source = (layer_input, hs[-1]) if layer else (symbol_input, x)
+                cell.forward(read(V, b_h, cell.scale, source), W, state[layer], T)
+                hs.append(masks.drop_h(layer, cell.h[:, 1 : T + 1]))
+        return hs
+
+    def _backward(
+        self,
+        arrays: dict[str, Array],
+        x: Array,
+        hs: list[Array],
+        dh: Array,
+        masks: Masks,
+        out: Parameters,
+    ) -> None:
+        """Overwrite `out` with each layer's gradients, and dh, the gradient at the last h."""
+        T = len(x)
+        with np.errstate(under="ignore"):
+            for layer, cell in reversed([*enumerate(self._cells(*x.shape))]):
+                V, W, b_h = (f"layers.{layer}.{name}" for name in ("V", "W", "b_h"))
+                if masks.h:
+                    dh *= masks.h[layer]
+                cell.backward(dh, arrays[W])
+                dA, before = flat_columns(cell.dA[:, :T]), flat_columns(cell.h[:, :T])
+                for rows, dC in cell.dC:
+                    np.matmul(flat_columns(dC[:, :T]), before.T, out=out[W][rows])
+                np.matmul(dA, np.ones(x.size, self.dtype), out=out[b_h])
+                if layer:
+                    layer_input_backward(dA, arrays[V], hs[layer - 1], dV=out[V], dx=dh)
+                else:
+                    symbol_input_backward(dA, x.ravel(), dV=out[V])
+            for name, mask in masks.weights.items():
+                out[name][:] *= mask
+
+    def _cells(self, T: int, B: int) -> list[Cell]:
         """Return a cell for each layer with tapes for at least T steps of B streams."""
-        longest, cells = self._cells.get(B, (0, []))
+        longest, cells = self._tapes.pop(B, (0, []))
         if longest < T:
-            self._cells.pop(B, None)
-            while (
-                len(self._cells) > 2
-            ):  # training's, evaluation's and one odd last batch: more are old ones
-                del self._cells[next(iter(self._cells))]
-            make = CELL_CLASSES[self.config.cell]
-            cells = [make(self.config.hidden, T, B, self.dtype) for _ in range(self.config.layers)]
-            self._cells[B] = (T, cells)
+            make, H = CELL_CLASSES[self.config.cell], self.config.hidden
+            cells = [make(H, T, B, self.dtype) for _ in range(self.config.layers)]
+        self._tapes[B] = max(longest, T), cells
+        if len(self._tapes) > 3:  # training's, evaluation's and an odd last batch's stay
+            del self._tapes[next(iter(self._tapes))]
         return cells
 
-    def _forward(
-        self,
-        parameters: Parameters,
-        used: dict[str, Array],
-        x: Array,
-        state: Array,
-        masks: Masks | None,
-    ) -> Array:
-        """Fill the tapes and return what the output layer reads: h (H, T, B) of the last layer, dropped out."""
-        T, B = x.shape
-        h: Array | None = None
-        with np.errstate(
-            over="ignore", under="ignore"
-        ):  # an infinite argument only saturates its tanh
-            for layer, cell in enumerate(self._layers(T, B)):
-                V, W = (used[f"layers.{layer}.{name}"] for name in ("V", "W"))
-                bias = parameters[f"layers.{layer}.b_h"][:, None]
-                cell.forward(self._input(V, bias, x, h), W * self._scale, state[layer], T)
-                h = cell.h[:, 1 : T + 1]
-                if masks is not None:
-                    h = h * masks.h[layer]
-        assert h is not None
-        return h
-
-    def _masked(self, parameters: Parameters, masks: Masks | None) -> dict[str, Array]:
-        """Return V and W of every layer as the chunk uses them: with the entries dropped that `masks` drops."""
-        names = [
-            f"layers.{layer}.{name}" for layer in range(self.config.layers) for name in ("V", "W")
-        ]
-        dropped = {} if masks is None else masks.weights
-        return {
-            name: parameters[name] * dropped[name] if name in dropped else parameters[name]
-            for name in names
-        }
-
-    def _input(self, V: Array, bias: Array, x: Array, below: Array | None) -> Input:
-        """Return the function that writes scale · (V x_t + b_h): columns of V for symbols, a product for the layer below."""
-        if below is None:
-            if V.shape[1] >= MANY:
-                seen, x = np.unique(x, return_inverse=True)
-                V = V.take(seen, axis=1)
-            by_symbol = (V + bias) * self._scale
-            return lambda t, out: np.take(
-                by_symbol, x[t], axis=1, out=out, mode="wrap"
-            )  # wrap: straight into out
-        A = V @ flat_columns(below)
-        A += bias
-        A *= self._scale
-        steps = A.reshape(len(A), *x.shape)
-        return lambda t, out: np.copyto(out, steps[:, t])
-
     def _state_after(self, shape: tuple[int, ...], lengths: Array | None) -> Array:
-        """Return the state (L, S, H, B) after the chunk on the tapes, or after `lengths` steps of each column."""
+        """Return the state after the chunk on the tapes, or after `lengths` steps of a column."""
         T, B = shape
-        cells = self._layers(T, B)
+        cells = self._cells(T, B)
         after = np.stack([cell.state(T) for cell in cells])
         if lengths is not None:
             for length in np.unique(lengths[lengths < T]):
                 ended = lengths == length
                 after[..., ended] = np.stack([cell.state(length) for cell in cells])[..., ended]
         return after
-
-    def _backward(
-        self, used: dict[str, Array], x: Array, dh: Array, masks: Masks | None, out: Parameters
-    ) -> None:
-        """Overwrite `out` with the gradients of every layer, from dh (H, T, B) behind the last layer's dropout."""
-        T, B = x.shape
-        cells = self._layers(T, B)
-        with np.errstate(under="ignore"):
-            for layer in reversed(range(len(cells))):
-                cell, name = cells[layer], f"layers.{layer}."
-                if masks is not None:
-                    dh *= masks.h[layer]
-                cell.backward(dh, used[name + "W"])
-                dA, before, row = flat_columns(cell.dA[:, :T]), flat_columns(cell.h[:, :T]), 0
-                for dC in cell.dC:
-                    np.matmul(
-                        flat_columns(dC[:, :T]), before.T, out=out[name + "W"][row : row + len(dC)]
-                    )
-                    row += len(dC)
-                np.matmul(dA, np.ones(T * B, self.dtype), out=out[name + "b_h"])
-                if layer == 0:
-                    input_gradient(dA, x.ravel(), out[name + "V"])
-                else:
-                    below = cells[layer - 1].h[:, 1 : T + 1]
-                    below = below if masks is None else below * masks.h[layer - 1]
-                    np.matmul(dA, flat_columns(below).T, out=out[name + "V"])
-                    np.matmul(used[name + "V"].T, dA, out=flat_columns(dh))
-            for name, mask in masks.weights.items() if masks is not None else ():
-                out[name][:] *= mask

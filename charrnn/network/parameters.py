@@ -1,7 +1,8 @@
 """All parameters of a network in one flat array, with named views into it.
 
-One array makes the optimizer's update, clipping, the sum over workers, saving and the gradient check one call each.
-Its twins (gradient, Adam's moments, the average) have the same layout. Write into the views; a rebound name detaches.
+One array makes the optimizer's update, clipping, the sum over workers, saving and the gradient
+check one call each. Its twins (gradient, Adam's moments, the average) have the same layout. Write
+into the views; a rebound name detaches.
 """
 
 from __future__ import annotations
@@ -14,16 +15,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from charrnn.config import ModelConfig
+from charrnn.network.cells import CELL_CLASSES
 
 Array = NDArray[Any]
-GATES: dict[
-    str, tuple[str, ...]
-] = {  # the blocks of rows of V, W and b_h, in order; G: their number
-    "rnn": ("h",),
-    "gru": ("r", "z", "n"),
-    "lstm": ("i", "f", "o", "g"),
-}
-STATES = {"rnn": 1, "gru": 1, "lstm": 2}  # S: h; the lstm's c besides
+GATES = {name: tuple(cell.gates) for name, cell in CELL_CLASSES.items()}  # G names by cell
 
 
 def shapes(config: ModelConfig, N: int) -> dict[str, tuple[int, ...]]:
@@ -46,7 +41,7 @@ def parameter_count(config: ModelConfig, N: int) -> int:
 
 
 class Parameters:
-    """A flat array and its named views; `flat` may be given, so that it can live in shared memory."""
+    """A flat array and its named views; a given `flat` may lie in shared memory."""
 
     def __init__(
         self, config: ModelConfig, N: int, dtype: DTypeLike = np.float32, flat: Array | None = None
@@ -85,7 +80,7 @@ class Parameters:
 
 
 def orthogonal(rng: np.random.Generator, H: int) -> Array:
-    """Return an (H, H) matrix drawn uniformly from the orthogonal ones: all its singular values are 1."""
+    """Return a uniformly drawn orthogonal (H, H) matrix: all its singular values are 1."""
     q, r = np.linalg.qr(rng.standard_normal((H, H)))
     return np.asarray(q * np.sign(np.diag(r)))
 
@@ -99,19 +94,18 @@ def initialize(
 ) -> Parameters:
     """Return parameters to start training from.
 
-    W is orthogonal in each gate's block, so that the gradient neither fades nor explodes at first. b_h is 0 but for
-    the lstm's forget gate, which is 1: remember until taught otherwise (Gers et al. 2000). U is small and b_y the log
-    of the characters' `frequencies`, so that the first loss is the unigram entropy; without them 0, and it is ln N.
+    W is orthogonal in each gate's block, so that the gradient neither fades nor explodes at first.
+    b_h is 0 but for the lstm's forget gate, which is 1: remember until taught otherwise (Gers et
+    al. 2000). U is small and b_y the log of the characters' `frequencies`, so that the first loss
+    is the unigram entropy; without them 0, and it is ln N.
     """
     parameters = Parameters(config, N, dtype)
-    H = config.hidden
+    H, gates = config.hidden, GATES[config.cell]
     for layer in range(config.layers):
         V, W, b_h = (parameters[f"layers.{layer}.{name}"] for name in ("V", "W", "b_h"))
         V[:] = rng.standard_normal(V.shape) * (0.1 if layer == 0 else 1 / np.sqrt(H))
-        for gate in range(len(GATES[config.cell])):
-            W[gate * H : (gate + 1) * H] = orthogonal(rng, H)
-        if config.cell == "lstm":
-            b_h[H : 2 * H] = 1
+        W[:] = np.vstack([orthogonal(rng, H) for _ in gates])
+        b_h[:] = np.repeat([float(gate == "f") for gate in gates], H)
     parameters["U"][:] = rng.standard_normal((N, H)) * 0.02 / np.sqrt(H / 128)
     if frequencies is not None:
         seen = np.maximum(

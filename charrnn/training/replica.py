@@ -143,11 +143,11 @@ class Replica:
             self._keep_average(step)
         return loss, norm
 
-    def _masks(self, step: int, T: int, own: int) -> Masks | None:
+    def _masks(self, step: int, T: int, own: int) -> Masks:
         """Return the dropout masks of this step, a function of seed, step and columns alone."""
         config, first = self.config, self.columns.start
         if not config.dropout:
-            return None
+            return Masks()
         return draw_masks(
             config.model,
             self.N,

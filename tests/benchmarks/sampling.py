@@ -19,7 +19,6 @@ from charrnn.checkpoint.model import Model
 from charrnn.config import ModelConfig
 from charrnn.network.parameters import GATES, initialize
 from charrnn.sampling.sampling import sample, sample_many
-from charrnn.sampling.stepping import Sampler
 from charrnn.text.vocabulary import Vocabulary
 
 SYMBOLS, HIDDEN, STREAMS, ROUNDS = 65, 256, 256, 9
@@ -45,8 +44,10 @@ def median_of(steps: Iterator[object], count: int) -> float:
 
 def product(model: Model, count: int) -> float:
     """Return the median seconds of one stream's product in a step alone."""
-    layer = Sampler(model)._layers[0]
-    return median_of((np.dot(layer.M, layer.h, layer.product) for _ in itertools.count()), count)
+    p = model.parameters
+    M = np.concatenate([p["U"], p["layers.0.W"]])
+    h, out = np.zeros(HIDDEN, M.dtype), np.zeros(len(M), M.dtype)
+    return median_of((np.dot(M, h, out) for _ in itertools.count()), count)
 
 
 def row(cell: str, peak: float, count: int) -> list[str]:

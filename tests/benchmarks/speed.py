@@ -90,7 +90,7 @@ class Clocks:
         timed = [
             (kind, "forward", ELEMENTWISE),
             (kind, "backward", ELEMENTWISE),
-            (model, "input_gradient", POSITIONS),
+            (model, "symbol_input_backward", POSITIONS),
             (model, "losses_backward", OUTPUT),
             (replica, "clip_by_norm", OPTIMIZER),
             (Adam, "update", OPTIMIZER),
