@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charrnn.errors import UsageError
-from charrnn.lecture import fading as module
-from charrnn.lecture.fading import GATES, STATES, STEPS, Fading, fading, fading_of
+from charrnn.lecture.fading import GATES, Fading, fading, fading_of, step
 from charrnn.lecture.rnn import Array
+from charrnn.network.cells import GRU
 
 CELLS = ("rnn", "gru", "lstm")
+STATES = {"rnn": 1, "gru": 1, "lstm": 2}
 each_cell = pytest.mark.parametrize("cell", CELLS)
 
 
@@ -85,7 +86,7 @@ def test_a_step_and_both_its_jacobians_are_those_of_the_contract(
 ) -> None:
     rng, G = np.random.default_rng(seed), len(GATES[cell])
     A, W, s = rng.normal(size=G * H), rng.normal(size=(G * H, H)), rng.normal(size=STATES[cell] * H)
-    state, by_state, by_b_h = STEPS[cell](A, W, s)
+    state, by_state, by_b_h = step(cell, A, W, s)
     np.testing.assert_allclose(state, oracle_step(cell, A, W, s), atol=1e-13)
     np.testing.assert_allclose(
         by_state, columns(lambda at: oracle_step(cell, A, W, at), s), atol=1e-8
@@ -111,7 +112,7 @@ def test_a_term_is_its_double_sum_of_jacobian_products(cell: str) -> None:
     H, S = W.shape[1], STATES[cell]
     s, steps, rows = np.zeros(S * H), [], []
     for now, then in pairwise(x):
-        steps.append(STEPS[cell](V[:, now] + b_h, W, s))
+        steps.append(step(cell, V[:, now] + b_h, W, s))
         s = steps[-1][0]
         y_hat = np.exp(U @ s[:H] + b_y) / np.exp(U @ s[:H] + b_y).sum()
         rows.append(np.concatenate([(y_hat - np.eye(3)[then]) @ U, np.zeros((S - 1) * H)]))
@@ -144,13 +145,19 @@ def test_a_norm_is_that_of_the_last_h_by_an_earlier_state(cell: str) -> None:
         assert norm == pytest.approx(np.linalg.norm(by_earlier, 2), rel=1e-6, abs=1e-9)
 
 
-def test_a_gru_jacobian_without_its_r_is_found_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    def without_r(A: Array, W: Array, s: Array) -> module.Step:
-        h, _, by_b_h = module.gru_step(A, W, s)
-        z = sigma((A + W @ s)[4:8])
-        return h, np.diag(z) + by_b_h @ W, by_b_h
+def test_a_gru_step_without_its_r_is_found_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = GRU.stepper
 
-    monkeypatch.setitem(module.STEPS, "gru", without_r)
+    def without_r(Wh: Array, h: Array) -> object:
+        step = right(Wh, h)
+
+        def wrong(A: Array) -> None:
+            Wh[:4] = 50  # r = 1
+            step(A)
+
+        return wrong
+
+    monkeypatch.setattr(GRU, "stepper", staticmethod(without_r))
     arrays = weights("gru")
     assert not np.allclose(
         fading_of("gru", *arrays).gradient, numeric_gradient("gru", *arrays), rtol=1e-2

@@ -1,8 +1,10 @@
-"""The lecture's RNN, literally: its loss, its gradient found in two independent ways, and each of its Jacobians as a matrix.
+"""The lecture's RNN, literally: its loss, its gradient in two independent ways, its Jacobians.
 
-h_t = tanh(V x_t + W h_{t−1} + b_h),  ŷ_t = softmax(U h_t + b_y),  L = Σ_t L_t,  L_t = −ln ŷ_t[target_t],  t = 0…T.
+h_t = tanh(V x_t + W h_{t−1} + b_h), ŷ_t = softmax(U h_t + b_y), L = Σ_t L_t,
+L_t = −ln ŷ_t[target_t], t = 0…T.
 
-One vector a step, no batch, float64: slow and plain, to hold the fast cells to. Sizes: H hidden units, N symbols.
+One vector a step, no batch, float64: slow and plain, to hold the fast cells to. Sizes: H hidden
+units, N symbols.
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from charrnn.network.parameters import orthogonal
+
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
-EPSILONS = tuple(
-    10.0**-k for k in range(4, 11)
-)  # steps of the central differences: an exploding gradient needs the small ones
+# Steps of the central differences; an exploding gradient needs the small ones.
+EPSILONS = tuple(10.0**-k for k in range(4, 11))
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +42,7 @@ class Network:
 def random_network(
     rng: np.random.Generator, hidden: int, seq_len: int, vocabulary_size: int, gain: float
 ) -> Network:
-    """A random network and text: W orthogonal times gain, so that all its singular values are `gain`."""
+    """Return a random network and text; all singular values of W are `gain`."""
     H, N = hidden, vocabulary_size
     return Network(
         V=rng.normal(0, 0.5, (H, N)),
@@ -53,14 +56,8 @@ def random_network(
     )
 
 
-def orthogonal(rng: np.random.Generator, size: int) -> Array:
-    """A random orthogonal matrix (size, size), uniform over all of them once the signs of R are taken out."""
-    Q, R = np.linalg.qr(rng.normal(size=(size, size)))
-    return np.asarray(Q * np.where(np.diag(R) < 0, -1.0, 1.0))
-
-
 def softmax(logits: Array) -> Array:
-    """exp(logits) over its sum along the last axis; the maximum is subtracted, so nothing overflows."""
+    """Return exp(logits) over its sum along the last axis; nothing overflows."""
     e = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(e / e.sum(axis=-1, keepdims=True))
 
@@ -86,10 +83,11 @@ def loss(net: Network) -> float:
 
 
 def numeric_gradient(net: Network, name: str) -> Array:
-    """∂L/∂(the bias called `name`) by central differences, at the step ε where ten times the step changes it least.
+    """Return ∂L/∂(the array called `name`) by central differences.
 
-    Where the gradient explodes L bends so sharply that no one ε suits every network: too large a step leaves the tangent, too
-    small a one drowns in rounding, and either shows as a change from one ε to the next.
+    Where the gradient explodes L bends so sharply that no one ε suits every network: too large a
+    step leaves the tangent, too small a one drowns in rounding, and either shows as a change from
+    one ε to the next. So the ε is chosen where ten times the step changes the result least.
     """
     estimates = [central_differences(net, name, epsilon) for epsilon in EPSILONS]
     changes = [distance(larger, smaller) for larger, smaller in pairwise(estimates)]
@@ -97,7 +95,10 @@ def numeric_gradient(net: Network, name: str) -> Array:
 
 
 def central_differences(net: Network, name: str, epsilon: float) -> Array:
-    """(8 [L(b + ε) − L(b − ε)] − [L(b + 2ε) − L(b − 2ε)]) / 12ε for each element of b: its error shrinks as ε⁴."""
+    """Return (8 [L(b + ε) − L(b − ε)] − [L(b + 2ε) − L(b − 2ε)]) / 12ε for each element of b.
+
+    Its error shrinks as ε⁴.
+    """
     b: Array = getattr(net, name)
 
     def loss_at(push: Array) -> float:
@@ -147,7 +148,10 @@ def loss_by_y_hat(y_hat: Array, target: int) -> Array:
 
 
 def y_hat_by_logits(y_hat: Array) -> Array:
-    """∂ŷ_t/∂(U h_t + b_y) (N, N) = diag(ŷ_t) − ŷ_t ŷ_tᵀ; it is ∂ŷ_t/∂b_y too, and times U it is ∂ŷ_t/∂h_t."""
+    """Return ∂ŷ_t/∂(U h_t + b_y) (N, N) = diag(ŷ_t) − ŷ_t ŷ_tᵀ.
+
+    It is ∂ŷ_t/∂b_y too, and times U it is ∂ŷ_t/∂h_t.
+    """
     return np.asarray(np.diag(y_hat) - np.outer(y_hat, y_hat))
 
 
