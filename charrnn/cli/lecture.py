@@ -95,8 +95,8 @@ def of_model(model: Model, seq_len: int, seed: int) -> Fading:
     text = "".join(sample(model, length=count, seed=seed))
     rest = np.random.default_rng(seed).integers(len(model.vocabulary), size=count - len(text))
     x = np.concatenate([model.vocabulary.encode(text), rest]).astype(np.intp)
-    names = ("layers.0.V", "layers.0.W", "layers.0.b_h", "U", "b_y")
-    return fading_of(model.config.cell, *(p[name] for name in names), x)
+    V, W, b_h = (p[f"layers.0.{name}"] for name in ("V", "W", "b_h"))
+    return fading_of(model.config.cell, V, W, b_h, p["U"], p["b_y"], x)
 
 
 def decades(norms: Iterable[float]) -> tuple[float, float]:
