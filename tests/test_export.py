@@ -121,10 +121,10 @@ def test_the_command_names_the_page_after_the_model_and_tells_where_it_is(
     told = json.loads(capsys.readouterr().out)
     assert told == {"page": "abba.html", "bytes": os.path.getsize("abba.html"), "model": model}
     assert Path("abba.html").read_bytes() == page(tiny("ab\n"), title="abba").encode()
-    options = ["--prime", "ab", "--temp", "0", "--title", "<"]
+    options = ["--prime", "axb", "--unknown", "skip", "--temp", "0", "--title", "<"]
     assert main(["export", model, "-o", "b.html", *options]) == 0
     out, err = capsys.readouterr()
-    assert (out, err.count("\n")) == ("", 1)
+    assert (out, err.count("\n")) == ("", 2)
     expected = page(tiny("ab\n"), title="<", prime="ab", temp=0.0)
     assert Path("b.html").read_bytes() == expected.encode()
 

@@ -5,7 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from charrnn.cli.options import OUTPUT, Debug, Json, MaybeModel, open_default, option, switch
+from charrnn.cli.options import (
+    OUTPUT,
+    Debug,
+    Json,
+    MaybeModel,
+    UnknownChoice,
+    known,
+    open_default,
+    option,
+    switch,
+    unknown_option,
+)
 from charrnn.cli.terminal import print_json, say
 from charrnn.errors import CharRNNError
 
@@ -32,10 +43,11 @@ Title = Annotated[
 
 def export(
     model: MaybeModel = None,
-    out: Out = None,
     prime: Prime = "",
     temp: Temp = 1.0,
     title: Title = None,
+    unknown: Annotated[UnknownChoice, unknown_option(None)] = "error",
+    out: Out = None,
     overwrite: Overwrite = False,
     json: Json = False,
     debug: Debug = False,
@@ -56,6 +68,7 @@ def export(
     if target.is_file() and not overwrite:
         raise CharRNNError(f"{target}: this file exists; --overwrite replaces it")
     check_writable(target)
+    prime = known(opened, prime, unknown, "prime")
     written = page(opened, title=name if title is None else title, prime=prime, temp=temp).encode()
     with atomic_write(target) as file:
         file.write(written)
