@@ -22,6 +22,7 @@ _PUBLIC = {
     "load": "checkpoint.model",
     "save": "checkpoint.model",
     "score": "sampling.scoring",
+    "Score": "sampling.scoring",
 }
 __all__ = ["__version__", *_PUBLIC]
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from charrnn.errors import CharRNNError
     from charrnn.network.gradcheck import gradcheck
     from charrnn.sampling.sampling import sample
-    from charrnn.sampling.scoring import score
+    from charrnn.sampling.scoring import Score, score
     from charrnn.text.vocabulary import Vocabulary
     from charrnn.training.loop import train
 

@@ -109,6 +109,7 @@ class Model:
     corpus_digest = Said(_text, "corpus", "digest")
     corpus_names = Said(_each(_text), "corpus", "names")
     corpus_characters = Said(_count, "corpus", "characters")
+    training_characters = Said(_count, "corpus", "training_characters")
     step = Said(_count)
     steps = Said(_count)  # of the whole run
     best_step = Said(_count)  # that of the parameters

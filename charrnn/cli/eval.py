@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -16,7 +16,6 @@ from charrnn.cli.options import (
     Debug,
     Json,
     ModelPath,
-    UnknownChoice,
     option,
     switch,
     unknown_option,
@@ -50,7 +49,7 @@ def evaluate(
         int,
         option("--streams", READING, "Cut each text into N streams from zero states: faster.", "N"),
     ] = 1,
-    unknown: Annotated[UnknownChoice, unknown_option(READING)] = "error",
+    unknown: Annotated[Literal["error", "skip", "score"], unknown_option(READING)] = "error",
     encoding: Annotated[str, option("--encoding", READING, "Of the texts.", "NAME")] = "utf-8",
     heat: Annotated[
         bool, switch("--heat", PICTURES, "Colour each character by its surprise, in bits.")
@@ -88,11 +87,13 @@ def evaluate(
         raise UsageError("- is given more than once, and standard input can be read only once")
     _check_pictures(svg, html, (model, *texts))
     from charrnn.checkpoint.model import load
+    from charrnn.pictures.colormap import SURPRISE, activation
 
     opened = load(model)
     check("--unit", unit, least=0, most=opened.config.hidden - 1)
     read = [_read(opened, path, unit, encoding, streams, unknown) for path in texts]
-    seen = Evaluation(opened, unit, read, worst or 0)
+    colormap = SURPRISE if unit is None else activation(unit)
+    seen = Evaluation(opened, colormap, read, worst or 0)
     if svg or html:
         names = ", ".join(Path(text.name).name for text in read)
         seen.save(svg, html, visible(f"{Path(model).name} reads {names}"))
@@ -128,7 +129,7 @@ class Text(NamedTuple):
         from charrnn.pictures.heatmap import Heat
 
         if self.line is None:
-            return Heat(self.name, self.score.text, self.values, _in_words(self.score))
+            return Heat(self.name, self.score.text, self.values, self.score.summary)
         summary = f"{self.score.bpc:.2f} bits per character"
         return Heat(f"{self.name}, line {self.line}", self.score.text, self.values, summary)
 
@@ -170,9 +171,9 @@ class Evaluation:
     """What was measured, and what of it is to be shown."""
 
     model: Model
-    unit: int | None
+    colormap: Colormap
     texts: Sequence[Text]
-    worst: int  # lines
+    worst: int  # the number of lines
 
     @cached_property
     def lines(self) -> list[Text]:
@@ -194,15 +195,10 @@ class Evaluation:
         from charrnn.sampling.scoring import Score
 
         scores = [text.score for text in self.texts]
+        if len(scores) == 1:
+            return scores[0]
         nats = np.concatenate([score.nats for score in scores])
         return Score("", nats, sum(score.unknown for score in scores))
-
-    @property
-    def colormap(self) -> Colormap:
-        """What is coloured."""
-        from charrnn.pictures.colormap import SURPRISE, activation
-
-        return SURPRISE if self.unit is None else activation(self.unit)
 
     def as_json(self, values: bool) -> dict[str, Any]:
         """Return all figures; values: those of each character too."""
@@ -232,10 +228,8 @@ class Evaluation:
         from charrnn.checkpoint.atomic_write import atomic_write
         from charrnn.pictures import heatmap
 
-        total = Text("total", self.total, self.total.nats).heat.summary
-        about = [
-            line for line in (total if len(self.texts) > 1 else "", _floor(self.model)) if line
-        ]
+        total = self.total.summary if len(self.texts) > 1 else ""
+        about = [line for line in (total, _floor(self.model)) if line]
         heats = [text.heat for text in (*self.lines, *self.texts)]
         for path, drawn in ((svg, heatmap.svg), (html, heatmap.html)):
             if path:
@@ -297,14 +291,6 @@ def _figures(score: Score) -> dict[str, Any]:
     }
 
 
-def _measures(score: Score) -> str:
-    return f"{score.mean:.4f} nats, {score.bpc:.4f} bits, perplexity {score.perplexity:.3f}"
-
-
-def _in_words(score: Score) -> str:
-    return f"{_measures(score)} per character over {score.characters:,} characters"
-
-
 def _floor(model: Model) -> str:
     """Return the training run's floor as a line; empty if it isn't known."""
     import numpy as np
@@ -315,6 +301,4 @@ def _floor(model: Model) -> str:
         return ""
     floor = Score("", np.array([model.floor_nats]))
     of_order = f" (order {model.floor_order})" if model.floor_order else ""
-    return (
-        f"{_measures(floor)}: the training run's n-gram floor{of_order}, on its own validation text"
-    )
+    return f"{floor}: the training run's n-gram floor{of_order}, on its own validation text"

@@ -191,6 +191,14 @@ i{font-style:normal;border-radius:.1rem}.no{opacity:.55}.on{outline:2px solid cu
 overflow-wrap:anywhere;border-top:1px solid;font:15px/1.4 ui-monospace,Menlo,Consolas,monospace}
 """
 
+NOTEBOOK = """
+.charrnn .g{padding:.5rem}.charrnn p{margin:.25rem 0}
+.charrnn i{font-style:normal;font-family:monospace;position:relative}
+.charrnn .keys i{padding:0 .5rem}.charrnn .heat{white-space:pre-wrap;overflow-wrap:anywhere}
+.charrnn i[data-v]:hover::after{content:attr(data-v);position:absolute;left:0;top:1.3em;z-index:1;
+padding:0 .3rem;white-space:nowrap;background:#1b1b1f;color:#fff}
+"""
+
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline';\
@@ -224,15 +232,35 @@ def html(
         style=STYLE + _rules(colormap, ".{}{{background:{};color:{}}}"),
         about="\n".join(f"<p>{_safe(line)}</p>" for line in about),
         meaning=colormap.title.capitalize(),
-        keys="".join(f'<i class="l{level}">{escape(text)}</i>' for level, text in colormap.legend),
+        keys=_keys(colormap),
     )
     for heat in heats:
-        yield f'<h2>{_safe(heat.name)}</h2>\n<p>{_safe(heat.summary)}</p>\n<div class="heat">'
-        for number, line in enumerate(rows_of(heat.text, heat.values, math.inf), 1):
-            cells = "".join(_marked(cell, colormap) for cell in line)  # the browser wraps them
-            yield f'<div data-n="{number}">{cells}</div\n>'
-        yield "</div>\n"
+        yield f"<h2>{_safe(heat.name)}</h2>\n<p>{_safe(heat.summary)}</p>\n"
+        yield from _lines(heat, colormap)
     yield END.format(script=SCRIPT)
+
+
+def fragment(heat: Heat, colormap: Colormap) -> str:
+    """Return a text for a notebook's page: its colours and its legend, but no script."""
+    rules = _rules(colormap, ".charrnn .{}{{background:{};color:{}}}")
+    return (
+        f'<style>{NOTEBOOK}{rules}</style><div class="charrnn"><div class="g">'
+        f'<p>{_safe(heat.summary)}; {colormap.title}:</p><p class="keys">{_keys(colormap)}</p>'
+        f"{''.join(_lines(heat, colormap))}</div></div>"
+    )
+
+
+def _keys(colormap: Colormap) -> str:
+    return "".join(f'<i class="l{level}">{escape(text)}</i>' for level, text in colormap.legend)
+
+
+def _lines(heat: Heat, colormap: Colormap) -> Iterator[str]:
+    """Yield a text with an element for each line and cell; the browser wraps them."""
+    yield '<div class="heat">'
+    for number, line in enumerate(rows_of(heat.text, heat.values, math.inf), 1):
+        cells = "".join(_marked(cell, colormap) for cell in line)
+        yield f'<div data-n="{number}">{cells}</div\n>'
+    yield "</div>\n"
 
 
 def _marked(cell: Cell, colormap: Colormap) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.checkpoint.model import Model
-from charrnn.errors import CorpusError
+from charrnn.errors import CheckpointError, CorpusError
 from charrnn.network.network import Network, zero_state
 from charrnn.network.parameters import Parameters
 from charrnn.text.vocabulary import code_points
@@ -26,12 +26,13 @@ Array = NDArray[Any]
 # x, y (T, B) and the state → what is measured (T, B) and the state after
 Measure = Callable[[Network, Parameters, Array, Array, Array], tuple[Array, Array]]
 Pieces = tuple[Array, Array]  # where each begins, and how many predictions it has
-Unknown = Literal["error", "skip"]
+Unknown = Literal["error", "skip", "score"]
 SIDE_BY_SIDE = 256  # pieces
 CHUNK, LONGEST = 4096, 256  # characters read at once: of all pieces, and of each
+SHOWN = 10_000  # characters in a notebook
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Score:
     """How surprising a text is to a model, character by character."""
 
@@ -64,12 +65,31 @@ class Score:
         """e to the mean: how many equally likely characters would be as surprising."""
         return math.exp(min(self.mean, 700.0))
 
+    @property
+    def summary(self) -> str:
+        """What was measured, as a line."""
+        return f"{self} per character over {self.characters:,} characters"
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4f} nats, {self.bpc:.4f} bits, perplexity {self.perplexity:.3f}"
+
+    def __repr__(self) -> str:
+        return f"<charrnn.Score: {self.summary}>"
+
+    def _repr_html_(self) -> str:
+        """Return the text as a heat map, which is how a notebook shows a score."""
+        from charrnn.pictures.colormap import SURPRISE
+        from charrnn.pictures.heatmap import Heat, fragment
+
+        text = self.text + "\n" * (not np.isnan(self.surprise[-1]))
+        return fragment(Heat("", text[:SHOWN], self.surprise[:SHOWN], self.summary), SURPRISE)
+
     def worst(self, count: int) -> list[tuple[int, slice]]:
         """Return the numbers (from 1) and places of the most surprising lines, the worst first.
 
         Empty lines don't count.
         """
-        ends = np.append(ord("\n"), code_points(self.text)) == ord("\n")
+        ends = code_points(f"\n{self.text}") == ord("\n")
         borders = np.append(np.flatnonzero(ends), len(self.surprise))
         predicted = ~np.isnan(self.surprise)
         sums, counts = (
@@ -86,13 +106,18 @@ def score(model: Model, text: str, *, streams: int = 1, unknown: Unknown = "erro
 
     Of running text every character but the first is predicted; more streams are faster, and each
     has a first character of its own. Of an item every character is, and the newline that ends it.
-    With unknown="skip" the model doesn't read characters that it doesn't know. Raises
-    VocabularyError if they are errors, and CorpusError if nothing is predicted.
+    With unknown="skip" the model doesn't read characters that it doesn't know; with "score" it
+    doesn't either, but each costs ln(n + 1) nats, n the characters that it was trained on. Raises
+    VocabularyError if they are errors, CorpusError if nothing is predicted, and CheckpointError if
+    the model doesn't say n.
     """
     known, symbols = _encoded(model, text, unknown)
-    pieces = _lines(symbols) if model.of_lines else _streams(len(symbols) - 2, streams)
-    nats = _read(model, symbols, pieces, Network.losses)[1:]
-    result = Score(text, _spread(nats, np.append(known, True)), int(np.count_nonzero(~known)))
+    whole = code_points(f"\n{text}\n") if unknown == "score" else symbols
+    pieces = _lines(symbols, whole) if model.of_lines else _streams(len(symbols) - 2, streams)
+    surprise = _spread(_read(model, symbols, pieces, Network.losses)[1:], np.append(known, True))
+    if unknown == "score":
+        surprise[:-1][~known] = _cost_of_unknown(model)
+    result = Score(text, surprise, int(np.count_nonzero(~known)))
     if not result.characters:
         least = "a line that isn't empty" if model.of_lines else "at least two characters"
         raise CorpusError(f"nothing in the text is predicted; give one with {least}")
@@ -112,7 +137,7 @@ def activations(model: Model, text: str, unit: int) -> Array:
         return h[unit], state
 
     known, symbols = _encoded(model, text, "skip")
-    pieces = _lines(symbols) if model.of_lines else _streams(len(symbols) - 1, 1)
+    pieces = _lines(symbols, symbols) if model.of_lines else _streams(len(symbols) - 1, 1)
     values = _read(model, symbols, pieces, activation)[2:]
     if model.of_lines:
         values[symbols[1:-1] == symbols[0]] = np.nan
@@ -141,10 +166,19 @@ def _spread(values: Array, known: Array) -> Array:
     return result
 
 
-def _lines(symbols: Array) -> Pieces:
-    """Return the lines that aren't empty; each begins at the newline before it."""
+def _cost_of_unknown(model: Model) -> float:
+    if model.training_characters is None:
+        raise CheckpointError(
+            "the model doesn't say how many characters it was trained on, which the cost of an "
+            "unknown one depends on; train it again, or use --unknown skip"
+        )
+    return math.log(model.training_characters + 1)
+
+
+def _lines(symbols: Array, whole: Array) -> Pieces:
+    """Return the lines, each from the newline before it on, unless they are empty in `whole`."""
     ends = np.flatnonzero(symbols == symbols[0])
-    full = np.diff(ends) > 1
+    full = np.diff(np.flatnonzero(whole == whole[0])) > 1
     return ends[:-1][full], np.diff(ends)[full]
 
 

@@ -295,7 +295,12 @@ class Training:
         names = [Path(source).name for source in run.text.sources]
         return {
             "training": self.config.as_dict(),
-            "corpus": {"characters": corpus.characters, "digest": corpus.digest, "names": names},
+            "corpus": {
+                "characters": corpus.characters,
+                "training_characters": run.text.parts[0].characters,
+                "digest": corpus.digest,
+                "names": names,
+            },
             "step": progress.step,
             "steps": progress.steps,
             "best_step": progress.best_step,
