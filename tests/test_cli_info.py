@@ -204,3 +204,26 @@ def test_a_file_that_is_no_model_is_one_clear_line(tmp_path: Path, capsys: Captu
     assert captured.out == ""
     assert "no.npz: " in captured.err
     assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("json_too", [[], ["--json"]])
+def test_the_good_ones_are_shown_beside_those_that_cannot_be_opened(
+    json_too: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("torn.npz").write_bytes(b"PK")
+    good, other = saved(tiny("ab"), Path(), "good.npz"), saved(tiny("abc"), Path())
+    bad = ["missing.npz", "torn.npz"]
+    assert main(["info", bad[0], good, bad[1], other, *json_too]) == 1
+    out, err = capsys.readouterr()
+    assert good in out
+    assert other in out
+    assert [line.split(": ")[:2] for line in err.splitlines()] == [["charrnn", b] for b in bad]
+
+
+def test_one_good_model_among_bad_ones_is_shown_as_alone(tmp_path: Path, capsys: Capture) -> None:
+    good = saved(tiny("ab"), tmp_path)
+    assert main(["info", good]) == 0
+    alone = capsys.readouterr().out
+    assert main(["info", good, str(tmp_path / "missing.npz")]) == 1
+    assert capsys.readouterr().out == alone

@@ -145,6 +145,11 @@ def part(indices: Indices) -> Part:
     return Part(store, ((0, len(indices)),))
 
 
+def test_a_certain_text_has_a_floor_of_0_and_not_of_minus_0() -> None:
+    text = np.zeros(100, np.uint8)
+    assert {math.copysign(1, nats) for nats in witten_bell(text, text, 1)} == {1}
+
+
 def test_the_floor_is_the_best_order() -> None:
     text = np.tile([0, 1, 1, 2, 0, 2], 60).astype(np.uint8)
     found = floor(part(text[:300]), part(text[300:]), 3)

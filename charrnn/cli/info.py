@@ -19,9 +19,11 @@ from charrnn.cli.terminal import (
     is_ascii,
     loss,
     print_json,
+    say,
     shape,
     visible,
 )
+from charrnn.errors import CheckpointError
 from charrnn.pictures.heatmap import symbol
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ def info(
 
     Example: charrnn info model.npz
     """
-    opened = [(path, open_model(path)) for path in models] if models else [open_default()]
+    opened, failures = _opened(models) if models else ([open_default()], [])
     screen = console()
     if json:
         for path, model in opened:
@@ -68,6 +70,21 @@ def info(
     else:
         for path, model in opened:
             show(screen, path, model)
+    for failure in failures[:-1]:
+        say(f"charrnn: {failure}")
+    if failures:
+        raise failures[-1]
+
+
+def _opened(paths: Sequence[str]) -> tuple[list[tuple[str, Model]], list[CheckpointError]]:
+    """Return the models that can be opened with their paths, and what is wrong with the others."""
+    opened, failures = [], []
+    for path in paths:
+        try:
+            opened.append((path, open_model(path)))
+        except CheckpointError as error:
+            failures.append(error)
+    return opened, failures
 
 
 def feed_forward(model: Model, T: int) -> int:

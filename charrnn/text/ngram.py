@@ -74,7 +74,7 @@ def witten_bell(
         gram, grams = _ranks(context, contexts, text[order - 1 :], N)
         inside = None if behind is None else behind[order - 1 :] >= order - 1
         _refine(p, context, gram, max(0, border - order + 1), (contexts, grams), inside)
-        nats.append(float(-np.log(p).mean()))
+        nats.append(max(0.0, float(-np.log(p).mean())))  # never −0
         context, contexts = gram[:-1], grams
     return tuple(nats)
 
