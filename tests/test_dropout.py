@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,10 +31,7 @@ def drawn(columns: slice, **more: Any) -> Masks:
 def test_any_split_of_the_columns_gives_the_same_masks(B: int, cuts: list[int], step: int) -> None:
     whole = drawn(slice(0, B), step=step)
     ends = [0, *sorted({cut for cut in cuts if cut < B}), B]
-    parts = [
-        drawn(slice(start, stop), step=step)
-        for start, stop in zip(ends[:-1], ends[1:], strict=True)
-    ]
+    parts = [drawn(slice(start, stop), step=step) for start, stop in pairwise(ends)]
     for layer, mask in enumerate(whole.h):
         assert mask.shape == (5, 3, B)
         np.testing.assert_array_equal(np.concatenate([p.h[layer] for p in parts], axis=-1), mask)

@@ -1,4 +1,4 @@
-"""Products in blocks are the products, whatever the sizes, and the network's gradients don't depend on the cuts."""
+"""Products in blocks are the products, whatever the sizes, and gradients don't depend on the cuts."""
 
 from __future__ import annotations
 

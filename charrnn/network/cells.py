@@ -37,10 +37,13 @@ def unaliased(rows: int, T: int, B: int, dtype: DTypeLike) -> Array:
     return np.zeros((rows, size + spare), dtype)[:, :size].reshape(rows, T, B)
 
 
-def sigmoid_from_tanh(a: Array) -> None:
-    """a ← ½ (1 + a), in place: σ where a is the tanh of half its argument."""
-    np.multiply(a, 0.5, out=a)
-    np.add(a, 0.5, out=a)
+def sigmoid_from_tanh(a: Array, half: Array) -> None:
+    """a ← ½ (1 + a), in place: σ where a is the tanh of half its argument.
+
+    `half` is ½ as an array of a's type: a Python float would cost NumPy as much again as the rest.
+    """
+    np.multiply(a, half, a)
+    np.add(a, half, a)
 
 
 def tanh_derivative(a: Array, out: Array) -> None:
@@ -71,7 +74,7 @@ class Cell(ABC):
     def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None:
         """Make room for T steps."""
         GH = len(self.gates) * H
-        self.scale = self.row_scale(H, dtype)
+        self.scale, self.half = self.row_scale(H, dtype), np.array(0.5, dtype)
         self.h = unaliased(H, T + 1, B, dtype)  # h_{−1} to h_{T−1}, filled by forward
         self.dA = unaliased(GH, T, B, dtype)  # gradient at A_t, filled by backward
         self.dC = ((slice(GH), self.dA),)
@@ -135,9 +138,11 @@ class RNN(Cell):
 
     @staticmethod
     def stepper(Wh: Array, h: Array) -> Step:
+        add, tanh = np.add, np.tanh  # looked up once: it counts for one stream
+
         def step(A: Array) -> None:
-            np.add(Wh, A, h)
-            np.tanh(h, h)
+            add(Wh, A, h)
+            tanh(h, h)
 
         return step
 
@@ -174,7 +179,7 @@ class GRU(Cell):
             input_into(t, self.gate[t])
             rz += Wh_rz
             np.tanh(rz, out=rz)
-            sigmoid_from_tanh(rz)  # r, z = σ(A + W h_{t−1})
+            sigmoid_from_tanh(rz, self.half)  # r, z = σ(A + W h_{t−1})
             np.multiply(r, Wh_n, out=u)
             n += u
             np.tanh(n, out=n)  # n = tanh(A + r ⊙ W h_{t−1})
@@ -211,19 +216,20 @@ class GRU(Cell):
 
     @staticmethod
     def stepper(Wh: Array, h: Array) -> Step:
-        H = len(h)
+        H, half = len(h), np.array(0.5, h.dtype)
         r, z, n, rz = Wh[:H], Wh[H : 2 * H], Wh[2 * H : 3 * H], Wh[: 2 * H]
+        add, multiply, tanh = np.add, np.multiply, np.tanh
 
         def step(A: Array) -> None:
-            np.add(rz, A[: 2 * H], rz)
-            np.tanh(rz, rz)
-            sigmoid_from_tanh(rz)
-            np.multiply(r, n, n)
-            np.add(n, A[2 * H :], n)
-            np.tanh(n, n)
+            add(rz, A[: 2 * H], rz)
+            tanh(rz, rz)
+            sigmoid_from_tanh(rz, half)
+            multiply(r, n, n)
+            add(n, A[2 * H :], n)
+            tanh(n, n)
             np.subtract(h, n, h)
-            np.multiply(z, h, h)
-            np.add(h, n, h)
+            multiply(z, h, h)
+            add(h, n, h)
 
         return step
 
@@ -257,7 +263,7 @@ class LSTM(Cell):
             input_into(t, gate)
             gate += Wh
             np.tanh(gate, out=gate)
-            sigmoid_from_tanh(self.ifo[t])  # i, f, o = σ(A + W h_{t−1}), g = tanh(A + W h_{t−1})
+            sigmoid_from_tanh(self.ifo[t], self.half)  # i, f, o, g = σ, σ, σ, tanh(A + W h_{t−1})
             np.multiply(self.f[t], self.c[t], out=c)
             np.multiply(self.i[t], self.g[t], out=u)
             c += u  # c_t = f ⊙ c_{t−1} + i ⊙ g
@@ -294,20 +300,21 @@ class LSTM(Cell):
     @staticmethod
     def stepper(Wh: Array, h: Array) -> Step:
         """i, f and g, c lie side by side, so that i ⊙ g and f ⊙ c are one call."""
-        H = len(h)
+        H, half = len(h), np.array(0.5, h.dtype)
         gate, ifo, i_f, o = Wh[: 4 * H], Wh[: 3 * H], Wh[: 2 * H], Wh[2 * H : 3 * H]
         g_c, c = Wh[3 * H :], Wh[4 * H :]
         ig_fc = np.empty_like(g_c)
         ig, fc = ig_fc[:H], ig_fc[H:]
+        add, multiply, tanh = np.add, np.multiply, np.tanh
 
         def step(A: Array) -> None:
-            np.add(gate, A, gate)
-            np.tanh(gate, gate)
-            sigmoid_from_tanh(ifo)
-            np.multiply(i_f, g_c, ig_fc)
-            np.add(ig, fc, c)
-            np.tanh(c, h)
-            np.multiply(o, h, h)
+            add(gate, A, gate)
+            tanh(gate, gate)
+            sigmoid_from_tanh(ifo, half)
+            multiply(i_f, g_c, ig_fc)
+            add(ig, fc, c)
+            tanh(c, h)
+            multiply(o, h, h)
 
         return step
 

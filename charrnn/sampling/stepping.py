@@ -1,8 +1,8 @@
 """The network one character at a time, for drawing: its cells' steps, without a tape.
 
-What a step costs for one stream is memory traffic and the number of NumPy calls (0.4 µs each), hence:
-- Everything that reads h_t, the layer's own W of the next step and the V above or U, is one matrix,
-  so one product.
+A step of one stream costs memory traffic and NumPy calls (0.4 µs each), hence:
+- Everything that reads h_t, the layer's own W of the next step and the V above or U, is one
+  matrix, so one product.
 - V is stored transposed with b_h added: reading a character is adding one row.
 
 Sizes: S streams, H units, G gates, N symbols, R rows that go up: G·H of the layer above, or N. With
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import copy_context
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,23 +24,15 @@ from charrnn.network.cells import CELL_CLASSES, Step
 Array = NDArray[Any]
 
 
-def layer_feeder(
-    stepper: Callable[[Array, Array], Step], W: Array, above: Array, bias: Array, memory: Array
-) -> Callable[[Array], Array]:
-    """Return the function from A_t to above h_t + bias (R, …), which is overwritten each time.
+class Layer(NamedTuple):
+    """What a step of one layer takes; its scratch is used again in each."""
 
-    All rows of a gate are scaled. `memory` holds those R rows, then W h, other state, and last h.
-    """
-    R, H = len(above), W.shape[1]
-    M, h, up = np.concatenate([above, W]), memory[-H:], memory[:R]
-    step, product = stepper(memory[R:-H], h), memory[: len(M)]
-
-    def feed(A: Array) -> Array:
-        step(A)
-        np.dot(M, h, product)
-        return np.add(up, bias, up)
-
-    return feed
+    step: Step
+    M: Array  # (R + G·H, H), all that reads h: V above or U, then W; the rows of gates are scaled
+    h: Array  # (H, S)
+    product: Array  # (R + G·H, S), M h
+    up: Array  # (R, S), M's first rows times h plus the bias
+    bias: Array  # (R, 1)
 
 
 class Sampler:
@@ -55,9 +47,8 @@ class Sampler:
         # Calls a function; an infinite A only saturates its tanh, and NaN is refused in the draw.
         self.without_float_warnings = copy_context().run
         self.without_float_warnings(np.seterr, over="ignore", under="ignore", invalid="ignore")
-        self._memories: list[Array] = []  # of each layer
+        self._state: list[Array] = []  # of each layer h, and what `Layer` has views of
         self.read = self.without_float_warnings(self._reader)
-        self.logits = self._memories[-1][: len(model.vocabulary)]
 
     def _reader(self) -> Callable[[Any], None]:
         """Return the function that takes a character up through the layers."""
@@ -68,21 +59,30 @@ class Sampler:
             [p[f"layers.{i}.{name}"].reshape(len(scale), -1) * scale for i in range(config.layers)]
             for name in ("V", "W", "b_h")
         )
-        feeders = []
+        layers = []
         for W_own, above, bias in zip(W, [*V[1:], p["U"]], [*b_h[1:], p["b_y"]], strict=True):
-            rows = len(above) + len(W_own) + cell.S * config.hidden
-            memory = np.zeros((rows, *shape), scale.dtype)
-            self._memories.append(memory)
-            bias = bias.reshape(-1, *(1 for _ in shape))
-            feeders.append(layer_feeder(cell.stepper, W_own, above, bias, memory))
-        columns = self._columns(V[0] + b_h[0])
+            M, R, H = np.concatenate([above, W_own]), len(above), config.hidden
+            h = np.zeros((H, *shape), M.dtype)
+            memory = np.zeros((len(M) + (cell.S - 1) * H, *shape), M.dtype)  # M h, other state
+            bias = bias.reshape(R, *(1 for _ in shape))
+            step = cell.stepper(memory[R:], h)
+            layers.append(Layer(step, M, h, memory[: len(M)], memory[:R], bias))
+            self._state += [h, memory]
+        self.logits = layers[-1].up
+        columns, dot, add = self._columns(V[0] + b_h[0]), np.dot, np.add
 
         def read(indices: Any) -> None:
             A = columns(indices)
-            for feed in feeders:
-                A = feed(A)
+            for step, M, h, product, up, bias in layers:
+                step(A)
+                dot(M, h, product)
+                A = add(up, bias, up)
 
         return read
+
+    def feed(self, indices: int | Array) -> None:
+        """Let every stream read one character: `indices` is (S,), or one for all."""
+        self.without_float_warnings(self.read, indices)
 
     def _columns(self, V: Array) -> Callable[[Any], Array]:
         """Return the function from S indices, or one, to those columns of V."""
@@ -92,13 +92,9 @@ class Sampler:
         # mode="wrap" writes straight into A, "raise" through a copy
         return lambda x: np.take(V, np.broadcast_to(x, self.streams), 1, A, "wrap")
 
-    def feed(self, indices: int | Array) -> None:
-        """Let every stream read one character: `indices` is (S,), or one for all."""
-        self.without_float_warnings(self.read, indices)
-
     def spread(self, streams: int) -> Sampler:
         """Return a sampler of as many streams that all go on from this one's, which is alone."""
         wide = Sampler(self.model, streams)
-        for one, many in zip(self._memories, wide._memories, strict=True):
+        for one, many in zip(self._state, wide._state, strict=True):
             many.T[:] = one
         return wide
