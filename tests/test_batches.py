@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from charrnn.errors import CorpusError
 from charrnn.text import batches as batches_module
 from charrnn.text.batches import Batch, ItemBatches, Items, Streams, read_items
-from charrnn.text.corpus import Corpus, Part, read_corpus
-from charrnn.text.store import Store
+from charrnn.text.corpus import Corpus, Part, Store, read_corpus
 from charrnn.text.vocabulary import Vocabulary
 
 NAMES = Path(__file__).parents[2] / "shared" / "corpora" / "names.txt"

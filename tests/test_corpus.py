@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import bz2
+import gc
 import gzip
 import lzma
 import os
 import socket
-from collections.abc import Callable
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -20,8 +28,15 @@ from hypothesis import strategies as st
 from charrnn.errors import CharRNNError, CorpusError, UsageError
 from charrnn.text import corpus as corpus_module
 from charrnn.text import sources as sources_module
-from charrnn.text.corpus import Corpus, Part, default_corpus, read_corpus, read_text, training_share
-from charrnn.text.store import Store
+from charrnn.text.corpus import (
+    Corpus,
+    Part,
+    Store,
+    default_corpus,
+    read_corpus,
+    read_text,
+    training_share,
+)
 from charrnn.text.vocabulary import Vocabulary
 
 SHARED = Path(__file__).parents[2] / "shared" / "corpora"
@@ -42,12 +57,23 @@ def clean(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+@contextmanager
+def chunks(size: int) -> Iterator[None]:
+    """Within it, files are read in chunks of so many bytes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources_module, "HEAD", size)
+        patch.setattr(sources_module, "CHUNK", size)
+        yield
+
+
 def piped(
-    data: bytes, encoding: str = "utf-8", chunk_size: int = 1 << 20, base: Vocabulary | None = None
+    data: bytes,
+    encoding: str | None = "utf-8",
+    chunk_size: int = 1 << 20,
+    base: Vocabulary | None = None,
 ) -> Corpus:
-    return read_corpus(
-        ["-"], encoding=encoding, stdin=BytesIO(data), chunk_size=chunk_size, base=base
-    )
+    with chunks(chunk_size):
+        return read_corpus(["-"], encoding=encoding, stdin=BytesIO(data), base=base)
 
 
 def written(folder: Path, files: dict[str, bytes]) -> Path:
@@ -140,7 +166,7 @@ def test_each_source_is_a_text_and_the_digest_tells_where_it_ends(tmp_path: Path
     one = read_corpus([tmp_path / "1", str(tmp_path / "2")])
     other = read_corpus([tmp_path / "3", tmp_path / "4"])
     assert text_of(one) == text_of(other) == "abcab"
-    assert (one.lengths, one.characters, one.texts) == ((2, 3), 5, ((0, 2), (2, 5)))
+    assert (one.lengths, one.characters, one.texts) == ((2, 3), 5, [(0, 2), (2, 5)])
     assert one.digest != other.digest
     assert one.digest == read_corpus([tmp_path / "4", tmp_path / "2"]).digest
 
@@ -150,7 +176,8 @@ def test_each_source_is_a_text_and_the_digest_tells_where_it_ends(tmp_path: Path
 
 def test_a_byte_order_mark_is_left_out_at_the_start_alone(tmp_path: Path) -> None:
     written(tmp_path, {"a": "\ufeffone\ufeff".encode()})
-    corpus = read_corpus([tmp_path / "a"], chunk_size=1)
+    with chunks(1):
+        corpus = read_corpus([tmp_path / "a"])
     assert text_of(corpus) == "one\ufeff"
     assert corpus.notes == (f"{tmp_path / 'a'}: byte order mark at the start left out",)
 
@@ -175,7 +202,7 @@ def test_a_mark_that_belongs_to_the_encoding_is_no_character(encoding: str) -> N
         (b"ok\xed\xa0\x80", "utf-8", r"byte 0xed at offset 2"),
         (b"\xff\xfea\0\x00\xd8b\0", "utf-16", r"byte 0x00 at offset 4 isn't utf-16"),
         (b"ab\x81", "gb18030", r"byte 0x81 at offset 2 isn't gb18030"),
-        ("ab".encode("utf-16-be"), "utf-16", r"isn't utf-16 .* such as utf-16-le"),
+        ("ab".encode("utf-16-be"), "utf-16", r"isn't utf-16 .* such as --encoding utf-16-le"),
         ("ab".encode("utf-16"), "utf-8", r"offset 0 .*starts like UTF-16: give --encoding utf-16"),
         (gzip.compress(b"abc", mtime=0), "utf-8", r"0x8b at offset 1 .*compressed by gzip"),
         (b"+2AA-", "utf-7", r"U\+D800, half of a UTF-16 pair"),
@@ -198,6 +225,13 @@ def test_what_is_not_an_encoding_of_text_is_refused(encoding: str) -> None:
     assert "--encoding" in refusal("-", kind=UsageError, encoding=encoding)
 
 
+@pytest.mark.parametrize("encoding", ["rot_13", "rot13", "hex_codec", "base64", "bz2", "uu"])
+def test_only_encodings_of_text_are_suggested(encoding: str) -> None:
+    message = refusal("-", kind=UsageError, encoding=encoding)
+    for name in message.partition("try ")[2].split(", "):
+        assert "a".encode(name)
+
+
 def test_a_misspelt_encoding_gets_a_suggestion() -> None:
     assert "cp1251" in refusal("-", kind=UsageError, encoding="cp1521")
 
@@ -210,7 +244,8 @@ def test_archives_are_read_as_what_they_hold(tmp_path: Path, suffix: str) -> Non
     file = written(tmp_path, {"a" + suffix: COMPRESS[suffix.lower()](MIXED.encode())}) / (
         "a" + suffix
     )
-    corpus = read_corpus([file], chunk_size=5)
+    with chunks(5):
+        corpus = read_corpus([file], encoding="utf-8")
     assert text_of(corpus) == clean(MIXED)
     assert corpus.digest == piped(MIXED.encode()).digest
 
@@ -230,8 +265,66 @@ def test_a_truncated_or_corrupt_archive_is_refused(tmp_path: Path, suffix: str) 
         assert str(file) in refusal(file)
 
 
-def test_a_file_that_is_named_may_hold_nul_characters(tmp_path: Path) -> None:
-    assert text_of(read_corpus([written(tmp_path, {"a": b"a\0b"}) / "a"])) == "a\0b"
+def packed(name: str) -> bytes:
+    """An archive of a text, in memory."""
+    out, text = BytesIO(), b"a text " * 20
+    if name == "tar":
+        with tarfile.open(fileobj=out, mode="w") as tar:
+            entry = tarfile.TarInfo("a.txt")
+            entry.size = len(text)
+            tar.addfile(entry, BytesIO(text))
+    else:
+        with zipfile.ZipFile(out, "w") as archive:
+            archive.writestr("a.txt", text)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "cause"),
+    [
+        ("a text\n".encode("utf-16-le"), "looks like UTF-16: give --encoding utf-16-le"),
+        ("a text\n".encode("utf-16-be"), "looks like UTF-16: give --encoding utf-16-be"),
+        ("жук и звук\n".encode("utf-16-le") * 9, "give --encoding utf-16-le"),
+        ("天地玄黃 1 宇宙洪荒 2\n".encode("utf-16-le") * 9, "give --encoding utf-16-le"),
+        ("a text".encode("utf-16"), "starts like UTF-16: give --encoding utf-16"),
+        (packed("tar"), "a tar archive"),
+        (packed("zip"), "a zip archive"),
+        (b"%PDF-1.7\nall of it ASCII", "a PDF document"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "a PNG picture"),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF", "a JPEG picture"),
+        (b"\x7fELF\2\1\1\0", "a program"),
+        (gzip.compress(b"abc"), "compressed by gzip"),
+        (bz2.compress(b"abc"), "compressed by bzip2"),
+        (lzma.compress(b"abc"), "compressed by xz"),
+        (b"a\0b", "NUL characters, as archives, documents, programs .* give its --encoding"),
+        (b"x" * (1 << 16) + b"a\0b", "NUL characters"),
+    ],
+    ids=str,
+)
+def test_what_is_no_text_is_refused_with_the_likely_cause(
+    data: bytes, cause: str, tmp_path: Path
+) -> None:
+    with pytest.raises(CorpusError, match=f"^standard input: .*{cause}"):
+        piped(data, None)
+    path = written(tmp_path, {"a": data}) / "a"
+    with pytest.raises(CorpusError, match=cause):
+        read_corpus([path])
+    with pytest.raises(CorpusError, match=cause):
+        read_text(path)
+    if len(data) < 1 << 16:
+        written(tmp_path, {"b": b"text"})
+        assert text_of(read_corpus([tmp_path])) == "text"
+
+
+def test_nul_characters_are_read_if_the_encoding_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path, {"a": b"a\0b"}) / "a"
+    assert text_of(read_corpus([path], encoding="utf-8")) == "a\0b"
+    assert read_text(path, encoding="ascii") == ("a\0b", [])
+    assert text_of(piped(packed("tar"), "latin-1")).startswith("a.txt\0")
+
+
+def test_no_mark_is_looked_for_where_the_encoding_is_named() -> None:
+    assert text_of(piped(b"%PDF-1.7 ", "ascii")) == "%PDF-1.7 "
 
 
 @pytest.mark.parametrize(
@@ -263,7 +356,6 @@ def test_a_missing_file_is_named_with_what_is_like_it(tmp_path: Path) -> None:
     )
     assert "no such file or folder" in refusal(tmp_path / "x")
     assert "there is no folder" in refusal(tmp_path / "x" / "y")
-    assert "\\n" in refusal(tmp_path / "x\ny")
 
 
 def test_names_that_cannot_be_files_are_refused(tmp_path: Path) -> None:
@@ -300,7 +392,7 @@ def test_an_unreadable_file_is_refused_by_name(
         raise PermissionError(13, "Permission denied")
 
     file = written(tmp_path, {"a": b"ab"}) / "a"
-    monkeypatch.setattr(Path, "open", denied)
+    monkeypatch.setattr("builtins.open", denied)
     assert (
         refusal(file)
         == f"{file}: cannot be read (Permission denied); check the file and its permissions"
@@ -371,18 +463,35 @@ def test_a_folder_is_read_in_the_encoding_given(tmp_path: Path) -> None:
     ]
 
 
-def test_a_late_wrong_byte_in_a_folder_is_an_error_whatever_the_chunks(tmp_path: Path) -> None:
-    data = b"x" * sources_module._HEAD + b"\xe9"
-    written(tmp_path, {"a": b"ab", "b": data})
-    for chunk_size in (100, 1 << 20):
-        with pytest.raises(CorpusError, match=f"b: byte 0xe9 at offset {len(data) - 1}"):
-            read_corpus([tmp_path], chunk_size=chunk_size)
+def test_a_late_wrong_byte_in_a_folder_is_an_error_whatever_the_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for wrong in (b"\xe9", b"\xd0"):
+        data = b"x" * sources_module.HEAD + wrong
+        written(tmp_path, {"a": b"ab", "b": data})
+        for chunk_size in (100, 1 << 20):
+            monkeypatch.setattr(sources_module, "CHUNK", chunk_size)
+            with pytest.raises(
+                CorpusError, match=f"b: byte {wrong[0]:#x} at offset {len(data) - 1}"
+            ):
+                read_corpus([tmp_path])
 
 
 def test_a_character_across_the_head_of_a_file_is_read(tmp_path: Path) -> None:
     for shift in range(3):
-        text = "x" * (sources_module._NUL_WITHIN - shift) + "語" * sources_module._HEAD
+        text = "x" * (sources_module.HEAD - shift) + "語" * sources_module.HEAD
         assert text_of(read_corpus([written(tmp_path, {"a": text.encode()})])) == text
+
+
+def test_with_lines_the_end_of_a_file_ends_a_line(tmp_path: Path) -> None:
+    files = {"a": b"anna\nbob", "b": b"clara\n", "c": b"", "d": b"dora", "e": b"x\r", "f": b"\n"}
+    folder = written(tmp_path / "in", files)
+    corpus = read_corpus([folder], lines=True)
+    assert text_of(corpus) == "anna\nbob\nclara\ndora\nx\n\n"
+    assert text_of(read_corpus([folder])) == "anna\nbobclara\ndorax\n\n"
+    assert text_of(read_corpus([folder / "a"], lines=True)) == "anna\nbob"
+    with chunks(1):
+        assert read_corpus([folder], lines=True).digest == corpus.digest
 
 
 def test_a_line_end_does_not_reach_over_two_files(tmp_path: Path) -> None:
@@ -449,11 +558,137 @@ def test_read_text_gives_the_clean_text_and_notes(tmp_path: Path) -> None:
     text, notes = read_text(file)
     assert text == "é\nb"
     assert len(notes) == 2
-    assert read_text("-", stdin=BytesIO(b"caf\xe9"), encoding="latin-1") == ("café", ())
+    assert read_text("-", stdin=BytesIO(b"caf\xe9"), encoding="latin-1") == ("café", [])
     assert read_text(file, limit=2)[0] == "é\n"
     assert read_text(file, limit=0)[0] == ""
     with pytest.raises(UsageError):
         read_text(file, encoding="rot13")
+
+
+# The store
+
+
+IN_MEMORY, IN_A_FILE = 1 << 20, 1
+
+
+def filled(memory: int, dtype: str = "u1", size: int = 1000) -> Store:
+    store = Store(dtype, memory)
+    for start in range(0, size, 300):
+        store.append(np.arange(start, min(start + 300, size)) % 250)
+    return store
+
+
+@pytest.fixture(params=[True, False], ids=["as on POSIX", "as on Windows"])
+def unnamed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether temporary files have no name, as on POSIX; on Windows they have one."""
+    if request.param and os.name == "nt":
+        pytest.skip("needs POSIX files")
+    if not request.param:
+        monkeypatch.setattr(tempfile, "TemporaryFile", tempfile.NamedTemporaryFile)
+    return bool(request.param)
+
+
+@pytest.mark.parametrize("memory", [IN_MEMORY, 1200, IN_A_FILE])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4"])
+def test_any_range_reads_what_was_appended(unnamed: bool, memory: int, dtype: str) -> None:
+    store = filled(memory, dtype)
+    assert len(store) == 1000
+    for start, stop in ((0, 1000), (0, 0), (1000, 1000), (299, 301), (7, 990)):
+        read = store.read(start, stop)
+        assert read.dtype == np.dtype(dtype)
+        np.testing.assert_array_equal(read, np.arange(start, stop) % 250)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, 3), (4, 3), (0, 1001)])
+def test_a_range_outside_is_refused(start: int, stop: int) -> None:
+    with pytest.raises(IndexError):
+        filled(IN_MEMORY).read(start, stop)
+
+
+@pytest.mark.parametrize("memory", [IN_MEMORY, IN_A_FILE])
+@pytest.mark.parametrize("to", ["u1", "u2", "u4"])
+def test_recoding_applies_the_table_to_every_index(
+    monkeypatch: pytest.MonkeyPatch, memory: int, to: str
+) -> None:
+    monkeypatch.setattr(corpus_module, "_BLOCK", 77)
+    table = np.random.default_rng(0).permutation(250).astype(to)
+    recoded = filled(memory).recode(table)
+    assert recoded.dtype == np.dtype(to)
+    np.testing.assert_array_equal(recoded.read(0, 1000), table[np.arange(1000) % 250])
+
+
+def test_appending_goes_on_after_reading_and_recoding() -> None:
+    store = filled(IN_MEMORY)
+    kept = store.read(0, 10)
+    store.append(np.array([5, 6]))
+    store = store.recode(np.arange(250, dtype=np.uint16))
+    store.append(np.array([249]))
+    assert store.read(998, 1003).tolist() == [248, 249, 5, 6, 249]
+    assert kept.tolist() == list(range(10))
+
+
+def test_several_threads_may_read(unnamed: bool) -> None:
+    store = filled(IN_A_FILE)
+    with ThreadPoolExecutor(4) as pool:
+        read = list(pool.map(lambda at: store.read(at, at + 3).tolist(), range(240)))
+    assert read == [[at, at + 1, at + 2] for at in range(240)]
+
+
+@pytest.mark.parametrize("memory", [IN_MEMORY, IN_A_FILE])
+def test_an_attached_store_reads_the_same(unnamed: bool, memory: int) -> None:
+    store = filled(memory, "u2")
+    descriptors, description = store.share()
+    attached = Store.attach(description)
+    assert len(descriptors) == unnamed
+    np.testing.assert_array_equal(attached.read(0, 1000), store.read(0, 1000))
+    del store
+    assert attached.read(5, 6).tolist() == [5]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="descriptors are not handed over on Windows")
+def test_a_child_process_reads_the_same() -> None:
+    store = filled(IN_MEMORY)
+    descriptors, description = store.share()
+    read = f"Store.attach({description!r}).read(248, 252).tolist()"
+    done = subprocess.run(
+        [sys.executable, "-c", f"from charrnn.text.corpus import Store; print({read})"],
+        pass_fds=descriptors,
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[1],
+    )
+    assert done.stdout.strip() == "[248, 249, 0, 1]"
+
+
+def test_nothing_stays_on_disk(
+    unnamed: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    store = filled(IN_A_FILE)
+    attached = Store.attach(store.share()[1])
+    assert list(tmp_path.iterdir()) == [] or not unnamed
+    del store, attached
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_temporary_folder_that_cannot_be_used_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    for use in (lambda: filled(IN_A_FILE), lambda: filled(IN_MEMORY).share()):
+        with pytest.raises(CorpusError, match=r"no temporary file can take .* set TMPDIR"):
+            use()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_a_corpus_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: open("/dev/full", "r+b", 0))
+    with pytest.raises(
+        CorpusError, match=r"take the corpus \(No space left on device\); set TMPDIR"
+    ):
+        filled(IN_A_FILE)
 
 
 # The split
@@ -478,14 +713,14 @@ def test_each_text_is_split_by_itself(tmp_path: Path) -> None:
     corpus = read_corpus([tmp_path / name for name in "123"])
     training, validation = corpus.split(0.25)
     assert [
-        corpus.vocabulary.decode(part.read(0, len(part))) for part in (training, validation)
+        corpus.vocabulary.decode(part.read(0, part.characters)) for part in (training, validation)
     ] == ["abcdefglmn", "hijko"]
-    assert (len(training), len(validation)) == (10, 5)
+    assert (training.characters, validation.characters) == (10, 5)
 
 
 def test_without_validation_everything_trains() -> None:
     training, validation = piped(b"abcd").split(0)
-    assert (len(training), len(validation)) == (4, 0)
+    assert (training.characters, validation.characters) == (4, 0)
     assert validation.read(0, 0).tolist() == []
 
 
@@ -499,7 +734,7 @@ def test_a_part_reads_as_its_extents_joined(
     whole = [p for start, length in extents for p in range(start, start + length)]
     start = data.draw(st.integers(0, len(whole)))
     stop = data.draw(st.integers(start, len(whole)))
-    assert len(part) == len(whole)
+    assert part.characters == len(whole)
     assert part.read(start, stop).tolist() == whole[start:stop]
     with pytest.raises(IndexError):
         part.read(0, len(whole) + 1)
@@ -535,14 +770,17 @@ def test_the_shared_corpora_have_their_published_sizes(
     name: str, characters: int, distinct: int
 ) -> None:
     file = SHARED / f"{name}.txt"
-    corpus = read_corpus([file], chunk_size=9999)
+    with chunks(9999):
+        corpus = read_corpus([file])
     assert (corpus.characters, len(corpus.vocabulary), corpus.notes) == (characters, distinct, ())
     assert text_of(corpus) == file.read_bytes().decode()
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the shared corpora")
 def test_the_published_split_of_tinyshakespeare() -> None:
-    assert [len(part) for part in read_corpus([SHARED / "tinyshakespeare.txt"]).split(0.1)] == [
+    assert [
+        part.characters for part in read_corpus([SHARED / "tinyshakespeare.txt"]).split(0.1)
+    ] == [
         1_003_854,
         111_540,
     ]

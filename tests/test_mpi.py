@@ -23,8 +23,7 @@ from charrnn.cli.app import launched
 from charrnn.config import TrainConfig
 from charrnn.errors import TrainingError, UsageError
 from charrnn.text.batches import Streams
-from charrnn.text.corpus import Excerpt, Part
-from charrnn.text.store import Store
+from charrnn.text.corpus import Part, Store
 from charrnn.training import mpi
 from charrnn.training.replica import share
 
@@ -457,14 +456,14 @@ def test_a_rank_needs_no_character_but_its_own(ranks: int) -> None:
         start, stop = streams.extent(own)
         excerpt = Store(np.uint8)
         excerpt.append(streams.part.read(start, stop))
-        total += len(excerpt)
-        part = Streams(Excerpt(excerpt, start, len(streams.part)), columns, 7)
+        total, n = total + len(excerpt), streams.part.characters
+        part = Streams(Part(excerpt, ((-start, n - start),)), columns, 7)
         for step in range(2 * streams.steps_per_epoch):
             expected, found = streams.batch(step, own), part.batch(step, own)
             np.testing.assert_array_equal(found.x, expected.x)
             np.testing.assert_array_equal(found.y, expected.y)
             assert found.predictions == expected.predictions
-    assert total == len(streams.part)
+    assert total == streams.part.characters
 
 
 def test_more_ranks_than_streams_are_refused_and_the_batch_grows_with_them(corpus: Path) -> None:

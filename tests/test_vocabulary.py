@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charrnn.errors import VocabularyError
-from charrnn.text.vocabulary import Vocabulary, code_points, distinct, printable
+from charrnn.text.vocabulary import Vocabulary, code_points
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 MANY = "".join(map(chr, range(0x4E00, 0x4E00 + 300)))
@@ -37,7 +37,7 @@ def test_encode_gives_positions_and_decode_gives_the_text_back(text: str) -> Non
 def test_unknown_characters_are_found_at_their_positions(known: str, text: str) -> None:
     vocabulary = Vocabulary.of(known)
     expected = [(at, char) for at, char in enumerate(text) if char not in known]
-    assert vocabulary.find_unknown(text) == expected
+    assert vocabulary.find_unknown(text).tolist() == [at for at, _ in expected]
     assert vocabulary.missing(text) == "".join(sorted({char for _, char in expected}))
 
 
@@ -45,7 +45,6 @@ def test_unknown_characters_are_found_at_their_positions(known: str, text: str) 
 def test_code_points_agree_with_ord(one: str, other: str) -> None:
     for text in (one, other):
         assert code_points(text).tolist() == [ord(char) for char in text]
-        assert distinct(code_points(text)) == "".join(sorted(set(text)))
 
 
 def test_the_order_given_is_the_order_of_the_indices() -> None:
@@ -184,8 +183,3 @@ def test_an_index_outside_the_vocabulary_is_refused(index: int) -> None:
 def test_the_index_of_what_is_not_a_known_character_is_refused(char: str) -> None:
     with pytest.raises(VocabularyError, match="isn't among the 2 known characters"):
         Vocabulary("ab").index(char)
-
-
-def test_printable_text_has_one_line_and_no_surrogates() -> None:
-    assert printable("тale.txt") == "тale.txt"
-    assert printable("a\nb\udcff") == "a\\nb\\udcff"

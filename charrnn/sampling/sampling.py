@@ -40,9 +40,10 @@ def check_known(model: Model, text: str, what: str) -> None:
     it says how a shell writes the character.
     """
     unknown = model.vocabulary.find_unknown(text)
-    if not unknown:
+    if not len(unknown):
         return
-    at, char = unknown[0]
+    at = int(unknown[0])
+    char = text[at]
     if (escape := text[at : at + 2]) in (r"\n", r"\r", r"\t"):
         advice = f"{escape} is two characters here; the shell writes the one it means $'{escape}'"
     else:

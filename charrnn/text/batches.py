@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from charrnn.config import Stream
 from charrnn.errors import CorpusError
-from charrnn.text.corpus import Corpus, Excerpt, Part, training_share
+from charrnn.text.corpus import Corpus, Part, training_share
 from charrnn.text.vocabulary import Indices
 
 Symbols = npt.NDArray[np.intp]
@@ -69,10 +69,8 @@ class Streams:
     short text gets fewer streams, a very short one shorter steps. Raises CorpusError if n < 2.
     """
 
-    def __init__(
-        self, part: Part | Excerpt, batch_size: int, seq_len: int, most: int | None = None
-    ) -> None:
-        n = len(part)
+    def __init__(self, part: Part, batch_size: int, seq_len: int, most: int | None = None) -> None:
+        n = part.characters
         if n < 2:
             raise CorpusError(
                 f"a text of {n} characters: there is nothing to predict; give a longer one"
@@ -156,7 +154,7 @@ class Items:
         return self.symbols[first + start : first + stop]
 
     def first(self, most: int | None) -> Items:
-        """Return the first items of at most so many characters together, one at least; None: all."""
+        """Return the first items of at most so many characters together, one at least."""
         if most is None:
             return self
         count = np.searchsorted(self.starts[1:] - self.starts[0], most, "right")

@@ -1,17 +1,21 @@
-"""Texts as indices: what was read, its vocabulary, and the split into a training and a validation part."""
+"""Texts as indices: what was read, where it is kept, its vocabulary, and how it is split."""
 
 from __future__ import annotations
 
 import math
+import os
+import tempfile
+import threading
+import weakref
 from bisect import bisect_right
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from hashlib import blake2b
 from importlib import resources
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,68 +23,147 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.errors import CorpusError, UsageError, VocabularyError
-from charrnn.text.sources import CHUNK, Notes, check_encoding, read_source
-from charrnn.text.store import Store
-from charrnn.text.vocabulary import Vocabulary, printable
+from charrnn.text.sources import Source
+from charrnn.text.vocabulary import Indices, Vocabulary
+
+MEMORY = 32 << 20  # bytes a store may hold in memory before it moves to a temporary file
+_BLOCK = 4 << 20  # elements handled at once when all of them are rewritten
+
+
+@contextmanager
+def _space_needed() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CorpusError(
+            f"no temporary file can take the corpus ({error.strerror}); "
+            "set TMPDIR to a folder with space"
+        ) from error
+
+
+class Store:
+    """A sequence of indices, kept in memory while small, else in a temporary file.
+
+    It is appended to, then read by range from any number of threads and processes.
+    """
+
+    def __init__(self, dtype: npt.DTypeLike, memory: int = MEMORY) -> None:
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self._length, self._limit, self._lock = 0, memory, threading.Lock()
+        self._by_position = False  # whether other processes share the file's offset
+        self._keep(tempfile.SpooledTemporaryFile(memory, prefix="charrnn-"))  # noqa: SIM115 (closed with the store)
+
+    def _keep(self, file: Any) -> None:
+        self._file = file
+        weakref.finalize(self, file.close)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def append(self, indices: Indices) -> None:
+        """Add `indices`, which fit the dtype, at the end.
+
+        Raises CorpusError if the temporary folder is full.
+        """
+        self._write(self._length, indices)
+        self._length += len(indices)
+
+    def _write(self, start: int, indices: Indices) -> None:
+        with _space_needed(), self._lock:
+            self._file.seek(start * self.dtype.itemsize)
+            self._file.write(indices.astype(self.dtype, copy=False).tobytes())
+            self._file.flush()
+
+    def read(self, start: int, stop: int) -> Indices:
+        """Return the indices start … stop−1, (stop − start,) of `dtype`."""
+        if not 0 <= start <= stop <= self._length:
+            raise IndexError(f"{start}:{stop} isn't within the store's 0:{self._length}")
+        at, count = start * self.dtype.itemsize, (stop - start) * self.dtype.itemsize
+        if self._by_position:
+            return np.frombuffer(os.pread(self._file.fileno(), count, at), self.dtype)
+        with self._lock:
+            self._file.seek(at)
+            return np.frombuffer(self._file.read(count), self.dtype)
+
+    def recode(self, table: Indices) -> Store:
+        """Return a store of table[i] for each index i: this one, rewritten, if its dtype stays."""
+        target = self if table.dtype == self.dtype else Store(table.dtype, self._limit)
+        for start in range(0, self._length, _BLOCK):
+            block = self.read(start, min(start + _BLOCK, self._length))
+            if table.dtype == self.dtype == np.uint8:  # several times faster than table[block]
+                data = block.tobytes().translate(table.tobytes().ljust(256))
+                target._write(start, np.frombuffer(data, np.uint8))
+            else:
+                target._write(start, table[block])
+        target._length = self._length
+        return target
+
+    def share(self) -> tuple[tuple[int, ...], tuple[int | str, str, int]]:
+        """Return the descriptors that a child needs (Popen's pass_fds), and what it attaches to.
+
+        On POSIX the file has a descriptor and no name, on Windows a name that can be opened again.
+        """
+        with _space_needed(), self._lock:
+            self._file.rollover()
+            self._file.flush()
+        place = self._file.name
+        return ((place,) if isinstance(place, int) else ()), (place, self.dtype.str, self._length)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as what share() describes, for a process that has the descriptors."""
+        return Store.attach, (self.share()[1],)
+
+    @classmethod
+    def attach(cls, description: tuple[int | str, str, int]) -> Store:
+        """Return the store that another process described by share(), for reading."""
+        place, dtype, length = description
+        store = cls(dtype)
+        store._length, store._by_position = length, isinstance(place, int)
+        # Windows wants every handle to agree to the deletion on close.
+        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_TEMPORARY", 0)
+        handle = os.dup(place) if isinstance(place, int) else os.open(place, flags)
+        store._keep(os.fdopen(handle, "rb"))
+        return store
 
 
 def training_share(count: int, val_fraction: float) -> int:
-    """floor((1 − F)·count), exact for F as it is written in decimal: 0.1 leaves 9 of 10, not 8."""
+    """Return floor((1 − F)·count), exact for F as written in decimal: 0.1 leaves 9 of 10, not 8."""
     return math.floor((1 - Fraction(str(val_fraction))) * count)
 
 
 @dataclass(frozen=True)
 class Part:
-    """A text made of ranges of a store, one after the other."""
+    """A text made of ranges of a store, one after the other.
+
+    If the store has only a piece of the text, as on a rank that reads no other, then the range
+    reaches beyond the store, and only that piece can be read.
+    """
 
     store: Store
     extents: tuple[tuple[int, int], ...]  # (start, stop) in the store
 
     @cached_property
-    def _ends(self) -> list[int]:
-        """Where each extent ends, counted in this part."""
-        return list(accumulate(stop - start for start, stop in self.extents))
-
-    def __len__(self) -> int:
-        return self._ends[-1] if self.extents else 0
+    def _borders(self) -> list[int]:
+        """Where each extent begins, counted in this part, and where the last one ends."""
+        return list(accumulate((stop - start for start, stop in self.extents), initial=0))
 
     @property
     def characters(self) -> int:
         """How many characters the part has."""
-        return len(self)
+        return self._borders[-1]
 
-    def read(self, start: int, stop: int) -> npt.NDArray[Any]:
-        """The indices start … stop−1 of this part, (stop − start,) of the store's dtype."""
-        if not 0 <= start <= stop <= len(self):
-            raise IndexError(f"{start}:{stop} isn't within the part's 0:{len(self)}")
-        pieces = []
-        which = bisect_right(self._ends, start)
+    def read(self, start: int, stop: int) -> Indices:
+        """Return the indices start … stop−1 of this part, (stop − start,) of the store's dtype."""
+        if not 0 <= start <= stop <= self.characters:
+            raise IndexError(f"{start}:{stop} isn't within the part's 0:{self.characters}")
+        pieces = [np.empty(0, self.store.dtype)]
+        which = bisect_right(self._borders, start) - 1
         while start < stop:
-            end = min(stop, self._ends[which])
-            shift = (
-                self.extents[which][1] - self._ends[which]
-            )  # from a position here to one in the store
+            end = min(stop, self._borders[which + 1])
+            shift = self.extents[which][0] - self._borders[which]  # of the store's positions
             pieces.append(self.store.read(start + shift, end + shift))
             start, which = end, which + 1
-        if len(pieces) == 1:
-            return pieces[0]
-        return np.concatenate(pieces) if pieces else np.empty(0, self.store.dtype)
-
-
-@dataclass(frozen=True)
-class Excerpt:
-    """A range of a part, under the positions that it has there: what is kept by a rank that reads nothing else."""
-
-    store: Store  # the range alone
-    start: int  # of the range in the part
-    length: int  # of the whole part
-
-    def __len__(self) -> int:
-        return self.length
-
-    def read(self, start: int, stop: int) -> npt.NDArray[Any]:
-        """The indices start … stop−1 of the part, (stop − start,) of the store's dtype. Raises IndexError beyond the range."""
-        return self.store.read(start - self.start, stop - self.start)
+        return np.concatenate(pieces) if len(pieces) != 2 else pieces[1]
 
 
 @dataclass(frozen=True)
@@ -99,27 +182,28 @@ class Corpus:
         return sum(self.lengths)
 
     @property
-    def texts(self) -> tuple[tuple[int, int], ...]:
+    def texts(self) -> list[tuple[int, int]]:
         """(start, stop) of each text in the store."""
-        ends = list(accumulate(self.lengths))
-        return tuple(zip([0, *ends[:-1]], ends, strict=True))
+        return list(pairwise(accumulate(self.lengths, initial=0)))
 
     def split(self, val_fraction: float) -> tuple[Part, Part]:
-        """(training, validation): of each text of n characters the first floor((1 − F)·n) train, the others validate."""
-        borders = [
-            (start, start + training_share(stop - start, val_fraction), stop)
-            for start, stop in self.texts
-        ]
-        training = tuple((start, border) for start, border, _ in borders if start < border)
-        validation = tuple((border, stop) for _, border, stop in borders if border < stop)
-        return Part(self.store, training), Part(self.store, validation)
+        """Return (training, validation).
+
+        Of each text of n characters the first floor((1 − F)·n) train, the others validate.
+        """
+        starts, stops = zip(*self.texts, strict=True)
+        borders = [start + training_share(stop - start, val_fraction) for start, stop in self.texts]
+        return (
+            Part(self.store, tuple(zip(starts, borders, strict=True))),
+            Part(self.store, tuple(zip(borders, stops, strict=True))),
+        )
 
 
 class _Recorder:
-    """Takes characters piece by piece; the vocabulary grows, and the store changes its dtype, as new ones appear."""
+    """Keeps characters as they come; new ones extend the vocabulary and may widen the store."""
 
     def __init__(self, base: Vocabulary | None) -> None:
-        self.base = base
+        self.known = "" if base is None else base.characters
         self.vocabulary = base
         self.store = Store(np.uint8 if base is None else base.dtype)
 
@@ -127,102 +211,98 @@ class _Recorder:
         vocabulary = self.vocabulary or Vocabulary.of(text)
         try:
             indices = vocabulary.encode(text)
-        except (
-            VocabularyError
-        ):  # rare; asking first for what is missing would scan every piece twice
+        except VocabularyError:  # rare; to ask first what is missing would scan each piece twice
             vocabulary = Vocabulary(vocabulary.characters + vocabulary.missing(text))
             indices = vocabulary.encode(text)
         if vocabulary.dtype != self.store.dtype:
-            self.store = self.store.recode(
-                np.arange(1 << 8 * self.store.dtype.itemsize, dtype=vocabulary.dtype)
-            )
+            self.store = self.store.recode(np.arange(len(vocabulary), dtype=vocabulary.dtype))
         self.vocabulary = vocabulary
         self.store.append(indices)
 
     def finish(self) -> tuple[Vocabulary, Store]:
-        """The vocabulary in its final order (the base's characters, then the others ascending) and the indices in it."""
+        """Return the vocabulary and the indices in its final order.
+
+        That is the base's characters, then the others ascending.
+        """
         assert self.vocabulary is not None
-        known = "" if self.base is None else self.base.characters
-        final = Vocabulary(known + "".join(sorted(self.vocabulary.characters[len(known) :])))
-        return final, self.store.recode(final.encode(self.vocabulary.characters))
+        found = self.vocabulary.characters
+        final = Vocabulary(self.known + "".join(sorted(found[len(self.known) :])))
+        return final, self.store.recode(final.encode(found))
 
 
 def read_corpus(
     sources: Sequence[str | Path],
     *,
-    encoding: str = "utf-8",
+    encoding: str | None = None,
     stdin: BinaryIO | None = None,
     base: Vocabulary | None = None,
-    chunk_size: int = CHUNK,
+    lines: bool = False,
 ) -> Corpus:
-    """The texts of `sources` (files, folders, "-", .gz, .bz2, .xz), one text each, read once and piece by piece.
+    """Return the texts of `sources`, read once and piece by piece, each source a text.
 
-    base: a vocabulary to extend; its characters keep their indices and new ones follow. Raises CorpusError, UsageError.
+    encoding: None if none was given by name. base: a vocabulary to extend; its characters keep
+    their indices and new ones follow. lines: every line is an item, and a file's end ends one.
+    Raises CorpusError, UsageError.
     """
-    _check(sources, encoding)
-    notes, recorder, lengths, digest = Notes(), _Recorder(base), [], blake2b(digest_size=16)
-    for source in sources:
+    texts = [Source(source, encoding, stdin, lines=lines) for source in sources]
+    if not texts:
+        raise UsageError("no corpus was given; give a file, a folder or - for standard input")
+    if sum(text.is_stdin for text in texts) > 1:
+        raise UsageError("- is given more than once, and standard input can be read only once")
+    notes, recorder, lengths, digest = list[str](), _Recorder(base), [], blake2b(digest_size=16)
+    for text in texts:
         of_text, length = blake2b(), 0
-        for text in read_source(
-            source, encoding=encoding, stdin=stdin, notes=notes, chunk_size=chunk_size
-        ):
-            of_text.update(_utf8(text, source))
-            recorder.add(text)
-            length += len(text)
+        for piece in text:
+            of_text.update(_utf8(piece, text.name))
+            recorder.add(piece)
+            length += len(piece)
         lengths.append(length)
+        notes += text.notes
         digest.update(of_text.digest())  # of fixed size, so that moving a border changes the whole
     if sum(lengths) < 2:
         raise CorpusError(
             "the corpus is a single character: there is nothing to predict; give a longer text"
         )
-    vocabulary, store = recorder.finish()
-    return Corpus(vocabulary, store, tuple(lengths), notes.lines(), digest.hexdigest())
+    return Corpus(*recorder.finish(), tuple(lengths), tuple(notes), digest.hexdigest())
 
 
-def _check(sources: Sequence[str | Path], encoding: str) -> None:
-    check_encoding(encoding)
-    if not sources:
-        raise UsageError("no corpus was given; give a file, a folder or - for standard input")
-    if sum(str(source) == "-" for source in sources) > 1:
-        raise UsageError("- is given more than once, and standard input can be read only once")
-
-
-def _utf8(text: str, source: str | Path) -> bytes:
+def _utf8(text: str, name: str) -> bytes:
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
-        name, half = printable(str(source)), f"U+{ord(text[error.start]):04X}"
         raise CorpusError(
-            f"{name}: has {half}, half of a UTF-16 pair and no character; give the right --encoding"
+            f"{name}: has U+{ord(text[error.start]):04X}, half of a UTF-16 pair and no character; "
+            "give the right --encoding"
         ) from None
 
 
 def read_text(
     source: str | Path,
     *,
-    encoding: str = "utf-8",
+    encoding: str | None = None,
     stdin: BinaryIO | None = None,
     limit: int | None = None,
-) -> tuple[str, tuple[str, ...]]:
-    """(the clean characters of one source, at most the first `limit`; notes on what was changed). Raises CorpusError."""
-    check_encoding(encoding)
-    notes, pieces, count = Notes(), list[str](), 0
-    with closing(read_source(source, encoding=encoding, stdin=stdin, notes=notes)) as stream:
-        for piece in stream:
-            _utf8(piece, source)
-            pieces.append(piece)
-            count += len(piece)
-            if limit is not None and count >= limit:
-                break
-    return "".join(pieces)[:limit], notes.lines()
+) -> tuple[str, list[str]]:
+    """Return (the characters of one source, at most the first `limit`; notes on what was changed).
+
+    Raises CorpusError, UsageError.
+    """
+    read, text = Source(source, encoding, stdin), ""
+    for piece in read:
+        text += piece
+        if limit is not None and len(text) >= limit:
+            break
+    _utf8(text, read.name)
+    return text[:limit], read.notes
 
 
 def default_corpus() -> Path:
-    """The text that ships with charrnn. Raises CorpusError if this installation lacks it."""
+    """Return the text that ships with charrnn. Raises CorpusError if this installation lacks it."""
     installed = Path(str(resources.files("charrnn"))) / "corpora" / "tales.txt"
     for path in (installed, Path(__file__).parents[2] / "corpora" / "tales.txt"):
         if path.is_file():
             return path
     raise CorpusError(
-        f"{installed}: the text that ships with charrnn is missing; give a file, or install charrnn again"
+        f"{installed}: the text that ships with charrnn is missing; give a file, "
+        "or install charrnn again"
     )

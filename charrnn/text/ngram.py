@@ -1,7 +1,8 @@
-"""The n-gram floor: the loss that counting alone reaches on the same split, to compare a network with."""
+"""The n-gram floor: the loss that counting alone reaches on the same split."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from charrnn.text.batches import Items
 from charrnn.text.corpus import Part
 from charrnn.text.vocabulary import Indices
 
-LIMIT = 4_000_000  # characters counted at most; each takes up to 35 bytes
+LIMIT = 3_500_000  # characters counted at most; each takes up to 35 bytes
 _DENSE = 2  # use a table of all keys if it has at most this many entries a position; else sort
 
 
@@ -20,33 +21,29 @@ class Floor:
 
     nats: float  # per character of the validation part
     order: int
-    all: tuple[float, ...] = ()  # nats of order 1, 2, …
-    notes: tuple[str, ...] = ()  # whether only a part of the text was counted
+    notes: tuple[str, ...] = ()  # says so if only a part of the text was counted
 
 
 def floor(training: Part | Items, validation: Part | Items, N: int) -> Floor | None:
     """Return the best of the Witten-Bell models of order 1 to 7, None if a part is too short.
 
     Of a text longer than LIMIT, only the characters on both sides of the border between the two
-    parts are counted: so much of each that their ratio stays.
+    parts are counted: so many of each that their ratio stays.
     """
-    n, n_val = training.characters, validation.characters
-    if n < 2 or n_val < 1:
+    sizes = training.characters, validation.characters
+    if sizes[0] < 2 or not sizes[1]:
         return None
-    used, used_val, notes = n, n_val, list[str]()
-    if n + n_val > LIMIT:
-        used_val = max(1, LIMIT * n_val // (n + n_val))
-        used = min(n, LIMIT - used_val)
-        notes.append(
-            f"the n-gram floor is that of the last {used:,} characters of the training part "
-            f"and the first {used_val:,} of the validation part"
-        )
-    text = np.concatenate([training.read(n - used, n), validation.read(0, used_val)])
+    last, first = (math.ceil(size * min(1, LIMIT / sum(sizes))) for size in sizes)
+    text = np.concatenate([training.read(sizes[0] - last, sizes[0]), validation.read(0, first)])
     boundary = training.newline if isinstance(training, Items) else None
     if boundary is not None:
         text = np.insert(text, 0, boundary)
-    nats = witten_bell(text, len(text) - used_val, N, boundary=boundary)
-    return Floor(min(nats), nats.index(min(nats)) + 1, nats, tuple(notes))
+    nats = witten_bell(text, len(text) - first, N, boundary=boundary)
+    note = (
+        f"the n-gram floor is that of the last {last:,} characters of the training part and the "
+        f"first {first:,} of the validation part"
+    )
+    return Floor(min(nats), nats.index(min(nats)) + 1, (note,) if sum(sizes) > LIMIT else ())
 
 
 def witten_bell(

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from charrnn.blas import blas_threads
 from charrnn.errors import TrainingError
 from charrnn.text.batches import Streams
-from charrnn.text.corpus import Excerpt
-from charrnn.text.store import Store
+from charrnn.text.corpus import Part, Store
 from charrnn.training.replica import Parts, Replica, share
 
 Array = NDArray[Any]
@@ -110,7 +109,7 @@ class MPIEnd:
         if isinstance(part, Streams):
             text, textless = part.part, copy(part)
             del textless.part  # its store is of this machine
-            sent = textless, len(text), text.store.dtype.str
+            sent = textless, text.characters, text.store.dtype.str
         sent = self.world.bcast(sent)
         if not isinstance(sent, tuple):
             return sent
@@ -125,7 +124,7 @@ class MPIEnd:
         store = Store(dtype)
         for _ in range(start, stop, CHUNK):
             store.append(self.world.recv())
-        streams.part = Excerpt(store, start, length)
+        streams.part = Part(store, ((-start, length - start),))
         return streams
 
 

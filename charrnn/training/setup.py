@@ -133,7 +133,7 @@ class Text:
         part = self.parts[1]
         if isinstance(part, Items):
             return ItemBatches(part.first(most), VALIDATION_STREAMS) if len(part) else None
-        if len(part) < 2 or self.scanty:
+        if part.characters < 2 or self.scanty:
             return None
         return Streams(part, VALIDATION_STREAMS, VALIDATION_CHUNK, most)
 
@@ -142,7 +142,7 @@ class Text:
         """Whether there are several texts so short that their last characters say nothing."""
         part = self.parts[1]
         texts = 0 if isinstance(part, Items) else len(part.extents)
-        return texts > 1 and len(part) < SCANTY * texts
+        return texts > 1 and part.characters < SCANTY * texts
 
     def counts(self) -> Array:
         """Return how often each character is to be predicted in the training part (N,)."""

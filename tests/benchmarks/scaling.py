@@ -28,8 +28,7 @@ from charrnn.config import ModelConfig, TrainConfig
 from charrnn.network.network import zero_state
 from charrnn.network.parameters import initialize, parameter_count
 from charrnn.text.batches import Streams
-from charrnn.text.corpus import Part
-from charrnn.text.store import Store
+from charrnn.text.corpus import Part, Store
 from charrnn.training.mpi import MPIEnd
 from charrnn.training.replica import Alone, Replica, Transport
 
