@@ -149,7 +149,10 @@ def test_unknown_characters_are_skipped_and_counted(
     model: Model, path: str, tmp_path: Path, capsys: Capture
 ) -> None:
     result = evaluated(
-        capsys, path, written(tmp_path, "Q\0the QcatQ"), "--unknown", "skip", "--values"
+        capsys,
+        path,
+        written(tmp_path, "Q\0the QcatQ"),
+        *("--encoding", "utf-8", "--unknown", "skip", "--values"),
     )
     nats = charrnn.score(model, "the cat").nats.tolist()
     assert (result["unknown"], result["characters"]) == (4, 6)

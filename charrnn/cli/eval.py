@@ -50,7 +50,10 @@ def evaluate(
         option("--streams", READING, "Cut each text into N streams from zero states: faster.", "N"),
     ] = 1,
     unknown: Annotated[Literal["error", "skip", "score"], unknown_option(READING)] = "error",
-    encoding: Annotated[str, option("--encoding", READING, "Of the texts.", "NAME")] = "utf-8",
+    encoding: Annotated[
+        str | None,
+        option("--encoding", READING, "Of the texts.", "NAME", show_default="utf-8"),
+    ] = None,
     heat: Annotated[
         bool, switch("--heat", PICTURES, "Colour each character by its surprise, in bits.")
     ] = False,
@@ -135,7 +138,7 @@ class Text(NamedTuple):
 
 
 def _read(
-    model: Model, path: str, unit: int | None, encoding: str, streams: int, unknown: Unknown
+    model: Model, path: str, unit: int | None, encoding: str | None, streams: int, unknown: Unknown
 ) -> Text:
     """Return the text at a path, read by the model. What was changed while reading is said."""
     from charrnn.blas import blas_threads

@@ -83,7 +83,10 @@ PrimeFile = Annotated[
     ),
 ]
 Unknown = Annotated[UnknownChoice, unknown_option(BEGINNING)]
-Encoding = Annotated[str, option("--encoding", BEGINNING, "Of --prime-file and --novel.", "NAME")]
+Encoding = Annotated[
+    str | None,
+    option("--encoding", BEGINNING, "Of --prime-file and --novel.", "NAME", show_default="utf-8"),
+]
 Num = Annotated[int, option("--num", SHOWING, "Independent samples.", "N")]
 Novel = Annotated[
     str | None,
@@ -111,7 +114,7 @@ def sample(
     prime: Prime = None,
     prime_file: PrimeFile = None,
     unknown: Unknown = "error",
-    encoding: Encoding = "utf-8",
+    encoding: Encoding = None,
     num: Num = 1,
     novel: Novel = None,
     show_probs: ShowProbs = False,
@@ -168,7 +171,7 @@ def _open(path: str | None) -> Model:
     return open_model(path)
 
 
-def _beginning(prime_file: str | None, lines: bool, encoding: str) -> str:
+def _beginning(prime_file: str | None, lines: bool, encoding: str | None) -> str:
     """Return the text of --prime-file; for a model of lines without the newline at its end."""
     if prime_file is None:
         return ""
@@ -176,7 +179,7 @@ def _beginning(prime_file: str | None, lines: bool, encoding: str) -> str:
     return text.removesuffix("\n") if lines else text
 
 
-def _lines(novel: str, lines: bool, encoding: str) -> frozenset[str]:
+def _lines(novel: str, lines: bool, encoding: str | None) -> frozenset[str]:
     """Return the lines of the file --novel. Raises UsageError if the model isn't one of lines."""
     if not lines:
         raise UsageError(
@@ -186,7 +189,7 @@ def _lines(novel: str, lines: bool, encoding: str) -> frozenset[str]:
     return frozenset(_read(novel, LONGEST_NOVEL, encoding).split("\n"))
 
 
-def _read(path: str, most: int, encoding: str) -> str:
+def _read(path: str, most: int, encoding: str | None) -> str:
     """Return the text of a file. Raises CorpusError, also if it has more than `most` characters."""
     from charrnn.text.corpus import read_text
 

@@ -109,7 +109,10 @@ class Text:
     def __init__(self, sources: Sources, config: TrainConfig, base: Model | None) -> None:
         self.sources, self.read_at = sources, time.time()
         self.corpus = read_corpus(
-            sources, encoding=config.encoding or "utf-8", base=base.vocabulary if base else None
+            sources,
+            encoding=config.encoding,
+            base=base.vocabulary if base else None,
+            lines=bool(config.lines),
         )
         fraction = with_defaults(config).val_fraction
         cut = read_items(self.corpus) if config.lines else self.corpus

@@ -94,13 +94,14 @@ def as_they_are(names: list[str]) -> Trial:
         for name in names:
             path, out = home / "text.txt", home / "m.npz"
             path.write_bytes(TEXTS[name].encode("utf-8") * 5)
-            ended = charrnn("train", path, *QUICK, "--out", out, "--overwrite")
+            named = ["--encoding", "utf-8"] if name == "NUL" else []
+            ended = charrnn("train", path, *QUICK, *named, "--out", out, "--overwrite")
             trial.check(ended.code == 0, f"{name}: {ended.err}")
             known = json.loads(charrnn("info", out, "--json").out)["vocabulary"]
             trial.check(
                 known == "".join(sorted(set(TEXTS[name]))), f"{name}: the vocabulary is {known!a}"
             )
-            read = json.loads(charrnn("eval", out, path, "--json").out)
+            read = json.loads(charrnn("eval", out, path, *named, "--json").out)
             trial.check(
                 (read["characters"], read["unknown"]) == (5 * len(TEXTS[name]) - 1, 0),
                 f"{name}: {read}",
@@ -110,6 +111,7 @@ def as_they_are(names: list[str]) -> Trial:
                 out,
                 "--prime-file",
                 path,
+                *named,
                 "--length",
                 "1",
                 "--seed",
@@ -257,20 +259,18 @@ def _weights(path: Path) -> bytes:
 
 def _cut_while_read(trial: Trial) -> None:
     """Cut a text off between two reads of 64 kB: what was read is what counts, to the character."""
-    from charrnn.text.sources import Notes, read_source
+    from charrnn.text.sources import HEAD, Source
 
     with folder() as home:
-        for kept in (0, 1 << 16, 3 << 16, (3 << 16) + 1):
+        for kept in (0, HEAD, 3 * HEAD, 3 * HEAD + 1):
             path = home / "text.txt"
-            path.write_bytes(b"abcdefgh" * (1 << 16))
-            pieces = read_source(
-                path, encoding="utf-8", stdin=None, notes=Notes(), chunk_size=1 << 16
-            )
+            path.write_bytes(b"abcdefgh" * HEAD)
+            pieces = iter(Source(path))
             read = next(pieces)
             os.truncate(path, kept)
             read += "".join(pieces)
             trial.check(
-                len(read) == max(kept, 1 << 16),
+                len(read) == max(kept, HEAD),
                 f"cut to {kept:,} bytes: {len(read):,} characters were read",
             )
 
