@@ -4,9 +4,9 @@
 
 Each mutant is one change of one expression or statement on a line that some test executes. First
 all tests run once and say which lines they execute; a mutant then meets the tests that execute its
-line, the quickest first, and if it survives them the rest of the tests of its package. It counts as
-killed when a test fails or takes too long. Everything happens in copies of the tree. Left out are
-docstrings, annotations, texts, what is raised, and what only another system executes.
+line, the quickest first. It counts as killed when a test fails or takes too long. Everything
+happens in copies of the tree. Left out are docstrings, annotations, texts, what is raised,
+constants of a module (sizes and limits), and what only another system executes.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ import subprocess
 import sys
 import tempfile
 import time
+from bisect import bisect
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 TREE = ("charrnn", "tests", "corpora", "pyproject.toml", "README.md")
-# Of the mutants that are asked for, the share of each package; and the tests that concern it,
-# which survivors meet as a whole.
-PACKAGES = {
-    "network": (0.28, "cells dropout gradcheck loss products matmul parameters network training"),
-    "sampling": (0.19, "sampling cli_sample cli_eval decoding scoring reader"),
-    "text": (0.19, "batches corpus ngram store vocabulary corpora sources"),
-    "training": (0.24, "training defaults optimizers schedule workers cli_train setup"),
-    "checkpoint": (0.10, "checkpoint atomic_write"),
+PACKAGES = {  # the share of each among the mutants
+    "network": 0.28,
+    "sampling": 0.19,
+    "text": 0.19,
+    "training": 0.24,
+    "checkpoint": 0.10,
 }
 SLOW = ("promises", "mpi", "readme", "ship", "export", "rooms", "exercise", "fading", "lecture")
-LIMIT = 120.0  # seconds for the tests of a mutant
+LIMIT = 120.0  # seconds, traced ones, of the tests that a mutant meets
 
 COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.Lt: (ast.LtE, ast.GtE),
@@ -70,6 +70,32 @@ ARITHMETIC: dict[type[ast.operator], tuple[type[ast.operator], ...]] = {
     ast.LShift: (ast.RShift,),
     ast.RShift: (ast.LShift,),
 }
+
+# Forks a pytest for each line of its input: its words and its limit in seconds. The child's output
+# goes to a file; its exit code is written.
+FORKER = """
+import json, os, sys, time
+import hypothesis.strategies, numpy.testing, pytest, rich.console, rich.table, tqdm, typer.main
+for line in sys.stdin:
+    words, limit = json.loads(line)
+    if not (pid := os.fork()):
+        os.setsid()
+        told, null = os.open("told", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), os.open(os.devnull, 0)
+        for number, descriptor in enumerate((null, told, told)):
+            os.dup2(descriptor, number)
+        os._exit(int(pytest.main(words)))
+    end, done = time.monotonic() + limit, 0
+    while not done and time.monotonic() < end:
+        time.sleep(0.02)
+        done, status = os.waitpid(pid, os.WNOHANG)
+    try:
+        os.killpg(pid, 9)
+    except ProcessLookupError:
+        pass
+    if not done:
+        os.waitpid(pid, 0)
+    print(os.waitstatus_to_exitcode(status) if done else "none: too slow", flush=True)
+"""
 
 TRACER = '''
 """Writes which lines of charrnn each test executes."""
@@ -151,9 +177,6 @@ class Mutant:
         return source
 
 
-Change = Callable[[ast.AST], ast.AST]  # of a copy of a node, in place or not
-
-
 class Sites(ast.NodeVisitor):
     """All places where a module can be changed: (node, what is changed, the changed node)."""
 
@@ -181,6 +204,9 @@ class Sites(ast.NodeVisitor):
 
 def left_out(node: ast.AST) -> bool:
     """Whether a node and all within are no place for a mutant."""
+    match node:
+        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant()) if name.isupper():
+            return True  # a size or a limit that was measured or agreed upon
     if isinstance(node, ast.If):
         text = ast.unparse(node.test)
         return any(word in text for word in ("TYPE_CHECKING", "sys.platform", "os.name"))
@@ -265,7 +291,7 @@ class Replace(ast.NodeTransformer):
 def chosen(count: int, seed: int, only: list[str], traced: Traced) -> list[Mutant]:
     """Return so many mutants, drawn at random within each package."""
     rng, found = random.Random(seed), []
-    shares = {package: PACKAGES[package][0] for package in only}
+    shares = {package: PACKAGES[package] for package in only}
     for package, share in shares.items():
         files = sorted(path for path in (ROOT / "charrnn" / package).glob("*.py"))
         every = [m for path in files for m in mutants(path.relative_to(ROOT).as_posix(), traced)]
@@ -275,79 +301,73 @@ def chosen(count: int, seed: int, only: list[str], traced: Traced) -> list[Mutan
     return found
 
 
-def copied(folder: Path) -> Path:
-    """Return a copy of the tree in a folder."""
-    for name in TREE:
-        if (ROOT / name).is_dir():
-            ignored = shutil.ignore_patterns("__pycache__", "*.so")
-            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-        else:
-            shutil.copy(ROOT / name, folder / name)
-    return folder
+class Tree:
+    """A copy of the tree, and a process that forks a pytest in it: its imports are made once."""
 
-
-def pytest(tree: Path, tests: list[str], *options: str, limit: float) -> tuple[int, str]:
-    """Return pytest's exit code, and the first test that failed; both told by a time-out."""
-    listed = tree / "listed"
-    listed.write_text("\n".join(tests))
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    words += ["--hypothesis-seed=0", "--tb=no", "-rf", *options, f"@{listed}"]
-    environment = os.environ | {"PYTHONPATH": f"{tree}{os.pathsep}{tree / 'tests'}"}
-    environment |= {"PYTHONDONTWRITEBYTECODE": "1", "MUTANTS_ROOT": str(tree / "charrnn")}
-    environment |= {"MUTANTS_OUT": str(tree / "traced.json"), "OPENBLAS_NUM_THREADS": "1"}
-    with tempfile.TemporaryFile() as told:
-        process = subprocess.Popen(
-            words, cwd=tree, env=environment, stdout=told, stderr=told, start_new_session=True
+    def __init__(self, folder: Path) -> None:
+        self.path = folder
+        for name in TREE:
+            if (ROOT / name).is_dir():
+                ignored = shutil.ignore_patterns("__pycache__", "*.so")
+                shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+            else:
+                shutil.copy(ROOT / name, folder / name)
+        (folder / "tracer.py").write_text(TRACER)
+        environment = os.environ | {
+            "PYTHONPATH": f"{folder}{os.pathsep}{folder / 'tests'}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "MUTANTS_ROOT": str(folder / "charrnn"),
+            "MUTANTS_OUT": str(folder / "traced.json"),
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", FORKER],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
-        try:
-            code = process.wait(limit)
-        except subprocess.TimeoutExpired:
-            return 1, "time limit"
-        finally:
-            _end_group(process)
-        told.seek(0)
-        said = told.read().decode(errors="replace")
-    failed = [x.split(" ")[1] for x in said.splitlines() if x.startswith(("FAILED ", "ERROR "))]
-    return code, failed[0] if failed else said[-300:]
+
+    def close(self) -> None:
+        self.process.communicate()
+
+    def pytest(self, tests: Sequence[str], *options: str, limit: float) -> str:
+        """Return the first test that failed, or what else went wrong; empty if all passed."""
+        (self.path / "listed").write_text("\n".join(tests))
+        words = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0"]
+        words += ["--tb=no", "-rf", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+        words += [*options, "@listed"]
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(json.dumps([words, limit]) + "\n")
+        self.process.stdin.flush()
+        code = self.process.stdout.readline().strip()
+        said = (self.path / "told").read_text(errors="replace").splitlines()
+        failed = [line.split(" ")[1] for line in said if line.startswith("FAILED ")]
+        return "" if code == "0" else (failed or [f"exit code {code}"])[0]
 
 
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it started."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, 9)
-    process.wait()
-
-
-def trace(tree: Path) -> Traced:
+def trace(tree: Tree) -> Traced:
     """Return what all tests execute, from one run of them. Raises SystemExit if one fails."""
-    (tree / "tracer.py").write_text(TRACER)
-    files = sorted((tree / "tests").glob("test_*.py"))
+    files = sorted((tree.path / "tests").glob("test_*.py"))
     tests = [f"tests/{p.name}" for p in files if p.stem.removeprefix("test_") not in SLOW]
-    code, failed = pytest(tree, tests, "-p", "tracer", limit=3600)
-    if code:
+    if failed := tree.pytest(tests, "-p", "tracer", limit=3600):
         raise SystemExit(f"the tests fail without any mutant: {failed}")
-    return Traced.read(tree / "traced.json", tree)
+    return Traced.read(tree.path / "traced.json", tree.path)
 
 
-def judge(mutant: Mutant, source: str, tree: Path, traced: Traced) -> None:
-    """Let the tests meet a mutant in a copy of the tree."""
-    place = tree / mutant.file
+def judge(mutant: Mutant, source: str, tree: Tree, traced: Traced) -> None:
+    """Let the tests that execute its line meet a mutant in a copy of the tree."""
+    place = tree.path / mutant.file
     before = place.read_text(encoding="utf-8")
     place.write_text(source, encoding="utf-8")
     try:
-        took, first = 0.0, []
-        for test in mutant.tests:
-            took += traced.took.get(test, 0.0)
-            if took < LIMIT / 4 or not first:
-                first.append(test)
-        words = PACKAGES[mutant.package][1].split()
-        files = [f"tests/test_{word}.py" for word in words]
-        rest = [name for name in files if (tree / name).exists()]
-        for tests, limit in ((first, LIMIT), (rest, 5 * LIMIT)):
-            code, failed = pytest(tree, tests, "-x", limit=limit)
-            if code:
-                mutant.killer = failed
-                return
+        ends = list(accumulate(traced.took.get(test, 0.0) for test in mutant.tests))
+        first = max(1, bisect(ends, LIMIT / 10))
+        for tests in (mutant.tests[:first], mutant.tests[first : bisect(ends, LIMIT)]):
+            if tests and not mutant.killer:
+                mutant.killer = tree.pytest(tests, "-x", limit=2 * LIMIT)
     finally:
         place.write_text(before, encoding="utf-8")
 
@@ -361,20 +381,21 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time")
     parser.add_argument("--traced", type=Path, help="where to keep what the tests execute")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="charrnn-mutants-") as folder:
-        began, trees = time.perf_counter(), SimpleQueue[Path]()
+    with tempfile.TemporaryDirectory(prefix="charrnn-mutants-") as folder, ExitStack() as stack:
+        began, trees = time.perf_counter(), SimpleQueue[Tree]()
         for job in range(options.jobs):
-            (Path(folder) / str(job) / "tree").mkdir(parents=True)
-            trees.put(copied(Path(folder).resolve() / str(job) / "tree"))
-        first = trees.get()
+            first = stack.enter_context(closing(Tree(Path(folder).resolve() / f"{job}" / "tree")))
+            trees.put(first)
         if options.traced and options.traced.exists():
             traced = Traced.read(options.traced, Path("/tree"))
         else:
             traced = trace(first)
             if options.traced:
-                told = (first / "traced.json").read_text().replace(str(first), "/tree")
-                options.traced.write_text(told)
-        trees.put(first)
+                told = (first.path / "traced.json").read_text()
+                options.traced.write_text(told.replace(str(first.path), "/tree"))
+        few = sorted(traced.took, key=traced.took.__getitem__)[:200]
+        if failed := first.pytest(few, limit=600):
+            raise SystemExit(f"a test fails without any mutant: {failed}")
         found = chosen(options.count, options.seed, options.only, traced)
 
         def met(number: int, mutant: Mutant, source: str) -> None:
