@@ -343,3 +343,30 @@ def test_json_is_ascii_on_one_line_without_nan(capsys: pytest.CaptureFixture[str
     assert out.isascii()
     assert out.count("\n") == 1
     assert json.loads(out) == {"a": [None, None, 1.5], "b": "漢\n\x1b"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_second_ctrl_c_while_the_first_is_dealt_with_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heard: list[int] = []
+
+    def explain(error: BaseException) -> tuple[str, int]:
+        os.kill(os.getpid(), signal.SIGINT)
+        return "", 130
+
+    def hear(number: int, frame: object) -> None:
+        heard.append(number)
+
+    def program() -> typer.Typer:  # as while it is imported
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, hear)
+    try:
+        monkeypatch.setattr(app, "explain", explain)
+        monkeypatch.setattr(app, "program", program)
+        assert app.main(["info"]) == 130
+        assert heard == []
+        assert signal.getsignal(signal.SIGINT) is hear
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -99,7 +99,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if get_terminal_size().columns < LEAST_WIDTH:
         os.environ.setdefault("TERMINAL_WIDTH", str(LEAST_WIDTH))
     try:
-        with _terminable():
+        with _handled_by(_terminate, signal.SIGTERM):
             _prepare_streams()
             code = _run(args, started)
             sys.stdout.flush()
@@ -107,7 +107,8 @@ def main(args: Sequence[str] | None = None) -> int:
     except BaseException as error:
         if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
             raise  # completion has ended
-        return fail(error, debug="--debug" in words)
+        with _handled_by(signal.SIG_IGN, signal.SIGINT):  # Ctrl-C is often pressed twice
+            return fail(error, debug="--debug" in words)
 
 
 def _run(args: Sequence[str] | None, started: float) -> int:
@@ -197,17 +198,17 @@ def _explain_foreign(error: BaseException) -> str:
     )
 
 
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """Raise Terminated, so that locks and half-written files are removed."""
+    raise Terminated
+
+
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM raise Terminated, so that locks and half-written files are removed."""
-
-    def terminate(number: int, frame: FrameType | None) -> NoReturn:
-        raise Terminated
-
+def _handled_by(handler: Any, number: int) -> Iterator[None]:
+    """Let a handler take a signal for a while."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(ValueError):  # not the main thread
-            before = signal.signal(signal.SIGTERM, terminate)
-            stack.callback(signal.signal, signal.SIGTERM, before)
+            stack.callback(signal.signal, number, signal.signal(number, handler))
         yield
 
 
