@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from charrnn.checkpoint.atomic_write import check_writable, part_of
+from charrnn.checkpoint.atomic_write import atomic_write, check_writable, part_of
 from charrnn.cli.options import (
     OUTPUT,
     Debug,
@@ -20,16 +20,16 @@ from charrnn.cli.options import (
     switch,
     unknown_option,
 )
+from charrnn.cli.stream import Stream
 from charrnn.cli.terminal import console, print_json, say, visible
 from charrnn.config import check
 from charrnn.errors import CharRNNError, CorpusError, UsageError, VocabularyError
+from charrnn.pictures import heatmap
+from charrnn.pictures.colormap import SURPRISE, Colormap, activation
+from charrnn.pictures.heatmap import Heat, Painter
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from charrnn.checkpoint.model import Model
-    from charrnn.pictures.colormap import Colormap
-    from charrnn.pictures.heatmap import Heat
     from charrnn.sampling.scoring import Score, Unknown
 
 READING, PICTURES = "How the text is read", "Pictures"
@@ -90,20 +90,24 @@ def evaluate(
         raise UsageError("- is given more than once, and standard input can be read only once")
     _check_pictures(svg, html, (model, *texts))
     from charrnn.checkpoint.model import load
-    from charrnn.pictures.colormap import SURPRISE, activation
 
     opened = load(model)
     check("--unit", unit, least=0, most=opened.config.hidden - 1)
-    read = [_read(opened, path, unit, encoding, streams, unknown) for path in texts]
-    colormap = SURPRISE if unit is None else activation(unit)
-    seen = Evaluation(opened, colormap, read, worst or 0)
+    seen = Evaluation(opened, unit, worst or 0)
+    for path in texts:
+        name = "standard input" if path == "-" else path
+        seen.add(name, _score(opened, name, path, encoding, streams, unknown))
     if svg or html:
-        names = ", ".join(Path(text.name).name for text in read)
+        names = ", ".join(Path(text.facts["text"]).name for text in seen.texts)
         seen.save(svg, html, visible(f"{Path(model).name} reads {names}"))
     if json:
         print_json(seen.as_json(values))
     else:
-        seen.show(heat or (unit is not None and not (svg or html)))
+        if heat or (unit is not None and not (svg or html)):
+            seen.show_heat()
+        elif worst:
+            seen.show_lines()
+        seen.show_table()
 
 
 def _check_pictures(svg: str | None, html: str | None, read: Sequence[str]) -> None:
@@ -118,34 +122,14 @@ def _check_pictures(svg: str | None, html: str | None, read: Sequence[str]) -> N
         raise UsageError(f"--svg and --html are both {svg}; give them different names")
 
 
-class Text(NamedTuple):
-    """A text, or one of its lines, and what colours its characters: nats, or activations."""
-
-    name: str
-    score: Score
-    values: NDArray[Any]
-    line: int | None = None
-
-    @property
-    def heat(self) -> Heat:
-        """What a picture shows of it."""
-        from charrnn.pictures.heatmap import Heat
-
-        if self.line is None:
-            return Heat(self.name, self.score.text, self.values, self.score.summary)
-        summary = f"{self.score.bpc:.2f} bits per character"
-        return Heat(f"{self.name}, line {self.line}", self.score.text, self.values, summary)
-
-
-def _read(
-    model: Model, path: str, unit: int | None, encoding: str | None, streams: int, unknown: Unknown
-) -> Text:
-    """Return the text at a path, read by the model. What was changed while reading is said."""
+def _score(
+    model: Model, name: str, path: str, encoding: str | None, streams: int, unknown: Unknown
+) -> Score:
+    """Return the score of the text at a path. What was changed while reading is said."""
     from charrnn.blas import blas_threads
-    from charrnn.sampling.scoring import activations, score
+    from charrnn.sampling.scoring import score
     from charrnn.text.corpus import read_text
 
-    name = "standard input" if path == "-" else path
     text, notes = read_text(path, encoding=encoding, limit=MOST + 1)
     if len(text) > MOST:
         raise CorpusError(
@@ -161,34 +145,47 @@ def _read(
         )
     try:
         with blas_threads(1):  # steps are too short for several: they would only spin
-            scored = score(model, text, streams=streams, unknown=unknown)
-            if unit is not None:
-                return Text(name, scored, activations(model, text, unit))
+            return score(model, text, streams=streams, unknown=unknown)
     except (CorpusError, VocabularyError) as error:
         raise type(error)(f"{name}: {error}") from None
-    return Text(name, scored, scored.surprise[: len(text)])
 
 
-@dataclass(frozen=True, eq=False)
+class Passage(NamedTuple):
+    """A text, or one of its lines: what the JSON says of it, and its picture."""
+
+    facts: dict[str, Any]
+    heat: Heat
+
+
+@dataclass(eq=False)
 class Evaluation:
-    """What was measured, and what of it is to be shown."""
+    """What was measured of some texts, and what of it is to be shown."""
 
     model: Model
-    colormap: Colormap
-    texts: Sequence[Text]
-    worst: int  # the number of lines
+    unit: int | None
+    worst: int  # lines
+    scores: list[Score] = field(default_factory=list)
+    texts: list[Passage] = field(default_factory=list)
+    lines: list[Passage] = field(default_factory=list)  # the most surprising, the worst first
 
-    @cached_property
-    def lines(self) -> list[Text]:
-        """The most surprising lines of all texts, the worst first."""
-        from charrnn.sampling.scoring import Score
+    def add(self, name: str, score: Score) -> None:
+        """Take a text, and its most surprising lines."""
+        from charrnn.sampling.scoring import Score, activations
 
-        lines = []
-        for name, score, values, _ in self.texts if self.worst else ():
-            for number, part in score.worst(self.worst):
-                line = Score(score.text[part], score.surprise[part])
-                lines.append(Text(name, line, values[part], number))
-        return sorted(lines, key=lambda line: -line.score.mean)[: self.worst]
+        values = score.surprise[: len(score.text)]
+        if self.unit is not None:
+            values = activations(self.model, score.text, self.unit)
+        self.scores.append(score)
+        heat = Heat(name, score.text, values, score.summary)
+        self.texts.append(Passage({"text": name, **_figures(score)}, heat))
+        for number, part in score.worst(self.worst) if self.worst else ():
+            line = Score(score.text[part], score.surprise[part])
+            content = line.text.rstrip("\n")
+            facts = {"text": name, "line": number, "bpc": line.bpc, "content": content}
+            summary = f"{line.bpc:.2f} bits per character"
+            heat = Heat(f"{name}, line {number}", line.text, values[part], summary)
+            self.lines.append(Passage(facts, heat))
+        self.lines = sorted(self.lines, key=lambda line: -line.facts["bpc"])[: self.worst]
 
     @cached_property
     def total(self) -> Score:
@@ -197,43 +194,31 @@ class Evaluation:
 
         from charrnn.sampling.scoring import Score
 
-        scores = [text.score for text in self.texts]
-        if len(scores) == 1:
-            return scores[0]
-        nats = np.concatenate([score.nats for score in scores])
-        return Score("", nats, sum(score.unknown for score in scores))
+        if len(self.scores) == 1:
+            return self.scores[0]
+        nats = np.concatenate([score.nats for score in self.scores])
+        return Score("", nats, sum(score.unknown for score in self.scores))
+
+    @property
+    def colormap(self) -> Colormap:
+        """What is coloured."""
+        return SURPRISE if self.unit is None else activation(self.unit)
 
     def as_json(self, values: bool) -> dict[str, Any]:
         """Return all figures; values: those of each character too."""
-        floor = {"floor_nats": self.model.floor_nats, "floor_order": self.model.floor_order}
         texts = [
-            {
-                "text": text.name,
-                **_figures(text.score),
-                **({"values": text.values} if values else {}),
-            }
+            {**text.facts, "values": text.heat.values} if values else text.facts
             for text in self.texts
         ]
-        lines = [
-            {
-                "text": line.name,
-                "line": line.line,
-                "bpc": line.score.bpc,
-                "content": line.score.text.rstrip("\n"),
-            }
-            for line in self.lines
-        ]
+        floor = {"floor_nats": self.model.floor_nats, "floor_order": self.model.floor_order}
         result = {**_figures(self.total), **floor, "texts": texts}
-        return {**result, "worst": lines} if self.worst else result
+        return {**result, "worst": [line.facts for line in self.lines]} if self.worst else result
 
     def save(self, svg: str | None, html: str | None, title: str) -> None:
         """Write the pictures that were asked for."""
-        from charrnn.checkpoint.atomic_write import atomic_write
-        from charrnn.pictures import heatmap
-
-        total = self.total.summary if len(self.texts) > 1 else ""
+        total = self.total.summary if len(self.scores) > 1 else ""
         about = [line for line in (total, _floor(self.model)) if line]
-        heats = [text.heat for text in (*self.lines, *self.texts)]
+        heats = [passage.heat for passage in self.lines + self.texts]
         for path, drawn in ((svg, heatmap.svg), (html, heatmap.html)):
             if path:
                 with atomic_write(path) as file:
@@ -241,42 +226,37 @@ class Evaluation:
                         file.write(piece.encode("utf-8", "backslashreplace"))
                 say(f"wrote {path}")
 
-    def show(self, heat: bool) -> None:
-        """Print the pictures or the most surprising lines, and a table of all figures."""
-        if heat:
-            self._show_heat()
-        elif self.worst:
-            for line in self.lines:
-                print(f"{visible(line.heat.name)}, {line.heat.summary}")
-                print(f"    {visible(line.score.text.rstrip(chr(10)))}")
-            print()
-        self._show_table()
-
-    def _show_heat(self) -> None:
-        from charrnn.cli.stream import Stream
-        from charrnn.pictures.heatmap import Painter
-
+    def show_heat(self) -> None:
+        """Print the lines, or the texts, in colours."""
         painter = Painter(self.colormap, console())
         with Stream() as stream:
             stream.raw(painter.legend() + "\n")
-            for text in self.lines or self.texts:
-                if self.worst or len(self.texts) > 1:
-                    stream.raw(f"{visible(text.heat.name)}\n{text.heat.summary}\n")
-                for row in painter.paint(text.score.text, text.values):
+            for _, heat in self.lines or self.texts:
+                if self.lines or len(self.texts) > 1:
+                    stream.raw(f"{visible(heat.name)}\n{heat.summary}\n")
+                for row in painter.paint(heat.text, heat.values):
                     stream.raw(row)
                 stream.raw("\n")
 
-    def _show_table(self) -> None:
+    def show_lines(self) -> None:
+        """Print the lines."""
+        for facts, heat in self.lines:
+            print(f"{visible(heat.name)}, {heat.summary}\n    {visible(facts['content'])}")
+        print()
+
+    def show_table(self) -> None:
+        """Print the figures of each text and of all."""
         from rich.table import Column, Table
 
         names = ("characters", "unknown", "nats", "bits", "perplexity")
         numbers = [Column(name, justify="right", no_wrap=True) for name in names]
         table = Table(Column("text", overflow="fold"), *numbers, box=None, pad_edge=False)
-        rows = [(text.name, text.score) for text in self.texts]
-        for name, score in [*rows, ("total", self.total)] if len(rows) > 1 else rows:
-            counts = f"{score.characters:,}", f"{score.unknown:,}"
-            means = f"{score.mean:.4f}", f"{score.bpc:.4f}", f"{score.perplexity:.3f}"
-            table.add_row(visible(name), *counts, *means)
+        total = {"text": "total", **_figures(self.total)}
+        rows = [text.facts for text in self.texts]
+        for f in [*rows, total] if len(rows) > 1 else rows:
+            counts = f"{f['characters']:,}", f"{f['unknown']:,}"
+            means = f"{f['nats']:.4f}", f"{f['bpc']:.4f}", f"{f['perplexity']:.3f}"
+            table.add_row(visible(f["text"]), *counts, *means)
         screen = console()
         screen.print(table)
         if floor := _floor(self.model):

@@ -8,7 +8,6 @@ predicted.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -19,12 +18,9 @@ from numpy.typing import NDArray
 from charrnn.checkpoint.model import Model
 from charrnn.errors import CheckpointError, CorpusError
 from charrnn.network.network import Network, zero_state
-from charrnn.network.parameters import Parameters
 from charrnn.text.vocabulary import code_points
 
 Array = NDArray[Any]
-# x, y (T, B) and the state → what is measured (T, B) and the state after
-Measure = Callable[[Network, Parameters, Array, Array, Array], tuple[Array, Array]]
 Pieces = tuple[Array, Array]  # where each begins, and how many predictions it has
 Unknown = Literal["error", "skip", "score"]
 SIDE_BY_SIDE = 256  # pieces
@@ -114,7 +110,7 @@ def score(model: Model, text: str, *, streams: int = 1, unknown: Unknown = "erro
     known, symbols = _encoded(model, text, unknown)
     whole = code_points(f"\n{text}\n") if unknown == "score" else symbols
     pieces = _lines(symbols, whole) if model.of_lines else _streams(len(symbols) - 2, streams)
-    surprise = _spread(_read(model, symbols, pieces, Network.losses)[1:], np.append(known, True))
+    surprise = _spread(_read(model, symbols, pieces)[1:], np.append(known, True))
     if unknown == "score":
         surprise[:-1][~known] = _cost_of_unknown(model)
     result = Score(text, surprise, int(np.count_nonzero(~known)))
@@ -129,16 +125,9 @@ def activations(model: Model, text: str, unit: int) -> Array:
 
     It is NaN at what isn't read: unknown characters, and the newlines between items.
     """
-
-    def activation(
-        network: Network, parameters: Parameters, x: Array, y: Array, state: Array
-    ) -> tuple[Array, Array]:
-        h, state = network.hidden(parameters, x, state)
-        return h[unit], state
-
     known, symbols = _encoded(model, text, "skip")
     pieces = _lines(symbols, symbols) if model.of_lines else _streams(len(symbols) - 1, 1)
-    values = _read(model, symbols, pieces, activation)[2:]
+    values = _read(model, symbols, pieces, unit)[2:]
     if model.of_lines:
         values[symbols[1:-1] == symbols[0]] = np.nan
     return _spread(values, known)
@@ -189,9 +178,10 @@ def _streams(n: int, streams: int) -> Pieces:
     return 1 + borders[:-1], np.diff(borders) - 1
 
 
-def _read(model: Model, symbols: Array, pieces: Pieces, measure: Measure) -> Array:
-    """Return what is measured at each symbol that is predicted, NaN at the others.
+def _read(model: Model, symbols: Array, pieces: Pieces, unit: int | None = None) -> Array:
+    """Return the surprise of each symbol that is predicted, NaN for the others.
 
+    With a unit it is the activation of that unit of the last layer from which it is predicted.
     Each piece reads as many symbols as it has predictions, and predicts the one behind each.
     Pieces of much the same length stand side by side; those that have ended are dropped.
     """
@@ -206,7 +196,11 @@ def _read(model: Model, symbols: Array, pieces: Pieces, measure: Measure) -> Arr
             steps = step + np.arange(min(LONGEST, CHUNK // len(start), length[-1] - step))[:, None]
             at = start + np.minimum(steps, length - 1)
             x, y = (symbols[at + ahead].astype(np.intp) for ahead in (0, 1))
-            values, state = measure(network, model.parameters, x, y, state)
+            if unit is None:
+                values, state = network.losses(model.parameters, x, y, state)
+            else:
+                h, state = network.hidden(model.parameters, x, state)
+                values = h[unit]
             inside = steps < length
             result[at[inside] + 1] = values[inside]
             step += len(steps)

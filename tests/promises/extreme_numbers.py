@@ -1,4 +1,4 @@
-"""Numbers at their limits: learning rates that diverge, with every cell and optimizer."""
+"""Promise 5: too large numbers stop a run, which says so and keeps the last good weights."""
 
 from __future__ import annotations
 
