@@ -265,13 +265,13 @@ def _lines(heat: Heat, colormap: Colormap) -> Iterator[str]:
 
 def _marked(cell: Cell, colormap: Colormap) -> str:
     """Return a cell as an element with its values."""
-    shown = escape(cell.shown)
-    if math.isnan(cell.value):
+    shown, value = escape(cell.shown), cell.value
+    if math.isnan(value):
         return f'<i class="no">{shown}</i>'
     codes = " ".join(f"U+{ord(char):04X}" for char in cell.text)
     data = "" if cell.shown == cell.text else f' data-c="{codes}"'
     values = ", ".join("no value" if math.isnan(v) else colormap.describe(v) for v in cell.values)
-    return f'<i class="l{colormap.level(cell.value)}"{data} data-v="{values}">{shown}</i>'
+    return f'<i class="l{colormap.level(value)}"{data} data-v="{values}">{shown}</i>'
 
 
 def svg(
