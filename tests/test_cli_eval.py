@@ -167,8 +167,8 @@ def test_the_floor_is_labelled_as_the_training_runs(
     main(["eval", path, written(tmp_path, TEXT)])
     floor = " ".join(capsys.readouterr().out.split())
     assert (
-        "1.5000 nats, 2.1640 bits, perplexity 4.482: the training run's n-gram floor (order 5), on its own validation text"
-        in floor
+        "1.5000 nats, 2.1640 bits, perplexity 4.482: "
+        "the training run's n-gram floor (order 5), on its own validation text" in floor
     )
 
 
@@ -212,7 +212,7 @@ def sigma(a: Any) -> Any:
 
 
 def last_layers_h(model: Model, text: str) -> Any:
-    """Return h of the last layer after each character (len, H), by the contract's equations of the LSTM, one step at a time."""
+    """Return h of the last layer after each character (len, H), step by step by the contract."""
     p, H, L = model.parameters, model.config.hidden, model.config.layers
     h, c, result = np.zeros((L, H)), np.zeros((L, H)), []
     for index in model.vocabulary.encode(text):
