@@ -622,3 +622,20 @@ def test_each_drawn_character_is_decoded_once_or_twice_however_many_samples_ther
         assert main(["sample", path, *options, *shown]) == 0
         output = capsys.readouterr().out
         assert 0 < sum(decoded) <= 2 * len(output)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--temp", "1e300"], "--temp is 1e+300; it must be at least 0 and below 1e+300"),
+        (["--temp", "inf"], "--temp is inf; it must be at least 0 and below 1e+300"),
+        (["--temp", "-1"], "--temp is -1; it must be at least 0"),
+        (["--interactive", "--num", "2"], "--interactive and --num don't go together"),
+        (["--prime", "", "--prime-file", "a"], "--prime and --prime-file don't go together"),
+    ],
+)
+def test_what_is_said_about_wrong_usage_is_true(
+    options: list[str], told: str, path: str, capsys: Capture
+) -> None:
+    assert main(["sample", path, *options]) == 2
+    assert told in capsys.readouterr().err

@@ -22,7 +22,6 @@ from charrnn.network.parameters import Parameters
 from charrnn.sampling.decoding import (
     distribution,
     draw,
-    draw_rows,
     drawer,
     unnormalized_probabilities,
 )
@@ -253,14 +252,14 @@ def test_what_a_column_is_drawn_from_does_not_depend_on_its_neighbours() -> None
 def test_columns_are_drawn_from_as_one_by_one() -> None:
     rng = np.random.default_rng(0)
     p, uniforms = rng.random((7, 40)), rng.random(40)
-    assert draw_rows(p.T, uniforms).tolist() == [
+    assert draw(p.T, uniforms).tolist() == [
         draw(column, u) for column, u in zip(p.T, uniforms, strict=True)
     ]
 
 
 def sample_all(model: Model, num: int, **options: Any) -> list[str]:
     """Draw samples to their ends; return their texts."""
-    return [each.text for each in sample_many(model, num, **options).draw_all()]
+    return [each.text for each in sample_many(model, num, **options).samples()]
 
 
 def chi_square_limit(degrees: int) -> float:
@@ -545,15 +544,6 @@ def test_the_nats_of_a_line_are_its_probability_as_an_item_newline_included() ->
             for at in range(1, len(text))
         ]
         assert found.nats == pytest.approx(-np.log(p).sum(), rel=1e-9)
-
-
-def test_samples_are_the_same_where_their_nats_are_not_asked_for() -> None:
-    drawn = sample_many(make(), 3, length=20, seed=8, temp=0.6, nats=False)
-    list(drawn)
-    assert [each.text for each in drawn.samples()] == sample_all(
-        make(), 3, length=20, seed=8, temp=0.6
-    )
-    assert all(math.isnan(each.nats) for each in drawn.samples())
 
 
 def test_an_unknown_character_of_the_prime_is_named_with_its_place() -> None:

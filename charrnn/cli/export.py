@@ -12,7 +12,7 @@ from charrnn.cli.options import (
     MaybeModel,
     UnknownChoice,
     known,
-    open_default,
+    model_path,
     option,
     switch,
     unknown_option,
@@ -60,7 +60,8 @@ def export(
     from charrnn.checkpoint.model import load
     from charrnn.export.page import page
 
-    path, opened = open_default() if model is None else (model, load(model))
+    path = model_path(model)
+    opened = load(path)
     name = Path(path).stem
     target = out or Path(f"{name}.html")
     if part_of(target, [path]) is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charrnn.cli.curve import curve
-from charrnn.cli.options import Debug, Json, complete_checkpoint, open_default, open_model
+from charrnn.cli.options import Debug, Json, complete_checkpoint, model_path
 from charrnn.cli.terminal import (
     clock_time,
     console,
@@ -59,7 +59,7 @@ def info(
 
     Example: charrnn info model.npz
     """
-    opened, failures = _opened(models) if models else ([open_default()], [])
+    opened, failures = _opened(models or [model_path(None)])
     screen = console()
     if json:
         for path, model in opened:
@@ -78,10 +78,12 @@ def info(
 
 def _opened(paths: Sequence[str]) -> tuple[list[tuple[str, Model]], list[CheckpointError]]:
     """Return the models that can be opened with their paths, and what is wrong with the others."""
+    from charrnn.checkpoint.model import load
+
     opened, failures = [], []
     for path in paths:
         try:
-            opened.append((path, open_model(path)))
+            opened.append((path, load(path)))
         except CheckpointError as error:
             failures.append(error)
     return opened, failures

@@ -14,7 +14,7 @@ from charrnn.cli.options import (
     UnknownChoice,
     complete_checkpoint,
     known,
-    open_model,
+    model_path,
     option,
     unknown_option,
 )
@@ -43,6 +43,9 @@ def next_characters(
 
     Example: charrnn next model.npz "ROM"
     """
+    from charrnn.checkpoint.model import load
+    from charrnn.sampling.sampling import likeliest
+
     check("-k", k, least=1)
     *path, text = words
     if len(path) > 1:
@@ -52,10 +55,8 @@ def next_characters(
         )
     if not path and _is_checkpoint(text):
         raise UsageError(f"TEXT is missing: {text} is a checkpoint; give a text after it")
-    model = open_model(path[0] if path else None)
+    model = load(model_path(path[0] if path else None))
     text = known(model, text, unknown, "text")
-    from charrnn.sampling.sampling import likeliest
-
     likely = likeliest(model, text, k)
     if json:
         shown = [{"character": char, "probability": p} for char, p in likely]
@@ -80,10 +81,11 @@ def print_bars(likely: list[tuple[str, float]]) -> None:
 
     screen = console()
     names = ["space" if char == " " else symbol(char, screen.encoding) for char, _ in likely]
-    widths = [cell_len(name) for name in names]
-    room = max(10, min(60, screen.width - max(widths) - 12))
-    for name, width, (_, p) in zip(names, widths, likely, strict=True):
-        share = f"{p:8.4%}" if p >= 1e-4 else f"{p:8.1e}"
-        line = Text(f"{' ' * (max(widths) - width)}{name}  {share}  ")
+    width = max(map(cell_len, names))
+    room = max(10, min(60, screen.width - width - 12))
+    for name, (_, p) in zip(names, likely, strict=True):
+        line = Text(name)
+        line.align("right", width)
+        line.append(f"  {p:8.4%}  " if p >= 1e-4 else f"  {p:8.1e}  ")
         line.append(bar(p, room, ascii=is_ascii(sys.stdout)), style="cyan")
         screen.print(line, soft_wrap=True)

@@ -70,23 +70,18 @@ def unknown_option(panel: str | None) -> Any:
     return option("--unknown", panel, help)
 
 
-def open_model(path: str | None) -> Model:
-    """Return the model at `path`, or the default one. Raises CheckpointError."""
-    from charrnn.checkpoint.model import load
-
-    return open_default()[1] if path is None else load(path)
-
-
-def open_default() -> tuple[str, Model]:
-    """Return the path of the default model, which is said on stderr, and the model.
+def model_path(path: str | None) -> str:
+    """Return `path`, or where none is given that of the default model, which is said on stderr.
 
     Raises CheckpointError if there is none.
     """
-    from charrnn.checkpoint.model import load, shipped_model
+    from charrnn.checkpoint.model import shipped_model
 
+    if path is not None:
+        return path
     if DEFAULT.exists():
         say(f"model: {DEFAULT}")
-        return str(DEFAULT), load(DEFAULT)
+        return str(DEFAULT)
     shipped = shipped_model()
     if shipped is None:
         raise CheckpointError(
@@ -94,7 +89,7 @@ def open_default() -> tuple[str, Model]:
             "name one, or make one with charrnn train"
         )
     say(f"model: there is no {DEFAULT} here, so the one that ships with charrnn: {shipped}")
-    return str(shipped), load(shipped)
+    return str(shipped)
 
 
 def known(model: Model, text: str, unknown: UnknownChoice, what: str) -> str:

@@ -22,15 +22,18 @@ FAR = 600.0  # |maximum| / temp up to which exp in float64 neither overflows nor
 
 
 def unnormalized_probabilities(y: Array, config: SampleConfig) -> Array:
-    """Return probabilities up to a factor per row, for logits y (..., N) in float64.
+    """Return probabilities up to a factor per stream, for logits y (..., N) in float64.
 
-    y is overwritten.
+    softmax(y / temp); at temp 0 all of it is on the first of the greatest logits. Of these the
+    top_k most probable stay (of equal ones those of lower index), of these the fewest that hold a
+    share top_p, of these the ones with at least min_p times the greatest probability. y is
+    overwritten.
     """
     if config.temp == 0:
         return np.asarray(np.arange(y.shape[-1]) == y.argmax(axis=-1)[..., None], np.float64)
     order = None
     if config.top_k or config.top_p:
-        order = np.argsort(-y, axis=-1, kind="stable")  # equal logits by index
+        order = np.argsort(-y, axis=-1, kind="stable")
     peak = y.max(axis=-1, keepdims=True)
     near = np.abs(peak) <= FAR * config.temp
     if not near.all():
@@ -39,63 +42,54 @@ def unnormalized_probabilities(y: Array, config: SampleConfig) -> Array:
     p = np.exp(y, out=y)
     if order is not None:
         ranked = np.take_along_axis(p, order, axis=-1)
-        _cut(ranked, config.top_k, config.top_p)
+        ranked[..., config.top_k or y.shape[-1] :] = 0
+        sums, top_p = np.cumsum(ranked, axis=-1), config.top_p or 1
+        if top_p < 1:
+            ranked[..., 1:][sums[..., :-1] >= top_p * sums[..., -1:]] = 0
         np.put_along_axis(p, order, ranked, axis=-1)
     if config.min_p:
         p[p < config.min_p * p.max(axis=-1, keepdims=True)] = 0
     return p
 
 
-def _cut(ranked: Array, top_k: int | None, top_p: float | None) -> None:
-    """Zero all but the first top_k of descending rows, then all beyond a share top_p of these."""
-    if top_k:
-        ranked[..., top_k:] = 0
-    if top_p and top_p < 1:
-        sums = np.cumsum(ranked, axis=-1)
-        ranked[..., 1:][sums[..., :-1] >= top_p * sums[..., -1:]] = 0
-
-
 def distribution(logits: Array, config: SampleConfig) -> Array:
     """Return the probabilities to draw with, float64, (N,) or (N, S) like the logits.
 
-    softmax(logits / temp); at temp 0 all of it is on the first of the greatest logits. Of these the
-    top_k most probable stay (of equal ones those of lower index), of these the fewest that hold a
-    share top_p, of these the ones with at least min_p times the greatest probability. Each column
-    sums to 1.
+    Each column sums to 1.
     """
     with np.errstate(over="ignore", under="ignore"):
-        p = unnormalized_probabilities(np.array(logits.T, np.float64, order="C"), config)
+        p = unnormalized_probabilities(rows(logits), config)
         p /= p.sum(axis=-1, keepdims=True)
     return p.T
 
 
-def draw_rows(p: Array, uniform: Array) -> Array:
-    """Return an index for each row of p (S, N), given uniform (S,) in [0, 1).
+def rows(logits: Array) -> Array:
+    """Return logits (N, S) as rows (S, N), where sums along N are fastest; (N,) as it is."""
+    return np.array(logits.T, np.float64, order="C")
 
-    It is the first whose cumulative sum exceeds uniform · total, so the rows need not sum to 1, and
-    an index of probability 0 is never drawn, whatever the rounding.
+
+def draw(p: Array, uniform: Array | float) -> Any:
+    """Return an index for each row of p (..., N), given its uniform number in [0, 1).
+
+    It is the first whose cumulative sum exceeds uniform · total, so the sums need not be 1, and an
+    index of probability 0 is never drawn, whatever the rounding.
     """
     sums = np.cumsum(p, axis=-1, dtype=np.float64)
-    total = sums[:, -1]
+    total = sums[..., -1]
     if not np.isfinite(total).all():
         raise CharRNNError(
             "the model's logits are not finite: its weights are too large to compute with; "
             "train it again, more slowly"
         )
     point = np.minimum(uniform * total, np.nextafter(total, 0))  # the product may round to total
-    return np.asarray(np.count_nonzero(sums <= point[:, None], axis=-1))
-
-
-def draw(p: Array, uniform: float) -> int:
-    """Return the index that draw_rows gives for a single row p (N,)."""
-    return int(draw_rows(p[None], np.array([uniform]))[0])
+    return np.argmin(sums <= point[..., None], axis=-1)  # of the first False
 
 
 def drawer(logits: Array, config: SampleConfig) -> Callable[[float], int]:
     """Return the function from a uniform number to an index under the current `logits` (N,).
 
     The common case, the plain softmax, is written out with its own scratch arrays: the arithmetic
-    of unnormalized_probabilities and draw_rows in half their time. It leaves the rest to them: sums
+    of unnormalized_probabilities and draw in half their time. It leaves the rest to them: sums
     near the limits of float64, as temperatures below about 0.02 give, where the maximum may have to
     be subtracted.
     """
@@ -103,7 +97,7 @@ def drawer(logits: Array, config: SampleConfig) -> Callable[[float], int]:
         return lambda uniform: int(logits.argmax())
 
     def index(uniform: float) -> int:
-        return draw(unnormalized_probabilities(logits.astype(np.float64), config), uniform)
+        return int(draw(unnormalized_probabilities(rows(logits), config), uniform))
 
     if config.top_k or config.top_p or config.min_p:
         return index

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Unpack
 
 import numpy as np
@@ -16,11 +17,11 @@ from numpy.typing import NDArray
 from charrnn.checkpoint.model import Model
 from charrnn.config import SampleConfig, SampleOptions, check
 from charrnn.errors import VocabularyError
-from charrnn.sampling.decoding import distribution, draw_rows, drawer, unnormalized_probabilities
+from charrnn.sampling.decoding import distribution, draw, drawer, rows, unnormalized_probabilities
 from charrnn.sampling.stepping import Sampler
 
 Array = NDArray[Any]
-BLOCK = 1024  # uniforms drawn at a time; a generator gives the same ones in blocks of any size
+BLOCK = 1 << 10  # uniforms drawn at a time; those of a generator are the same in blocks of any size
 
 
 def fresh_seed() -> int:
@@ -28,9 +29,16 @@ def fresh_seed() -> int:
     return secrets.randbits(32)
 
 
-def _generator(config: SampleConfig, number: int) -> np.random.Generator:
-    """Return the random numbers of one sample, the same however many others there are."""
-    return np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(number,)))
+def _uniforms(seed: int | None, numbers: Iterable[int]) -> Iterator[Array]:
+    """Yield blocks of uniform numbers (length, S) forever, a column for each numbered sample.
+
+    A column is the same however many others there are.
+    """
+    seeds = [np.random.SeedSequence(seed, spawn_key=(number,)) for number in numbers]
+    generators = [np.random.default_rng(one) for one in seeds]
+    length = BLOCK // len(generators) + 64
+    while True:
+        yield np.stack([rng.random(length) for rng in generators], axis=1)
 
 
 def check_known(model: Model, text: str, what: str) -> None:
@@ -94,39 +102,26 @@ def sample(model: Model, **options: Unpack[SampleOptions]) -> Iterator[str]:
     which isn't yielded. Raises UsageError and VocabularyError at once, not at the first character.
     """
     config = SampleConfig(**options)
-    characters = _drawn(*_begin(model, config), config)
-    return _until(config.stop, characters) if config.stop else characters
+    return _drawn(*_begin(model, config), config)
 
 
 def _drawn(sampler: Sampler, last: int, config: SampleConfig) -> Iterator[str]:
     """Yield what is drawn once `last` has been read; each is read when the next is asked for."""
     model, read, index = sampler.model, sampler.read, drawer(sampler.logits, config)
     characters, end = model.vocabulary.characters, "\n" if model.of_lines else None
+    stop, tail = config.stop, ""
 
     def following(drawn: int, uniform: float) -> int:
         read(drawn)
         return index(uniform)
 
-    for uniform in _uniforms(_generator(config, 0), config.length):
+    uniforms = (u for block in _uniforms(config.seed, [0]) for u in block[:, 0].tolist())
+    for _, uniform in zip(range(config.length), uniforms, strict=False):
         last = sampler.without_float_warnings(following, last, uniform)
         if (char := characters[last]) == end:
             return
         yield char
-
-
-def _uniforms(rng: np.random.Generator, count: int) -> Iterator[float]:
-    """Yield so many uniform numbers."""
-    for drawn in range(0, count, BLOCK):
-        yield from rng.random(min(BLOCK, count - drawn)).tolist()
-
-
-def _until(stop: str, characters: Iterator[str]) -> Iterator[str]:
-    """Yield characters up to and including the first occurrence of `stop`."""
-    tail = ""
-    for char in characters:
-        yield char
-        tail = (tail + char)[-len(stop) :]
-        if tail == stop:
+        if stop and (tail := (tail + char)[-len(stop) :]) == stop:
             return
 
 
@@ -144,24 +139,22 @@ class Sample:
 class Samples(Iterator[list[str | None]]):
     """Samples drawn side by side: a step gives the new character of each, None if it has ended."""
 
-    def __init__(
-        self, model: Model, config: SampleConfig, num: int, *, first: int = 0, nats: bool = True
-    ) -> None:
+    def __init__(self, model: Model, config: SampleConfig, num: int, *, first: int = 0) -> None:
         check("--num", num, least=1)
         self._last: int | Array
-        sampler, self._last = _begin(model, config)
-        self._sampler = sampler if num == 1 else sampler.spread(num)
+        self._sampler, self._last = _begin(model, config)
+        if num > 1:
+            self._sampler = self._sampler.spread(num)
+        self.model, self.config = model, config
         self.seed = fresh_seed() if config.seed is None else config.seed
-        self.model, self.config = model, replace(config, seed=self.seed)
-        self._vocabulary = model.vocabulary
-        self._uniforms = _side_by_side([_generator(self.config, first + i) for i in range(num)])
-        self.nats: Array = np.full(num, 0.0 if nats else np.nan)  # −Σ ln ŷ_t of each so far
+        blocks = _uniforms(self.seed, range(first, first + num))
+        self._uniforms = chain.from_iterable(blocks)
+        self.nats: Array = np.zeros(num)  # −Σ ln ŷ_t of each so far
         self.finished: Array = np.zeros(num, bool)  # by a newline or the stop text
         self._open, self._lengths, self._steps = np.ones(num, bool), np.zeros(num, np.intp), 0
-        self._drawn = np.zeros((min(config.length, BLOCK), num), self._vocabulary.dtype)
-        ends = model.of_lines and "\n" in self._vocabulary
-        self._end = self._vocabulary.index("\n") if ends else -1
-        self._stop = self._vocabulary.encode(config.stop or "")[:, None]
+        self._drawn = np.zeros((min(config.length, 1024), num), model.vocabulary.dtype)
+        self._end = model.vocabulary.characters.find("\n") if model.of_lines else -1
+        self._stop = model.vocabulary.encode(config.stop or "")[:, None]
 
     def __len__(self) -> int:
         return len(self._open)
@@ -175,10 +168,11 @@ class Samples(Iterator[list[str | None]]):
         if not self._open.any():
             raise StopIteration
         self._sampler.feed(self._last)
-        indices = self._sampler.without_float_warnings(self._pick, next(self._uniforms))
+        uniform = next(self._uniforms)
+        indices = self._sampler.without_float_warnings(self._pick, uniform)
         self._last = indices if len(self) > 1 else int(indices[0])
         self._keep(indices)
-        characters = self._vocabulary.characters
+        characters = self.model.vocabulary.characters
         new: list[str | None] = [characters[index] for index in indices.tolist()]
         for i in np.flatnonzero(self._lengths < self._steps).tolist():
             new[i] = None
@@ -186,14 +180,11 @@ class Samples(Iterator[list[str | None]]):
 
     def _pick(self, uniform: Array) -> Array:
         """Return an index for each stream, (S,); add −ln of its probability at temp 1 to `nats`."""
-        y = np.array(np.atleast_2d(self.logits.T), np.float64, order="C")
-        if np.isnan(self.nats[0]):
-            return draw_rows(unnormalized_probabilities(y, self.config), uniform)
-        indices = draw_rows(unnormalized_probabilities(y.copy(), self.config), uniform)
-        y -= y.max(axis=-1, keepdims=True)
-        chosen = y[np.arange(len(y)), indices]
-        nats = np.log(np.exp(y, out=y).sum(axis=-1)) - chosen
-        self.nats[self._open] += nats[self._open]
+        y = self.logits.reshape(-1, len(uniform))
+        indices: Array = draw(unnormalized_probabilities(rows(y), self.config), uniform)
+        y = y - y.max(axis=0)
+        nats = np.log(np.exp(y).sum(axis=0)) - y[indices, np.arange(len(uniform))]
+        np.add(self.nats, nats, out=self.nats, where=self._open)
         return indices
 
     def _keep(self, indices: Array) -> None:
@@ -210,35 +201,25 @@ class Samples(Iterator[list[str | None]]):
         self.finished = ~self._open
         self._open &= self._steps < self.config.length
 
-    def text(self, i: int) -> str:
-        """Return what has been drawn of sample i."""
-        return self._vocabulary.decode(self._drawn[: self._lengths[i], i])
+    def _text(self, i: int) -> str:
+        return self.model.vocabulary.decode(self._drawn[: self._lengths[i], i])
 
     def follow(self, i: int) -> Iterator[str]:
-        """Yield the text of sample i in pieces: what it has already, then what is drawn."""
-        yield self.text(i)
+        """Yield sample i in pieces: what there is of it already, then what is drawn."""
+        yield self._text(i)
         while self._open[i]:
             yield next(self)[i] or ""
 
-    def draw_all(self) -> list[Sample]:
-        """Return all samples, drawn to their ends."""
-        for _ in self:
-            pass
-        return self.samples()
+    def sample(self, i: int) -> Sample:
+        """Return sample i, drawn to its end."""
+        while self._open[i]:
+            next(self)
+        c, nats = self.config, float(self.nats[i])
+        return Sample(self._text(i), c.prime, self.seed, c.temp, nats)
 
     def samples(self) -> list[Sample]:
-        """Return what has been drawn so far."""
-        c = self.config
-        return [
-            Sample(self.text(i), c.prime, self.seed, c.temp, nats)
-            for i, nats in enumerate(self.nats.tolist())
-        ]
-
-
-def _side_by_side(generators: list[np.random.Generator]) -> Iterator[Array]:
-    """Yield a uniform number from each generator, (S,), forever."""
-    while True:
-        yield from np.stack([rng.random(BLOCK // 16) for rng in generators], axis=1)
+        """Return all samples, drawn to their ends."""
+        return [self.sample(i) for i in range(len(self))]
 
 
 def sample_many(
@@ -246,14 +227,12 @@ def sample_many(
     num: int,
     *,
     first: int = 0,
-    nats: bool = True,
     **options: Unpack[SampleOptions],
 ) -> Samples:
     """Return an iterator that draws `num` independent samples side by side, numbered from `first`.
 
     The options are those of `sample`. Sample i has its own random numbers, whatever `num` is, and
     sample 0 those of `sample`. For num > 1 the products are matrix-matrix ones, whose rounding
-    depends on num: with float32 weights that may change one draw in some 100,000. Without `nats`,
-    which cost a twentieth of the time, they are NaN.
+    depends on num: with float32 weights that may change one draw in some 100,000.
     """
-    return Samples(model, SampleConfig(**options), num, first=first, nats=nats)
+    return Samples(model, SampleConfig(**options), num, first=first)

@@ -55,9 +55,7 @@ def row(cell: str, peak: float, count: int) -> list[str]:
     model, wide = untrained(cell), max(3, count // 100)
     one = median_of(sample(model, length=ROUNDS * count, seed=1, temp=0.8), count)
     alone = product(model, count)
-    many = median_of(
-        sample_many(model, STREAMS, length=ROUNDS * wide, seed=1, temp=0.8, nats=False), wide
-    )
+    many = median_of(sample_many(model, STREAMS, length=ROUNDS * wide, seed=1, temp=0.8), wide)
     speed = 2 * (len(GATES[cell]) * HIDDEN**2 + SYMBOLS * HIDDEN) * STREAMS / many
     characters = [
         f"{1 / one:,.0f}",
