@@ -174,3 +174,22 @@ def test_a_gradient_that_is_not_a_number_never_passes() -> None:
 def test_a_text_too_short_to_show_bugs_is_refused() -> None:
     with pytest.raises(UsageError, match="--seq-len"):
         next(gradcheck.gradcheck(seq_len=2))
+
+
+@pytest.mark.parametrize("name", ["hidden", "seq_len"])
+def test_up_to_64_units_and_characters_are_checked(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(gradcheck, "check_network", lambda *_, **sizes: asked.append(sizes[name]))
+    assert len([*gradcheck.gradcheck(["rnn"], **{name: 64})]) == 4
+    assert asked == [64] * 4
+    with pytest.raises(UsageError, match="at most 64"):
+        next(gradcheck.gradcheck(**{name: 65}))
+
+
+def test_a_short_text_repeats_a_symbol_among_its_first_three() -> None:
+    for seed in range(20):
+        x, y = gradcheck.random_text(np.random.default_rng(seed), 50, 8, 2)
+        assert len(set(x[:3, 0].tolist())) == 1
+        assert x.shape == y.shape == (8, 2)

@@ -43,6 +43,7 @@ PACKAGES = {  # the share of each among the mutants
     "checkpoint": 0.10,
 }
 SLOW = ("promises", "mpi", "readme", "ship", "export", "rooms", "exercise", "fading", "lecture")
+COMMUTATIVE = ("multiply", "add", "max", "min", "maximum", "minimum", "gcd")
 LIMIT = 120.0  # seconds, traced ones, of the tests that a mutant meets
 
 COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
@@ -202,10 +203,16 @@ class Sites(ast.NodeVisitor):
                     self.visit(child)
 
 
+def constants(target: ast.AST) -> Iterator[bool]:
+    """Yield of each name that is assigned to whether it is that of a constant."""
+    for part in target.elts if isinstance(target, ast.Tuple) else [target]:
+        yield isinstance(part, ast.Name) and len(part.id) > 1 and part.id.isupper()
+
+
 def left_out(node: ast.AST) -> bool:
     """Whether a node and all within are no place for a mutant."""
     match node:
-        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant()) if name.isupper():
+        case ast.Assign(targets=[target]) if not set(constants(target)) - {True}:
             return True  # a size or a limit that was measured or agreed upon
     if isinstance(node, ast.If):
         text = ast.unparse(node.test)
@@ -258,6 +265,8 @@ def changes(node: ast.AST) -> Iterator[ast.AST]:
         case ast.Continue():
             yield ast.Break()
         case ast.Call(args=[_, _, *_]) if not any(isinstance(a, ast.Starred) for a in node.args):
+            if len(node.args) < 3 and ast.unparse(node.func).endswith(COMMUTATIVE):
+                return
             at = len(ast.unparse(node)) % (len(node.args) - 1)
             changed.args[at : at + 2] = changed.args[at : at + 2][::-1]
             yield changed
