@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from charrnn.checkpoint.model import Model
     from charrnn.sampling.scoring import Score, Unknown
 
-READING, PICTURES = "How the text is read", "Pictures"
+READING, LINES, PICTURES = "How the text is read", "Line by line", "Pictures"
 MOST = 100_000_000  # characters of one text; a small archive may hold any number of them
 SLOW = 200_000  # characters above which one stream takes some time
 
@@ -53,6 +53,13 @@ def evaluate(
     encoding: Annotated[
         str | None,
         option("--encoding", READING, "Of the texts.", "NAME", show_default="utf-8"),
+    ] = None,
+    each: Annotated[
+        bool, switch("--each", LINES, "Score each line as it is read: nats, a tab, the line.")
+    ] = False,
+    above: Annotated[
+        float | None,
+        option("--above", LINES, "With --each: only lines with more nats per character.", "X"),
     ] = None,
     heat: Annotated[
         bool, switch("--heat", PICTURES, "Colour each character by its surprise, in bits.")
@@ -88,10 +95,22 @@ def evaluate(
         raise UsageError("--values are part of the JSON; add --json")
     if texts.count("-") > 1:
         raise UsageError("- is given more than once, and standard input can be read only once")
+    if above is not None and not each:
+        raise UsageError("--above is for single lines; add --each")
+    others = {"--heat": heat, "--worst": worst, "--svg": svg, "--html": html, "--values": values}
+    clash = next((name for name, given in others.items() if given), None)
+    if each and (clash or unit is not None or streams > 1):
+        raise UsageError(f"--each writes lines; leave out {clash or '--unit and --streams'}")
     _check_pictures(svg, html, (model, *texts))
     from charrnn.checkpoint.model import load
 
     opened = load(model)
+    if each:
+        from charrnn.cli.each import write_each
+
+        for path in texts:
+            write_each(opened, path, encoding, unknown, above, json=json)
+        return
     check("--unit", unit, least=0, most=opened.config.hidden - 1)
     seen = Evaluation(opened, unit, worst or 0)
     for path in texts:

@@ -8,6 +8,7 @@ predicted.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -107,7 +108,7 @@ def score(model: Model, text: str, *, streams: int = 1, unknown: Unknown = "erro
     VocabularyError if they are errors, CorpusError if nothing is predicted, and CheckpointError if
     the model doesn't say n.
     """
-    known, symbols = _encoded(model, text, unknown)
+    known, symbols = _encoded(model, text, unknown, _end(model))
     whole = code_points(f"\n{text}\n") if unknown == "score" else symbols
     pieces = _lines(symbols, whole) if model.of_lines else _streams(len(symbols) - 2, streams)
     surprise = _spread(_read(model, symbols, pieces)[1:], np.append(known, True))
@@ -120,12 +121,37 @@ def score(model: Model, text: str, *, streams: int = 1, unknown: Unknown = "erro
     return result
 
 
+def score_lines(
+    model: Model, lines: Sequence[str], unknown: Unknown = "error"
+) -> tuple[Array, Array, Array]:
+    """Return the nats of each line, how many characters they are of, and how many are unknown.
+
+    Each line is an item of its own, read after a newline, whose own newline is predicted too; an
+    empty one has its newline alone. Raises VocabularyError, also where the vocabulary has no
+    newline, and CheckpointError as `score` does.
+    """
+    text = "\n".join(lines)
+    known, symbols = _encoded(model, text, unknown, model.vocabulary.index("\n"))
+    ends = np.flatnonzero(symbols == symbols[0])
+    surprise = _spread(
+        _read(model, symbols, (ends[:-1], np.diff(ends)))[1:], np.append(known, True)
+    )
+    if unknown == "score":
+        surprise[:-1][~known] = _cost_of_unknown(model)
+    starts = np.cumsum([0, *(len(line) + 1 for line in lines[:-1])])
+    measured = np.nan_to_num(surprise), ~np.isnan(surprise), ~np.append(known, True)
+    nats, characters, strange = (
+        np.add.reduceat(values, starts, dtype=np.float64) for values in measured
+    )
+    return nats, characters.astype(int), strange.astype(int)
+
+
 def activations(model: Model, text: str, unit: int) -> Array:
     """Return the activation of a hidden unit of the last layer after each character (len,).
 
     It is NaN at what isn't read: unknown characters, and the newlines between items.
     """
-    known, symbols = _encoded(model, text, "skip")
+    known, symbols = _encoded(model, text, "skip", _end(model))
     pieces = _lines(symbols, symbols) if model.of_lines else _streams(len(symbols) - 1, 1)
     values = _read(model, symbols, pieces, unit)[2:]
     if model.of_lines:
@@ -133,17 +159,18 @@ def activations(model: Model, text: str, unit: int) -> Array:
     return _spread(values, known)
 
 
-def _encoded(model: Model, text: str, unknown: Unknown) -> tuple[Array, Array]:
-    """Return which characters are known (len,), and their indices between two more.
-
-    Those are newlines if lines are items; else they are never looked at.
-    """
+def _encoded(model: Model, text: str, unknown: Unknown, end: int) -> tuple[Array, Array]:
+    """Return which characters are known (len,), and their indices, `end` on both sides."""
     missing = "" if unknown == "error" else model.vocabulary.missing(text)
     known = ~np.isin(code_points(text), code_points(missing))
     if missing:
         text = text.translate(dict.fromkeys(map(ord, missing)))
-    ends = model.vocabulary.index("\n") if model.of_lines else 0
-    return known, np.pad(model.vocabulary.encode(text), 1, constant_values=ends)
+    return known, np.pad(model.vocabulary.encode(text), 1, constant_values=end)
+
+
+def _end(model: Model) -> int:
+    """Return the index of the newline if lines are items; else any, which is never looked at."""
+    return model.vocabulary.index("\n") if model.of_lines else 0
 
 
 def _spread(values: Array, known: Array) -> Array:

@@ -191,14 +191,17 @@ class Source:
             codecs.getincrementaldecoder(self.encoding)("strict"), translate=True
         )
         head, offset, begun = b"", 0, False
+        read = getattr(file, "read1", file.read)  # what a slow pipe has, not all that it will have
         for size in chain([HEAD], repeat(CHUNK)):
-            chunk = file.read(size)
+            chunk = read(size)
             head, offset = head or chunk, offset + len(chunk)
             if self.guessed and size == HEAD and (cause := _cause(head)):
                 raise _NotTextError(f"{name}: isn't text; {cause}", f"not text ({cause})")
             try:
-                text = decode.decode(chunk, final=len(chunk) < size)
+                text = decode.decode(chunk, final=not chunk)
             except UnicodeError as error:
+                if isinstance(error, UnicodeDecodeError) and name == self.name:  # what is good
+                    yield decode.decode(chunk[: error.start - len(error.object)])
                 raise self._undecodable(name, head, offset, error) from error
             if self.guessed and "\0" in text:
                 raise _NotTextError(
@@ -212,7 +215,7 @@ class Source:
             if text:
                 begun = True
                 yield text
-            if len(chunk) < size:
+            if not chunk:
                 break
         seen = decode.newlines or ()
         for end in (seen,) if isinstance(seen, str) else seen:
