@@ -200,8 +200,9 @@ class Source:
             try:
                 text = decode.decode(chunk, final=not chunk)
             except UnicodeError as error:
-                if isinstance(error, UnicodeDecodeError) and name == self.name:  # what is good
-                    yield decode.decode(chunk[: error.start - len(error.object)])
+                if isinstance(error, UnicodeDecodeError) and name == self.name:
+                    good = decode.decode(chunk[: error.start - len(error.object)])
+                    yield from [good] if good else []
                 raise self._undecodable(name, head, offset, error) from error
             if self.guessed and "\0" in text:
                 raise _NotTextError(
