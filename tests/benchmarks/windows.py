@@ -31,7 +31,7 @@ def main() -> None:
         raise SystemExit(f"{asked.model}: its items begin with a zero state anyway")
     corpus = read_corpus([asked.text], encoding=training["encoding"], base=model.vocabulary)
     part = corpus.split(training["val_fraction"])[1]
-    validation = model.vocabulary.decode(part.read(0, len(part)))
+    validation = model.vocabulary.decode(part.read(0, part.characters))
     counts = VALIDATION_STREAMS, max(1, len(validation) // (asked.size + 1))
     carried, cold = (score(model, validation, streams=streams).mean for streams in counts)
     windows = f"windows of {asked.size} from a zero state {cold:.4f}"
