@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import signal
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import pytest
 
 import charrnn
 from charrnn.checkpoint.model import load_resume
+from charrnn.cli import app
 from charrnn.config import CELLS, OPTIMIZERS, TrainConfig
 from charrnn.errors import CheckpointError, CorpusError, TrainingError, UsageError
 from charrnn.text import batches
@@ -288,6 +290,18 @@ def test_resuming_with_another_text_or_model_is_refused_with_the_difference(
         list(charrnn.train([other], TrainConfig(out=tmp_path / "m.npz", resume=True)))
     with pytest.raises(CheckpointError, match="--hidden 13 was asked for, but the run has 12"):
         list(charrnn.train([], TrainConfig(out=tmp_path / "m.npz", resume=True, hidden=13)))
+
+
+def test_the_hint_for_a_text_that_has_moved_can_be_copied(tmp_path: Path) -> None:
+    out, text, moved = (tmp_path / name for name in ("my model.npz", "text", "moved"))
+    text.write_text(TEXT)
+    run(text, out=out, steps=2)
+    text.rename(moved)
+    with pytest.raises(CorpusError, match="no longer here") as error:
+        list(charrnn.train([], TrainConfig(out=out, resume=True, steps=4)))
+    words = shlex.split(str(error.value).rpartition("new place: ")[2])
+    assert words == ["charrnn", "train", "PATH", "--resume", "--out", str(out)]
+    assert app.main([str(moved) if word == "PATH" else word for word in words[1:]]) == 0
 
 
 def test_resuming_a_folder_by_its_files_says_that_a_folder_is_one_text(tmp_path: Path) -> None:

@@ -9,10 +9,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from charrnn.checkpoint.atomic_write import part_of
 from charrnn.config import OPTIONS, flag
-from charrnn.training.setup import Run
+
+if TYPE_CHECKING:
+    from charrnn.training.setup import Run
 
 
 def command(run: Run) -> str:

@@ -37,6 +37,7 @@ from charrnn.training.defaults import (
 from charrnn.training.events import Start
 from charrnn.training.optimizers import OPTIMIZER_CLASSES
 from charrnn.training.progress import Progress
+from charrnn.training.reproduce import joined
 from charrnn.training.schedule import decay_start
 
 Array = NDArray[Any]
@@ -342,7 +343,7 @@ def _memory_note(run: Run) -> list[str]:
 
 
 def _unfit(out: str | Path, why: str) -> CheckpointError:
-    return CheckpointError(f"{out}: {why}; use --init-from {out} with another --out")
+    return CheckpointError(f"{out}: {why}; use --init-from {joined([str(out)])} with another --out")
 
 
 def _kept(
@@ -391,7 +392,7 @@ def _still_there(came_from: list[str], out: str | Path) -> Sources:
         if source != "-" and not Path(source).exists():
             raise CorpusError(
                 f"{source}: the text of the run in {out} is no longer here; give its new place: "
-                f"charrnn train PATH --resume --out {out}"
+                f"charrnn train PATH --resume --out {joined([str(out)])}"
             )
     return tuple(came_from)
 
