@@ -191,14 +191,16 @@ class Source:
             codecs.getincrementaldecoder(self.encoding)("strict"), translate=True
         )
         head, offset, begun = b"", 0, False
-        read = getattr(file, "read1", file.read)  # what a slow pipe has, not all that it will have
+        # What a slow pipe has, without waiting for more; files in folders are judged by whole pieces.
+        read = getattr(file, "read1", file.read) if self.is_stdin else file.read
         for size in chain([HEAD], repeat(CHUNK)):
             chunk = read(size)
+            ended = len(chunk) < (1 if self.is_stdin else size)
             head, offset = head or chunk, offset + len(chunk)
             if self.guessed and size == HEAD and (cause := _cause(head)):
                 raise _NotTextError(f"{name}: isn't text; {cause}", f"not text ({cause})")
             try:
-                text = decode.decode(chunk, final=not chunk)
+                text = decode.decode(chunk, final=ended)
             except UnicodeError as error:
                 if isinstance(error, UnicodeDecodeError) and name == self.name:
                     good = decode.decode(chunk[: error.start - len(error.object)])
@@ -216,7 +218,7 @@ class Source:
             if text:
                 begun = True
                 yield text
-            if not chunk:
+            if ended:
                 break
         seen = decode.newlines or ()
         for end in (seen,) if isinstance(seen, str) else seen:
