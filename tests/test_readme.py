@@ -1,4 +1,4 @@
-"""The README: its Python examples run, its links lead somewhere, and what it says of the options is so."""
+"""The pages: recipes and examples run, links lead somewhere, and what they say of the code is so."""
 
 from __future__ import annotations
 
@@ -137,6 +137,6 @@ def test_the_number_of_planted_bugs_is_the_one_told() -> None:
 
 def test_the_backward_pass_shown_is_the_one_that_runs() -> None:
     code = (ROOT / "charrnn" / "network" / "cells.py").read_text(encoding="utf-8")
-    shown = README[README.index("d += dh[:, t]") : README.index("where `multiply_WT`")]
+    shown = re.findall(r"```python\n(d \+= dh.*?)```", README, re.DOTALL)[0]
     for line in shown.splitlines():
         assert re.split(r"\s+#", line.strip("` "))[0] in code
