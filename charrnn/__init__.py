@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name when it is first asked for, so that `import charrnn` and `--help` don't load NumPy."""
+    """Load a public name when it is first asked for, so that `import charrnn` and `--help` don't
+    load NumPy.
+    """
     if name not in _PUBLIC:
         raise AttributeError(f"module 'charrnn' has no attribute {name!r}")
     value = getattr(import_module(f"charrnn.{_PUBLIC[name]}"), name)

@@ -44,7 +44,7 @@ def check(
     most: float = math.inf,
     above: float = -math.inf,
 ) -> None:
-    """Raise UsageError unless `value` is None or finite with above < value, least <= value <= most."""
+    """Raise UsageError unless `value` is None or a finite number within the limits."""
     if value is None or (abs(value) < HUGE and above < value and least <= value <= most):
         return
     limits = {"more than": above, "at least": least, "at most": most}
@@ -94,7 +94,9 @@ def _check_fields(config: Any) -> None:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The shape of a network; with the size N of the vocabulary it fixes the shape of every array."""
+    """The shape of a network; with the size N of the vocabulary it fixes the shape of every
+    array.
+    """
 
     cell: CellName = "lstm"
     hidden: int = 256  # H, units in each layer

@@ -1,8 +1,11 @@
-"""What a user can do wrong. Every message is one line: what, where, found and expected, what to do."""
+"""What can go wrong for a user.
+
+Every message is one line: what, where, found and expected, what to do.
+"""
 
 
 class CharRNNError(Exception):
-    """A failure of a file, a text or a run; the command line prints it as one line and exits with `exit_code`."""
+    """A failure of a file, a text or a run; the command line prints it and exits."""
 
     exit_code = 1
 

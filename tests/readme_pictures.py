@@ -1,7 +1,8 @@
 """Make the README's pictures again, in a minute or two: python tests/readme_pictures.py
 
-Each shows what a real command has put on a pseudo-terminal of 80 columns, but for the heat map, which is the command's own
-SVG. The text is corpora/tales.txt, and the passage of the heat map comes from its last tenth, which only validates.
+Each shows what a real command has put on a pseudo-terminal of 80 columns, but for the heat map,
+which is the command's own SVG. The text is corpora/tales.txt, and the passage of the heat map comes
+from its last tenth, which only validates.
 """
 
 from __future__ import annotations
@@ -32,28 +33,15 @@ WINDOW, SEED, CHOSEN = (1280, 830), 7, 153  # of the page: its size, its text, i
 LECTURE = ("gradcheck", "--lecture")
 SUMMARY = 28  # lines at the end of the run: the learning curve and what is said below it
 MIDDLE = 52  # per cent of the training run at which its live line is shown
-PASSAGE = (
-    900,
-    "\n\n",
-)  # characters of the heat map at most, from the first paragraph that begins in the last tenth on
+# Characters of the heat map, from the first paragraph that begins in the last tenth on
+PASSAGE = (900, "\n\n")
+# rich's own format fetches a font
 FORMAT = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">
-<style>
-.{unique_id}-matrix {{font: {char_height}px ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace;line-height:{line_height}px}}
-.{unique_id}-title {{font: bold 18px sans-serif}}
-{styles}
-</style>
-<defs>
-{lines}
-</defs>
-{chrome}
-<g transform="translate({terminal_x}, {terminal_y})">
-{backgrounds}
-<g class="{unique_id}-matrix">
-{matrix}
-</g>
-</g>
-</svg>
-"""  # rich's own fetches a font
+<style> .{unique_id}-matrix {{font: {char_height}px ui-monospace,Menlo,Consolas,'DejaVu Sans
+Mono',monospace; line-height:{line_height}px}} .{unique_id}-title {{font: bold 18px sans-serif}}
+{styles} </style> <defs> {lines} </defs> {chrome} <g transform="translate({terminal_x},
+{terminal_y})"> {backgrounds} <g class="{unique_id}-matrix"> {matrix} </g> </g> </svg>
+"""
 
 
 def on_terminal(arguments: tuple[str, ...], folder: Path) -> str:
@@ -91,7 +79,9 @@ def on_terminal(arguments: tuple[str, ...], folder: Path) -> str:
 
 
 def read(terminal: int) -> bytes:
-    """Return what has come through a terminal, nothing at its end, which Linux tells by an error."""
+    """Return what has come through a terminal, nothing at its end, which Linux tells by an
+    error.
+    """
     try:
         return os.read(terminal, 1 << 16)
     except OSError:
@@ -99,7 +89,9 @@ def read(terminal: int) -> bytes:
 
 
 def screen(sent: str) -> list[str]:
-    """Return the lines that the screen shows after this was sent: a carriage return begins a line anew, \\x1b[K empties its rest."""
+    """Return the lines that the screen shows after this was sent: a carriage return begins
+    a line anew, \\x1b[K empties its rest.
+    """
     lines = []
     for line in re.sub(r"\r+\n", "\n", sent).split("\n"):
         written = [part.removeprefix("\x1b[K") for part in line.split("\r") if part.strip(" ")]
@@ -114,7 +106,9 @@ def middle(sent: str) -> str:
 
 
 def between(lines: list[str], first: str, last: str) -> list[str]:
-    """Return the lines from the one that begins with `first` to before the next one that begins with `last`."""
+    """Return the lines from the one that begins with `first` to before the next one that
+    begins with `last`.
+    """
     plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
     start = next(number for number, line in enumerate(plain) if line.startswith(first))
     stop = next(number for number in range(start + 1, len(plain)) if plain[number].startswith(last))

@@ -1,4 +1,6 @@
-"""Streams and items against the plain definition: which character follows which, counted one by one."""
+"""Streams and items against the plain definition: which character follows which, counted one by
+one.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ SIZES = {"n": st.integers(2, 400), "B": st.integers(1, 20), "T": st.integers(1, 
 
 
 def counting(n: int, pieces: int = 1) -> Part:
-    """A text whose character at position p is p, in one extent or in several with gaps between them."""
+    """A text whose character at position p is p, in one extent or in several with gaps between
+    them.
+    """
     store = Store(np.uint16)
     borders = [n * i // pieces for i in range(pieces + 1)]
     extents = []

@@ -1,4 +1,6 @@
-"""The network forward beside an oracle written from the equations: per step, per gate, per stream, in float64."""
+"""The network forward beside an oracle written from the equations: per step, per gate, per stream,
+in float64.
+"""
 
 from __future__ import annotations
 

@@ -167,3 +167,14 @@ def test_ranks_of_mpi_have_one_worker_each() -> None:
     assert resolve(TrainConfig(steps=1), facts).workers == 1
     with pytest.raises(UsageError, match="--workers 2 in each of 4 ranks"):
         resolve(TrainConfig(steps=1, workers=2), facts)
+
+
+def test_every_option_that_older_checkpoints_lack_says_what_their_runs_did() -> None:
+    """An option added after 0.2.0 needs `before`; without it older runs could not be resumed."""
+    first = {
+        *("init_from", "cell", "hidden", "layers", "dropout", "budget", "epochs", "steps"),
+        *("batch_size", "seq_len", "lr", "optimizer", "clip", "val_fraction", "seed", "workers"),
+        *("encoding", "lines", "sample_every", "val_every", "val_characters", "save_every"),
+        "dtype",
+    }
+    assert [f.name for f in OPTIONS if f.name not in first and "before" not in f.metadata] == []

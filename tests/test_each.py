@@ -200,5 +200,5 @@ def test_a_slow_pipe_is_waited_for_no_longer_than_a_tenth_of_a_second() -> None:
     released: list[float] = []
     seen: list[list[str]] = []
     for batch in each.batches(Source("-", stdin=io.BufferedReader(Slow()))):
-        seen.append(batch)
+        seen += [batch]
     assert seen == [["ab"], ["c"]]

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -24,6 +24,7 @@ from charrnn.cli.app import main
 from charrnn.config import CellName, SampleConfig
 from charrnn.errors import CheckpointError
 from charrnn.export.page import page
+from charrnn.network.parameters import GATES
 from charrnn.sampling.sampling import distribution, likeliest
 from charrnn.sampling.stepping import Sampler
 
@@ -31,7 +32,7 @@ PACKAGE = Path(charrnn.__file__).parent / "export"
 TEXT = "The quick brown fox jumps over the lazy dog.\nAnd then? It naps, and naps again.\n" * 3
 HOSTILE = "</script><img src=x onerror=hacked()>"
 MODELS: list[tuple[CellName, int]] = [
-    (cell, layers) for cell in ("rnn", "gru", "lstm") for layers in (1, 2)
+    (cell, layers) for cell in get_args(CellName) for layers in (1, 2)
 ]
 
 
@@ -84,6 +85,13 @@ def test_the_page_of_the_shipped_model_has_at_most_one_and_a_half_times_its_weig
     model = load(shipped)
     size = len(page(model, title="shakespeare").encode())
     assert size <= 1.5 * 2 * model.parameters.flat.size
+
+
+def test_the_page_knows_every_cell_and_its_gates() -> None:
+    code = (PACKAGE / "page.js").read_text(encoding="utf-8")
+    (table,) = re.findall(r"^const CELLS = \{(.*)\};", code, re.MULTILINE)
+    known = {name: int(G) for name, G in re.findall(r"(\w+): \[\w+, (\d)\]", table)}
+    assert known == {name: len(gates) for name, gates in GATES.items()}
 
 
 def test_names_and_vocabularies_are_data() -> None:

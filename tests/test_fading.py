@@ -1,4 +1,6 @@
-"""The gradient by lag: Jacobians and terms against finite differences of the contract's equations, written again here."""
+"""The gradient by lag: Jacobians and terms against finite differences of the contract's equations,
+written again here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The quiz: on real networks one candidate of each list is the gradient, and the numbers find it."""
+"""The quiz: on real networks one candidate of each list is the gradient, and the numbers
+find it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Products in blocks are the products, whatever the sizes, and gradients don't depend on the cuts."""
+"""Products in blocks are the products, whatever the sizes, and gradients don't depend on
+the cuts.
+"""
 
 from __future__ import annotations
 

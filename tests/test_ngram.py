@@ -79,7 +79,9 @@ def test_keys_too_large_to_share_an_integer_with_their_position_agree_too(text: 
 
 
 def slow_items(train: list[list[int]], val: list[list[int]], N: int, max_order: int) -> list[float]:
-    """The Witten-Bell models of items by their definition: 0 stands before and behind each, and no context goes beyond."""
+    """The Witten-Bell models of items by their definition: 0 stands before and behind each, and no
+    context goes beyond.
+    """
     grams: Counter[tuple[int, ...]] = Counter()
     for item in train:
         whole = (0, *item, 0)

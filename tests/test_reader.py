@@ -1,4 +1,6 @@
-"""Anyone can read a checkpoint: a reader written with NumPy alone from the README's table agrees with `eval`."""
+"""Anyone can read a checkpoint: a reader written with NumPy alone from the README's table agrees
+with `eval`.
+"""
 
 from __future__ import annotations
 

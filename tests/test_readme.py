@@ -1,4 +1,6 @@
-"""The pages: recipes and examples run, links lead somewhere, and what they say of the code is so."""
+"""The pages: recipes and examples run, links lead somewhere, and what they say of the code
+is so.
+"""
 
 from __future__ import annotations
 

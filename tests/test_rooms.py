@@ -106,7 +106,11 @@ def test_the_mathematics_knows_no_files_no_screen_no_clock(path: Path) -> None:
     ],
 )
 def test_start_up_loads_no_numpy(code: str) -> None:
-    report = f"import sys, atexit; atexit.register(lambda: sys.stderr.write('numpy' if 'numpy' in sys.modules else 'none'))\n{code}"
+    report = (
+        "import sys, atexit\n"
+        "say = lambda: sys.stderr.write('numpy' if 'numpy' in sys.modules else 'none')\n"
+        f"atexit.register(say)\n{code}"
+    )
     done = subprocess.run(
         [sys.executable, "-c", report], capture_output=True, text=True, check=False
     )

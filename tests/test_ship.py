@@ -1,4 +1,6 @@
-"""The model that ships: small, half precision, with its recipe; and the script that makes it out of a trained one."""
+"""The model that ships: small, half precision, with its recipe; and the script that makes it out of
+a trained one.
+"""
 
 from __future__ import annotations
 

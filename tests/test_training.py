@@ -1,4 +1,6 @@
-"""A run from its first event to its last: what is learned, what is told, and that neither depends on how it was run."""
+"""A run from its first event to its last: what is learned, what is told, and that neither depends
+on how it was run.
+"""
 
 from __future__ import annotations
 

@@ -22,7 +22,9 @@ def tiny(
     spread: float = 1.0,
     **meta: Any,
 ) -> Model:
-    """Return a model that knows the characters of `text`; `spread`: how far its weights are from those it would start with."""
+    """Return a model that knows the characters of `text`; `spread`: how far its weights are from
+    those it would start with.
+    """
     config, vocabulary = ModelConfig(cell, hidden, layers), Vocabulary.of(text)
     rng = np.random.default_rng(7)
     parameters = initialize(config, len(vocabulary), rng)

@@ -79,9 +79,9 @@ def _scored(
         at = int(model.vocabulary.find_unknown(lines[good])[0])
         char = lines[good][at]
         raise VocabularyError(
-            f"{name}: line {number + good + 1}, column {at + 1}: {char!r} (U+{ord(char):04X}) isn't "
-            f"among the {len(model.vocabulary)} characters the model knows; use --unknown score "
-            "or skip"
+            f"{name}: line {number + good + 1}, column {at + 1}: {char!r} (U+{ord(char):04X}) "
+            f"isn't among the {len(model.vocabulary)} characters the model knows; "
+            "use --unknown score or skip"
         )
 
 

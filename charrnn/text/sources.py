@@ -191,7 +191,8 @@ class Source:
             codecs.getincrementaldecoder(self.encoding)("strict"), translate=True
         )
         head, offset, begun = b"", 0, False
-        # What a slow pipe has, without waiting for more; files in folders are judged by whole pieces.
+        # What a slow pipe has, without waiting for more; files in folders are judged by whole
+        # pieces.
         read = getattr(file, "read1", file.read) if self.is_stdin else file.read
         for size in chain([HEAD], repeat(CHUNK)):
             chunk = read(size)

@@ -239,7 +239,7 @@ class Training:
                 progress.steps, progress.extended = min(progress.steps, possible), True
 
     def _last_validation(self) -> float:
-        """Return the seconds that the two passes at the end will take, guessed while none was made."""
+        """Return the seconds that the two passes at the end will take, perhaps a guess."""
         if self.run.validation is None or self.validation_seconds is not None:
             return 2 * (self.validation_seconds or 0.0)
         return 2 * self.run.validation.predictions / (VALIDATING * (self.progress.speed() or 1e9))
@@ -311,7 +311,7 @@ class Training:
         }
 
     def _named(self) -> Parameters:
-        """Return what the checkpoint's named arrays hold: the best on validation, else the current."""
+        """Return the named arrays of the checkpoint: the best on validation, else the current."""
         return self.replica.parameters if self.progress.best is None else self.run.best
 
     def _resume_arrays(self) -> dict[str, Array]:

@@ -38,6 +38,6 @@ def total_steps(done: int) -> int:
 
 
 def begins_decay(done: int, seconds_per_step: float, seconds_left: float) -> int | None:
-    """Return the total of steps if the decay after `done` steps takes all the time left, else None."""
+    """Return the total of steps, None while there is time left before decay must begin."""
     total = total_steps(done)
     return total if (total - done) * seconds_per_step >= seconds_left else None

@@ -105,7 +105,7 @@ class Run:
 
 
 class Text:
-    """A corpus and its two parts, training and validation: of its text, or of its distinct lines."""
+    """A corpus and its training and validation parts: of its text, or of its distinct lines."""
 
     def __init__(self, sources: Sources, config: TrainConfig, base: Model | None) -> None:
         self.sources, self.read_at = sources, time.time()
@@ -133,7 +133,7 @@ class Text:
         return Streams(part, config.batch_size, config.seq_len)
 
     def validation(self, most: int | None = None) -> Batches | None:
-        """Return the validation part as 64 streams, `most` of its characters; None if there are none."""
+        """Return `most` characters of the validation part as 64 streams, None if there are none."""
         part = self.parts[1]
         if isinstance(part, Items):
             return ItemBatches(part.first(most), VALIDATION_STREAMS) if len(part) else None
@@ -298,7 +298,7 @@ def _notes(
 ) -> list[str]:
     """Return what is worth saying about the text and what was chosen for it."""
     B, T, notes = training.batch_size, training.seq_len, []
-    if B < config.batch_size or (T < config.seq_len and not config.lines):
+    if config.batch_size > B or (config.seq_len > T and not config.lines):
         streams = f"{B} stream{'s' * (B != 1)} of up to {T} characters a step"
         notes.append(
             f"the text is short: {streams} instead of {config.batch_size} of {config.seq_len}"

@@ -1,7 +1,8 @@
-"""The time of a training step over B, T, H, N and L, in search of a cliff: python tests/benchmarks/grid.py
+"""The time of a training step over B, T, H, N and L, in search of a cliff: python
+tests/benchmarks/grid.py
 
-One size varies at a time. A size is marked that costs more than 1.1 times the next larger one; both are then measured
-again, and the mark stays only if it is seen twice.
+One size varies at a time. A size is marked that costs more than 1.1 times the next larger one; both
+are then measured again, and the mark stays only if it is seen twice.
 """
 
 from __future__ import annotations

@@ -48,7 +48,9 @@ class Timing:
 def time_steps(
     source: Path, config: TrainConfig, seconds: float, warm: int = 3, least: int = 3
 ) -> Timing:
-    """Return the time of each training step, by the clock outside, over about `seconds` and at least `least` steps."""
+    """Return the time of each training step, by the clock outside, over about `seconds` and at
+    least `least` steps.
+    """
     times: list[float] = []
     workers, before, end = 1, 0.0, float("inf")
     done = 0
@@ -71,7 +73,9 @@ def time_steps(
 
 
 def bare(**options: object) -> TrainConfig:
-    """Return the options of a run that only trains: no validation, no samples, no dropout, no file."""
+    """Return the options of a run that only trains: no validation, no samples, no dropout,
+    no file.
+    """
     plain = {
         "out": None,
         "steps": 10**9,
@@ -109,7 +113,9 @@ def best(function: Callable[[], object], seconds: float) -> float:
 
 
 def sgemm(seconds: float, n: int = 2048) -> float:
-    """Return the operations a second of one float32 product of (n, n) matrices on one thread, the best of several."""
+    """Return the operations a second of one float32 product of (n, n) matrices on one thread, the
+    best of several.
+    """
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal((n, n), dtype=np.float32) for _ in range(2))
     out = np.empty_like(a)
@@ -118,7 +124,9 @@ def sgemm(seconds: float, n: int = 2048) -> float:
 
 
 def sgemm_peak(processes: int, seconds: float) -> float:
-    """Return the operations a second of `processes` that multiply matrices at the same time, one thread each."""
+    """Return the operations a second of `processes` that multiply matrices at the same time, one
+    thread each.
+    """
     with get_context("spawn").Pool(processes) as pool:
         pool.map(sgemm, [0.01] * processes, chunksize=1)  # all awake
         return sum(pool.map(sgemm, [seconds] * processes, chunksize=1))
@@ -126,7 +134,9 @@ def sgemm_peak(processes: int, seconds: float) -> float:
 
 @contextmanager
 def made_text(N: int, length: int) -> Iterator[Path]:
-    """Yield a file of `length` random characters of N kinds, some of them far commoner than others."""
+    """Yield a file of `length` random characters of N kinds, some of them far commoner than
+    others.
+    """
     alphabet = np.array([chr(0x4E00 + i) if N > 94 else chr(33 + i) for i in range(N)])
     share = 1 / (1 + np.arange(N))
     drawn = np.random.default_rng(0).choice(N, length, p=share / share.sum())
@@ -138,7 +148,9 @@ def made_text(N: int, length: int) -> Iterator[Path]:
 
 
 def table(header: Sequence[str], rows: Iterator[Sequence[str]] | Sequence[Sequence[str]]) -> None:
-    """Print a Markdown table, each row as it comes; the first column is text, the others are numbers."""
+    """Print a Markdown table, each row as it comes; the first column is text, the others are
+    numbers.
+    """
     print("|", " | ".join(header), "|")
     print("|---|" + "---:|" * (len(header) - 1))
     for row in rows:

@@ -2,8 +2,9 @@
 
     python tests/benchmarks/memory.py --from TEXT [--from TEXT_IN_ANOTHER_SCRIPT]
 
-Each TEXT is repeated with a changing line between into a file of a temporary folder (TMPDIR needs about 2.5 GB). The
-first is trained on from the file, a pipe and a .gz. Peak resident sets come from /proc, so they are known on Linux alone.
+Each TEXT is repeated with a changing line between into a file of a temporary folder (TMPDIR needs
+about 2.5 GB). The first is trained on from the file, a pipe and a .gz. Peak resident sets come from
+/proc, so they are known on Linux alone.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ POLL = 0.02  # seconds between looks at the processes
 
 
 def enlarge(source: Path, target: Path, size: int) -> Path:
-    """Return `target`, written: the text again and again with a line that counts between, until it has `size` bytes."""
+    """Return `target`, written: the text again and again with a line that counts between, until it
+    has `size` bytes.
+    """
     text = source.read_bytes()
     with open(target, "wb") as file:
         written = number = 0
@@ -44,7 +47,9 @@ def enlarge(source: Path, target: Path, size: int) -> Path:
 
 
 class Peaks(threading.Thread):
-    """Watches the peak resident set of a process and of its children until it ends, in bytes by process id."""
+    """Watches the peak resident set of a process and of its children until it ends, in bytes by
+    process id.
+    """
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -118,7 +123,10 @@ def trained(name: str, source: str, stdin: IO[bytes] | None, folder: Path, steps
 def runs(text: Path, folder: Path, steps: int) -> Iterator[list[str]]:
     """Yield a line for each way to bring a text."""
     yield trained("file", str(text), None, folder, steps)
-    copy = "import shutil, sys; shutil.copyfileobj(open(sys.argv[1], 'rb'), sys.stdout.buffer, 1 << 20)"
+    copy = (
+        "import shutil, sys; "
+        "shutil.copyfileobj(open(sys.argv[1], 'rb'), sys.stdout.buffer, 1 << 20)"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", copy, str(text)], stdout=subprocess.PIPE
     ) as source:
@@ -132,7 +140,9 @@ def runs(text: Path, folder: Path, steps: int) -> Iterator[list[str]]:
 
 
 def encoding(source: Path, folder: Path, size: int) -> list[str]:
-    """Return a line with the MB a second of encoding a text, and of reading a file of it: decode, check, encode, keep."""
+    """Return a line with the MB a second of encoding a text, and of reading a file of it: decode,
+    check, encode, keep.
+    """
     text = source.read_text(encoding="utf-8")[: 4 << 20]
     vocabulary, count = Vocabulary.of(text), max(1, size // 4 // len(text.encode()))
     start = time.perf_counter()

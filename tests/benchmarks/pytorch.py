@@ -1,8 +1,9 @@
 """charrnn beside PyTorch on this machine: python tests/benchmarks/pytorch.py --torch-python PYTHON
 
-Training is forward, backward, clip and an Adam step at B = T = 64, with as many threads or processes as there are cores.
-charrnn's speed is that of its commands, from two runs that differ only in length, so that start-up doesn't count. The
-two sides take turns; the ratio is charrnn / PyTorch, the median of the rounds. PYTHON is an interpreter with PyTorch.
+Training is forward, backward, clip and an Adam step at B = T = 64, with as many threads or
+processes as there are cores. charrnn's speed is that of its commands, from two runs that differ
+only in length, so that start-up doesn't count. The two sides take turns; the ratio is charrnn /
+PyTorch, the median of the rounds. PYTHON is an interpreter with PyTorch.
 """
 
 from __future__ import annotations
@@ -133,7 +134,8 @@ class Rounds:
     def summary(self) -> None:
         """Print the geometric mean and the least ratio of the table before, and begin anew."""
         print(
-            f"Geometric mean {statistics.geometric_mean(self.ratios):.2f}, least {min(self.ratios):.2f}.\n"
+            f"Geometric mean {statistics.geometric_mean(self.ratios):.2f}, "
+            f"least {min(self.ratios):.2f}.\n"
         )
         self.ratios = []
 

@@ -1,7 +1,9 @@
-"""PyTorch's own layers at charrnn's work, for `pytorch.py`: needs torch alone. Prints one JSON object.
+"""PyTorch's own layers at charrnn's work, for `pytorch.py`: needs torch alone. Prints one JSON
+object.
 
-train: characters per second, the median over the steps of forward, backward, clip and a fused Adam step.
-sample: characters per second of one stream, the fastest of the layer and the cell on one thread and on all.
+train: characters per second, the median over the steps of forward, backward, clip and a fused Adam
+step. sample: characters per second of one stream, the fastest of the layer and the cell on one
+thread and on all.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Make the model that ships out of a trained one: python tests/benchmarks/ship.py TRAINED TEXT [--out SHIPPED]
+"""Make the model that ships out of a trained one: python tests/benchmarks/ship.py TRAINED TEXT
+[--out SHIPPED]
 
-TRAINED is the checkpoint of a run that has ended, TEXT what it was trained on. Its weights are written in half precision,
-without what only resuming needs, and with the run's recipe in the meta. Refused if that costs 0.001 nats or takes over 2 MB.
+TRAINED is the checkpoint of a run that has ended, TEXT what it was trained on. Its weights are
+written in half precision, without what only resuming needs, and with the run's recipe in the meta.
+Refused if that costs 0.001 nats or takes over 2 MB.
 """
 
 from __future__ import annotations
@@ -27,11 +29,14 @@ MOST_BYTES, MOST_NATS = 2_000_000, 1e-3
 
 
 def command(trained: Path, text: Path) -> str:
-    """Return the command that repeats a run that has ended, with the text's name for its path and without --out."""
+    """Return the command that repeats a run that has ended, with the text's name for its path and
+    without --out.
+    """
     meta = load(trained).meta
     if meta["step"] != meta["steps"] or meta["val_loss"] is None:
         raise SystemExit(
-            f"{trained}: this run hasn't ended, or has no validation; charrnn train --resume goes on with it"
+            f"{trained}: this run hasn't ended, or has no validation; "
+            "charrnn train --resume goes on with it"
         )
     *_, done = charrnn.train(
         [text], charrnn.TrainConfig(out=trained, resume=True)
@@ -57,7 +62,9 @@ def validation_loss(model: Model, text: Path) -> float:
 
 
 def ship(trained: Path, text: Path, out: Path) -> str:
-    """Write the model in half precision to `out` and return what was done. Raises SystemExit if it costs too much."""
+    """Write the model in half precision to `out` and return what was done. Raises SystemExit if it
+    costs too much.
+    """
     recipe, model = command(trained, text), load(trained)
     half = halved(model)
     loss, before = validation_loss(half, text), model.meta["val_loss"]

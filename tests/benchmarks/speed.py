@@ -1,8 +1,10 @@
-"""How near training comes to the machine's limit, and where a step's time goes: python tests/benchmarks/speed.py
+"""How near training comes to the machine's limit, and where a step's time goes: python
+tests/benchmarks/speed.py
 
-Operations a character: 6·(G·H²·(2L−1) + N·H), which leaves out V x_t, a column of V. The limit is what as many
-processes as train reach at once in float32 products of 2,048² matrices, one thread each, in the same run. The shares of
-time are rank 0's in a run of its own, B / workers streams on one BLAS thread; the speed is from a run without clocks.
+Operations a character: 6·(G·H²·(2L−1) + N·H), which leaves out V x_t, a column of V. The limit is
+what as many processes as train reach at once in float32 products of 2,048² matrices, one thread
+each, in the same run. The shares of time are rank 0's in a run of its own, B / workers streams on
+one BLAS thread; the speed is from a run without clocks.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ Function = Callable[..., Any]
 
 
 class Clocks:
-    """Seconds of each part of a step, a part's own: what it calls of other parts counts for those."""
+    """Seconds of each part of a step, a part's own: what it calls of other parts counts for
+    those.
+    """
 
     def __init__(self) -> None:
         self.steps: list[dict[str, float]] = []

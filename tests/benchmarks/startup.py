@@ -1,7 +1,8 @@
 """Time to start, and how many workers are best: python tests/benchmarks/startup.py
 
-Start-up is the median of 11 runs, in turns with what it is compared with. The workers' table has the time of a step
-with one process and with one a core; it names the sizes at which `--workers auto` isn't within 5 % of the faster.
+Start-up is the median of 11 runs, in turns with what it is compared with. The workers' table has
+the time of a step with one process and with one a core; it names the sizes at which `--workers
+auto` isn't within 5 % of the faster.
 """
 
 from __future__ import annotations
@@ -157,7 +158,8 @@ def main() -> None:
                 lines(text),
             )
             print(
-                f"Where auto isn't within {SLOWER} times the fastest: {'; '.join(slow) or 'nowhere'}.\n"
+                f"Where auto isn't within {SLOWER} times the fastest: "
+                f"{'; '.join(slow) or 'nowhere'}.\n"
             )
     print(machine())
 

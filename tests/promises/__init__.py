@@ -1,1 +1,3 @@
-"""Attempts to break what charrnn promises; `python tests/promises/run.py --full` makes all of them and prints their table."""
+"""Attempts to break what charrnn promises; `python tests/promises/run.py --full` makes all of them
+and prints their table.
+"""

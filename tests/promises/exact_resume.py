@@ -1,4 +1,6 @@
-"""Promise 1: a run that is stopped and resumed, at any moment and in any way, ends as the run that never stopped."""
+"""Promise 1: a run that is stopped and resumed, at any moment and in any way, ends as the run that
+never stopped.
+"""
 
 from __future__ import annotations
 
@@ -43,10 +45,8 @@ original, at = Replica.step, int(sys.argv.pop(1))
 def step(self, number, lr):
     if number + 1 == at:
         os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(0.01)  # so that a signal from outside comes some steps later at most, on a fast machine too
-    return original(self, number, lr)
-Replica.step = step
-sys.exit(app.main())
+    time.sleep(0.01)  # so that a signal from outside comes some steps later at most, on a fast
+    machine too return original(self, number, lr) Replica.step = step sys.exit(app.main())
 """
 
 
@@ -159,7 +159,9 @@ def events(log: Path) -> list[dict[str, Any]]:
 
 
 def losses(log: Path) -> list[tuple[Any, ...]]:
-    """Return what a log says of the losses, without what interrupted parts of the run said at their ends."""
+    """Return what a log says of the losses, without what interrupted parts of the run said at their
+    ends.
+    """
     told = events(log)
     kept = [
         (event["event"], event["step"], event[LOSSES[event["event"]]])
@@ -210,7 +212,9 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 
 def kinds_for(disk: bool, rng: random.Random) -> Iterator[tuple[str, int]]:
-    """Yield each way to stop with a step: k is one that validates, and at last that of the whole run."""
+    """Yield each way to stop with a step: k is one that validates, and at last that of the whole
+    run.
+    """
     kinds = [kind for kind in KINDS if disk or kind != "full disk"]
     rng.shuffle(kinds)
     for number, kind in enumerate(kinds):
@@ -248,7 +252,10 @@ def attempt(trial: Trial, case: Case, seed: int) -> None:
 
 def exact_resume(cases: list[Case], seed: int = 0) -> Trial:
     """Return the trial of this promise."""
-    how = "a command stopped after k steps, by Ctrl-C, SIGTERM, kill -9 and a full disk in turn, then resumed to its end"
+    how = (
+        "a command stopped after k steps, by Ctrl-C, SIGTERM, kill -9 and a full disk in turn, "
+        "then resumed to its end"
+    )
     trial = Trial("1. resume is exact", how)
     for case in cases if POSIX else []:
         attempt(trial, case, seed)

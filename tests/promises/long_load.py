@@ -1,4 +1,6 @@
-"""Promise 7: a long run takes no more memory than a short one and leaves nothing open; two runs don't write one file."""
+"""Promise 7: a long run takes no more memory than a short one and leaves nothing open; two runs
+don't write one file.
+"""
 
 from __future__ import annotations
 
@@ -39,12 +41,10 @@ TINY = (
     "--quiet",
 )
 COUNTING = """
-import gc, json, os, sys, threading
-from charrnn.cli import app
-def left():
-    gc.collect()
-    children = open(f"/proc/self/task/{os.getpid()}/children").read().split()
-    return {"descriptors": sorted(os.listdir("/proc/self/fd"))[:-1], "threads": threading.active_count(), "children": children,
+    import gc, json, os, sys, threading from charrnn.cli import app def left(): gc.collect()
+    children = open(f"/proc/self/task/{os.getpid()}/children").read().split() return {"descriptors":
+    sorted(os.listdir("/proc/self/fd"))[:-1], "threads": threading.active_count(), "children":
+    children,
             "tasks": len(os.listdir("/proc/self/task"))}
 import numpy, charrnn.cli.app, charrnn.training.loop
 numpy.ones((64, 64)) @ numpy.ones((64, 64))
@@ -145,7 +145,8 @@ def nothing_left(steps: int) -> Trial:
     """Return the trial of what three runs in one process leave open."""
     trial = Trial(
         "7. nothing is left open",
-        f"descriptors, threads and processes after three runs of {steps} steps, alone and with workers",
+        f"descriptors, threads and processes after three runs of {steps} steps, "
+        "alone and with workers",
     )
     with folder() as home:
         text = a_text(home / "text.txt")
@@ -181,7 +182,9 @@ def nothing_left(steps: int) -> Trial:
 
 
 def two_at_once(rounds: int) -> Trial:
-    """Return the trial of a second run with the same --out, while the first lives and after it was killed."""
+    """Return the trial of a second run with the same --out, while the first lives and after it was
+    killed.
+    """
     trial = Trial(
         "7. two runs, one file",
         "a second run with the same --out is refused while the first lives, not after kill -9",

@@ -1,6 +1,8 @@
-"""Try to break every promise and print a Markdown table: python tests/promises/run.py [--full] [--only 1 4]
+"""Try to break every promise and print a Markdown table: python tests/promises/run.py [--full]
+[--only 1 4]
 
-Without --full a short form of some minutes, with it the full counts, which take about an hour on two cores.
+Without --full a short form of some minutes, with it the full counts, which take about an hour on
+two cores.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ sys.path[0] = str(
 )  # not this folder: its files are modules of the package `promises`
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from promises import (
+from promises import (  # noqa: E402 - found only now
     exact_resume,
     extreme_numbers,
     long_load,
@@ -27,7 +29,7 @@ from promises import (
     supply_chain,
     whole_checkpoints,
 )
-from promises.trial import ROOT, Trial, environment, report
+from promises.trial import ROOT, Trial, environment, report  # noqa: E402
 
 
 class Fuzzed:

@@ -1,4 +1,6 @@
-"""Promise 6: the same seed and options give the same bytes, wherever and however often it is run."""
+"""Promise 6: the same seed and options give the same bytes, wherever and however often it
+is run.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,8 @@ def anywhere(names: list[str]) -> Trial:
     """Return the trial of all commands in different environments and working directories."""
     trial = Trial(
         "6. the same again",
-        "train, sample, gradcheck, eval, next, info with another hash seed, locale, time zone, folder, width",
+        "train, sample, gradcheck, eval, next, info with another hash seed, locale, time zone, "
+        "folder, width",
     )
     with folder() as home:
         text, model = a_text(home / "text.txt"), home / "model.npz"
@@ -113,7 +116,8 @@ def watched(ways: tuple[tuple[str, ...], ...]) -> Trial:
     """Return the trial of runs that are watched, logged and saved in different ways."""
     trial = Trial(
         "6. watching changes nothing",
-        "--sample-every, --log, --json, --quiet, --save-every: all arrays; --val-every: the path of the weights",
+        "--sample-every, --log, --json, --quiet, --save-every: all arrays; "
+        "--val-every: the path of the weights",
     )
     with folder() as home:
         text = a_text(home / "text.txt")

@@ -1,4 +1,6 @@
-"""Promise 4: any text is read as it is or refused in one line, in bounded memory, and none of it reaches a terminal raw."""
+"""Promise 4: any text is read as it is or refused in one line, in bounded memory, and none of it
+reaches a terminal raw.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +88,9 @@ def one_line(err: str, words: str = "") -> bool:
 
 
 def as_they_are(names: list[str]) -> Trial:
-    """Return the trial of texts that are trained on, evaluated, and given as a prime, character by character."""
+    """Return the trial of texts that are trained on, evaluated, and given as a prime, character by
+    character.
+    """
     trial = Trial(
         "4. no text is changed", "train, info, eval, and sample --prime-file with each Unicode edge"
     )
@@ -143,7 +147,9 @@ def broken(names: list[str]) -> Trial:
 
 
 def bomb(path: Path, characters: int, char: bytes) -> Path:
-    """Return a small .gz that unfolds to so many characters: members of 2²⁴, one after the other."""
+    """Return a small .gz that unfolds to so many characters: members of 2²⁴, one after the
+    other.
+    """
     member = gzip.compress(char * (1 << 24), 9)
     path.write_bytes(member * (characters >> 24))
     return path
@@ -182,10 +188,13 @@ def bombs(size: int) -> Trial:
 
 
 def odd_files() -> Trial:
-    """Return the trial of loops, sockets, devices, pipes and unreadable files, named and within a folder."""
+    """Return the trial of loops, sockets, devices, pipes and unreadable files, named and within a
+    folder.
+    """
     trial = Trial(
         "4. odd files",
-        "loops of links, sockets, devices, pipes, unreadable and hidden files: named, and within a folder",
+        "loops of links, sockets, devices, pipes, unreadable and hidden files: named, and within a "
+        "folder",
     )
     with folder() as home:
         corpus, odd = home / "corpus", home / "odd"
@@ -212,7 +221,9 @@ def odd_files() -> Trial:
 
 
 def changing_files() -> Trial:
-    """Return the trial of a corpus that shrinks while it is read, and of one that is overwritten while it is trained on."""
+    """Return the trial of a corpus that shrinks while it is read, and of one that is overwritten
+    while it is trained on.
+    """
     trial = Trial(
         "4. files that change",
         "a text cut off while it is read, and one overwritten during training and before a resume",
@@ -245,7 +256,8 @@ def changing_files() -> Trial:
         path.write_text("another text, and a rather short one")
         ended = charrnn("train", "--resume", "--steps", "500", "--out", out)
         refused = ended.code == 1 and one_line(
-            ended.err, "the corpus is not the one of this run: 36 characters in 1 text now, 6,000 in 1 then"
+            ended.err,
+            "not the one of this run: 36 characters in 1 text now, 6,000 in 1 then",
         )
         trial.check(refused, f"resuming with another text: {ended}")
     return trial
@@ -289,7 +301,9 @@ def leaks(shown: str) -> list[str]:
 
 
 def on_terminal(words: list[str], keys: Sequence[bytes] = (), **changes: str) -> str:
-    """Return all that a command writes to a terminal of its own; each of `keys` is typed when it has nothing more to say."""
+    """Return all that a command writes to a terminal of its own; each of `keys` is typed when it
+    has nothing more to say.
+    """
     import pty
     import select
 
@@ -320,10 +334,13 @@ def on_terminal(words: list[str], keys: Sequence[bytes] = (), **changes: str) ->
 
 
 def terminals(few: bool) -> Trial:
-    """Return the trial of every command on a pseudo-terminal, with escape sequences in all that it is given."""
+    """Return the trial of every command on a pseudo-terminal, with escape sequences in all that it
+    is given.
+    """
     trial = Trial(
         "4. nothing raw on a terminal",
-        "escape sequences in text, vocabulary, names, prime, meta and samples, on a pseudo-terminal",
+        "escape sequences in text, vocabulary, names, prime, meta and samples, "
+        "on a pseudo-terminal",
     )
     with folder() as home:
         corpus = home / f"a{STRANGE.replace('/', '')}b.txt"

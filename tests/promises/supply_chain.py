@@ -1,4 +1,6 @@
-"""Promise 8: the oldest versions that are allowed work, and what is built holds what it should and nothing else."""
+"""Promise 8: the oldest versions that are allowed work, and what is built holds what it should and
+nothing else.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +33,17 @@ def project() -> dict[str, list[str]]:
 
 
 def lowest(requirement: str) -> str:
-    """Return a requirement at its lowest version: numpy>=2.0 as numpy==2.0.*, of which pip takes the latest repair."""
+    """Return a requirement at its lowest version: numpy>=2.0 as numpy==2.0.*, of which pip takes
+    the latest repair.
+    """
     name, version = re.split(">=", requirement)
     return f"{name}=={version}.*" if version.count(".") < 2 else f"{name}=={version}"
 
 
 def oldest() -> Trial:
-    """Return the trial of the tests with the lowest versions; it fetches them from the package index."""
+    """Return the trial of the tests with the lowest versions; it fetches them from the package
+    index.
+    """
     names = [lowest(requirement) for requirement in project()["dependencies"]]
     trial = Trial(
         "8. the oldest versions work", f"{', '.join(names)}: the tests of {len(TESTED)} modules"
@@ -82,7 +88,8 @@ def wheel() -> Trial:
     """Return the trial of the files in a wheel."""
     trial = Trial(
         "8. the wheel is right",
-        "built, its files against the source tree's; py.typed, the corpus, the command, the licence",
+        "built, its files against the source tree's; py.typed, the corpus, the command, "
+        "the licence",
     )
     with folder() as home:
         _build(trial, home, "wheel")

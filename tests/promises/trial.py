@@ -1,4 +1,6 @@
-"""What all attempts share: the command as a process of its own, counting, the corpus, a small disk."""
+"""What all attempts share: the command as a process of its own, counting, the corpus, a
+small disk.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ class Ended(NamedTuple):
 
 
 def environment(**changes: str | None) -> dict[str, str]:
-    """Return the environment for a command: this one with the package found from any folder; None removes a variable."""
+    """Return the environment for a command: this one with the package found from any folder; None
+    removes a variable.
+    """
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -82,7 +86,9 @@ def charrnn(
     given: bytes = b"",
     **options: Any,
 ) -> Ended:
-    """Return how the command `charrnn` ended; `changes` are to the environment, `given` is its standard input."""
+    """Return how the command `charrnn` ended; `changes` are to the environment, `given` is its
+    standard input.
+    """
     with (
         tempfile.TemporaryFile() as out,
         tempfile.TemporaryFile() as err,
@@ -101,7 +107,9 @@ def charrnn(
 
 
 def _awaited(process: subprocess.Popen[bytes]) -> tuple[int, int]:
-    """Return the exit code of a process and the bytes of memory that it took at most (0 where that isn't known)."""
+    """Return the exit code of a process and the bytes of memory that it took at most (0 where that
+    isn't known).
+    """
     if not POSIX:
         return process.wait(), 0
     _, status, usage = os.wait4(process.pid, 0)
@@ -128,7 +136,9 @@ def folder() -> Iterator[Path]:
 
 @contextmanager
 def small_disk(size: int) -> Iterator[Path | None]:
-    """Yield a folder that is a disk of `size` bytes in memory; None where that cannot be had (Linux's root alone may)."""
+    """Yield a folder that is a disk of `size` bytes in memory; None where that cannot be had
+    (Linux's root alone may).
+    """
     with folder() as path:
         made = LINUX and os.geteuid() == 0
         made = (
