@@ -25,7 +25,7 @@ from charrnn.cli import app
 from charrnn.config import CELLS, OPTIMIZERS, TrainConfig
 from charrnn.errors import CheckpointError, CorpusError, TrainingError, UsageError
 from charrnn.text import batches
-from charrnn.training import workers
+from charrnn.training import setup, workers
 from charrnn.training.defaults import Facts, resolve
 from charrnn.training.events import Done, Event, Notice, Saved, Start, Step, Validated
 from charrnn.training.replica import Replica
@@ -292,6 +292,30 @@ def test_resuming_with_another_text_or_model_is_refused_with_the_difference(
         list(charrnn.train([other], TrainConfig(out=tmp_path / "m.npz", resume=True)))
     with pytest.raises(CheckpointError, match="--hidden 13 was asked for, but the run has 12"):
         list(charrnn.train([], TrainConfig(out=tmp_path / "m.npz", resume=True, hidden=13)))
+
+
+def test_what_a_run_takes_is_said_before_its_weights_are_made(
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def minutes(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(setup, "initialize", minutes)
+    monkeypatch.setattr(setup, "free_memory", lambda: 1e9)
+    words = ["train", str(corpus), "--hidden", "8000", "--out", str(tmp_path / "m.npz")]
+    assert app.main([*words, "--dry-run"]) == 0
+    assert "1,000 MB are free" in capsys.readouterr().err
+    events = charrnn.train([corpus], TrainConfig(hidden=8000, steps=1, out=None))
+    told = next(event for event in events if not isinstance(event, Notice) or "MB" in event.text)
+    assert isinstance(told, Notice)
+    start = next(events)
+    assert isinstance(start, Start)
+    assert start.params > 4 * 8000**2
+    with pytest.raises(KeyboardInterrupt):
+        next(events)
 
 
 def test_the_hint_for_a_text_that_has_moved_can_be_copied(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from charrnn.checkpoint.model import Model, load, load_resume
 from charrnn.config import LENGTHS, OPTIONS, Stream, TrainConfig, flag
 from charrnn.errors import CharRNNError, CheckpointError, CorpusError, UsageError
 from charrnn.network.network import zero_state
-from charrnn.network.parameters import Parameters, initialize
+from charrnn.network.parameters import Parameters, initialize, parameter_count
 from charrnn.text.batches import Batches, ItemBatches, Items, Streams, read_items
 from charrnn.text.corpus import Corpus, Part, default_corpus, read_corpus
 from charrnn.text.ngram import floor
@@ -60,9 +61,22 @@ class Run:
     floor_order: int | None
     ranks: int  # of MPI, each with one worker; 1: a run without MPI
     progress: Progress
-    best: Parameters  # what the checkpoint's named arrays hold
-    start: Mapping[str, Array]  # theta, average, moments, state: rank 0's replica takes them over
+    initial: Callable[[], Parameters]  # a wide network's orthogonal W takes minutes
+    resumed: Mapping[str, Array] | None  # theta, average, moments, state; None: a new run
     notes: tuple[str, ...]
+
+    @cached_property
+    def best(self) -> Parameters:
+        """What the checkpoint's named arrays hold."""
+        return self.initial()
+
+    @cached_property
+    def start(self) -> Mapping[str, Array]:
+        """theta, average, moments and state, which rank 0's replica takes over."""
+        if self.resumed is not None:
+            return self.resumed
+        state = zero_state(self.config.model, self.training.batch_size, self.config.dtype)
+        return {"theta": self.best.flat.copy(), "average": self.best.flat.copy(), "state": state}
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -79,7 +93,7 @@ class Run:
         return Start(
             corpus_characters=self.text.corpus.characters,
             vocabulary_size=len(self.vocabulary),
-            params=self.best.flat.size,
+            params=parameter_count(self.config.model, len(self.vocabulary)),
             cell=self.config.cell,
             hidden=self.config.hidden,
             layers=self.config.layers,
@@ -193,12 +207,6 @@ def _new(sources: Sources, asked: TrainConfig, default_workers: Workers, ranks: 
     _check_ranks(ranks, training.batch_size)
     if config.epochs is not None:
         config = replace(config, steps=_steps_of(config.epochs, training), epochs=None)
-    best = _initial(config, text, origin)
-    start = {
-        "theta": best.flat.copy(),
-        "average": best.flat.copy(),
-        "state": zero_state(config.model, training.batch_size, config.dtype),
-    }
     counted = floor(part, text.parts[1], facts.N)
     return Run(
         config,
@@ -209,8 +217,8 @@ def _new(sources: Sources, asked: TrainConfig, default_workers: Workers, ranks: 
         counted.order if counted else None,
         ranks,
         Progress(steps=config.steps, ranks=ranks),
-        best,
-        start,
+        partial(_initial, config, text, origin),
+        None,
         (*_notes(asked, config, text, training, validation), *(counted.notes if counted else ())),
     )
 
@@ -242,7 +250,7 @@ def _resumed(sources: Sources, asked: TrainConfig, ranks: int) -> Run:
         model.floor_order,
         ranks,
         progress,
-        best,
+        lambda: best,
         arrays,
         tuple(notes),
     )
