@@ -299,7 +299,7 @@ def packed(name: str) -> bytes:
         (b"a\0b", "NUL characters, as archives, documents, programs .* give its --encoding"),
         (b"x" * (1 << 16) + b"a\0b", "NUL characters"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else value[:4].hex(),
 )
 def test_what_is_no_text_is_refused_with_the_likely_cause(
     data: bytes, cause: str, tmp_path: Path
