@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn.config import OPTIONS, ModelConfig, TrainConfig
+from charrnn.config import OPTIMIZERS, OPTIONS, ModelConfig, TrainConfig
 from charrnn.errors import UsageError
 from charrnn.network.parameters import parameter_count
 from charrnn.training import defaults
-from charrnn.training.defaults import Facts, auto_workers, chosen_dropout, chosen_hidden, resolve
+from charrnn.training.defaults import (
+    Facts,
+    auto_workers,
+    characters_per_second,
+    chosen_dropout,
+    chosen_hidden,
+    chosen_rate,
+    memory_bytes,
+    resolve,
+)
+from charrnn.training.optimizers import OPTIMIZER_CLASSES
 
 
 @pytest.fixture(autouse=True)
@@ -178,3 +189,48 @@ def test_every_option_that_older_checkpoints_lack_says_what_their_runs_did() -> 
         "dtype",
     }
     assert [f.name for f in OPTIONS if f.name not in first and "before" not in f.metadata] == []
+
+
+@pytest.mark.parametrize(("cell", "share"), [("rnn", 0.3), ("gru", 0.8), ("lstm", 1.0)])
+def test_the_rate_is_the_optimizers_by_cell_and_adams_falls_with_the_width(
+    cell: str, share: float
+) -> None:
+    rates = {name: OPTIMIZER_CLASSES[name].lr for name in OPTIMIZERS}
+    assert chosen_rate("sgd", cell, 512) == rates["sgd"]
+    for name in ("rmsprop", "adagrad"):
+        assert chosen_rate(name, cell, 512) == pytest.approx(share * rates[name], rel=0.05)
+    for H, factor in ((64, 1.5), (256, 1.0), (512, 0.5), (2048, 0.125)):
+        expected = factor * share * rates["adam"]
+        assert chosen_rate("adam", cell, H) == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize(("optimizer", "moments"), [("adam", 2), ("sgd", 1), ("rmsprop", 1)])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_memory_counts_every_twin_of_the_parameters(
+    optimizer: str, moments: int, workers: int
+) -> None:
+    def needed(hidden: int) -> int:
+        config = chosen(steps=1, hidden=hidden, optimizer=optimizer, dropout=0, seq_len=1)
+        return memory_bytes(config, 65, workers)
+
+    def parameters(hidden: int) -> int:
+        return parameter_count(ModelConfig("lstm", hidden), 65)
+
+    growth = 4 * ((7 + moments) * workers + 3) * (parameters(4000) - parameters(2000))
+    assert needed(4000) - needed(2000) == pytest.approx(growth, rel=0.01)
+
+
+def test_the_machine_is_measured_by_multiplications_and_additions_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.undo()  # measured_flops itself
+    seconds = iter(range(1000))
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(seconds)))
+    assert defaults.measured_flops() == 2 * 1024 * 256 * 32 * 8  # 8 products took a second
+
+
+def test_speed_is_guessed_from_operations_a_character() -> None:
+    model, flops = ModelConfig("rnn", 100, 2), 1e9
+    operations = 6 * (100 * 100 * 3 + 65 * 100) + 60 * 100
+    speed = characters_per_second(model, 65, 2, flops)
+    assert speed == pytest.approx(0.3 * flops * 2 / operations)

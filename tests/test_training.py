@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from charrnn.text import batches
 from charrnn.training import setup, workers
 from charrnn.training.defaults import Facts, resolve
 from charrnn.training.events import Done, Event, Notice, Saved, Start, Step, Validated
-from charrnn.training.replica import Replica
+from charrnn.training.replica import AVERAGING, Replica
 from charrnn.training.setup import prepare
 
 CORPORA = Path(__file__).parents[1] / "corpora"
@@ -213,6 +213,49 @@ def ticking(
     monkeypatch.setattr(Replica, "step", timed_step)
     monkeypatch.setattr(Replica, "validate", timed_validation)
     return lambda: now[0]
+
+
+def test_speed_is_characters_by_the_seconds_of_a_step(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ticking(monkeypatch, lambda number: 0.5, validation=100.0)
+    config = TrainConfig(**{**SMALL, "batch_size": 4, "seq_len": 10, "steps": 6})
+    events = list(charrnn.train([corpus], config, clock=clock))
+    speeds = [event.chars_per_second for event in events if isinstance(event, Step)]
+    assert speeds == pytest.approx([4 * 10 / 0.5] * 6, rel=0.02)
+    assert done(events).chars_per_second == pytest.approx(80, rel=0.02)
+
+
+def test_the_end_says_the_loss_in_bits_too(corpus: Path) -> None:
+    end = done(run(corpus, steps=3))
+    assert end.val_loss is not None
+    assert end.val_bpc == pytest.approx(end.val_loss / np.log(2))
+
+
+def test_two_characters_are_enough_to_validate(tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text(TEXT[:20])
+    events = run(text, steps=2)
+    assert {e.val_characters for e in events if isinstance(e, Validated)} == {1}
+
+
+@pytest.mark.parametrize("step", [0, 1, 7, 5000])
+def test_the_average_forgets_the_first_weights_soon(step: int) -> None:
+    k = min(AVERAGING, (step + 1) / (step + 10))
+    mine, average = np.array([1.0, 2.0]), np.array([5.0, -3.0])
+    replica: Any = SimpleNamespace(
+        parameters=SimpleNamespace(flat=mine),
+        average=SimpleNamespace(flat=average.copy()),
+        _spare=np.zeros(2),
+    )
+    Replica._keep_average(replica, step)
+    np.testing.assert_allclose(replica.average.flat, k * average + (1 - k) * mine)
+
+
+def test_a_resumed_run_keeps_the_number_of_its_ranks(corpus: Path, tmp_path: Path) -> None:
+    run(corpus, out=tmp_path / "m.npz", steps=2)
+    asked = TrainConfig(out=tmp_path / "m.npz", resume=True, steps=4)
+    assert prepare([], asked, ranks=2).progress.ranks == 2
 
 
 def kept(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
