@@ -234,3 +234,27 @@ def test_speed_is_guessed_from_operations_a_character() -> None:
     operations = 6 * (100 * 100 * 3 + 65 * 100) + 60 * 100
     speed = characters_per_second(model, 65, 2, flops)
     assert speed == pytest.approx(0.3 * flops * 2 / operations)
+
+
+@pytest.mark.parametrize(
+    ("item", "expected"), [(1000.0, 32), (33.0, 32), (20.0, 64), (8.0, 128), (4.0, 256), (1.5, 256)]
+)
+def test_short_items_make_steps_of_about_1024_characters(item: float, expected: int) -> None:
+    assert chosen(item=item, budget=60.0).batch_size == expected
+    assert chosen(item=item, steps=100).batch_size == 64
+
+
+@pytest.mark.parametrize("ranks", [1, 8, 20])
+def test_each_rank_of_mpi_has_eight_columns(ranks: int) -> None:
+    facts = Facts(1_000_000, 100_000, 65, ranks, ranks=ranks)
+    assert resolve(TrainConfig(steps=100), facts).batch_size == max(64, 8 * ranks)
+    assert resolve(TrainConfig(budget=60.0), facts).batch_size == max(32, 8 * ranks)
+
+
+def test_dropout_grows_with_the_times_that_a_parameter_sees_a_character() -> None:
+    little = chosen_dropout(1.0, 1_000, 1_000_000)
+    assert little == 0
+    grown = [chosen_dropout(2.0**k, 100_000, 100_000) for k in range(2, 12)]
+    steps = [b - a for a, b in zip(grown, grown[1:], strict=False)]
+    assert steps == pytest.approx([0.055] * len(steps), abs=0.011)
+    assert chosen_dropout(1e9, 1_000_000, 10) == 0.7

@@ -387,6 +387,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=400, help="mutants")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", nargs="+", choices=PACKAGES, default=list(PACKAGES))
+    parser.add_argument("--numbers", type=int, nargs="+", help="only these of them")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time")
     parser.add_argument("--traced", type=Path, help="where to keep what the tests execute")
     options = parser.parse_args()
@@ -406,6 +407,8 @@ def main() -> int:
         if failed := first.pytest(few, limit=600):
             raise SystemExit(f"a test fails without any mutant: {failed}")
         found = chosen(options.count, options.seed, options.only, traced)
+        numbers = options.numbers or range(len(found))
+        found = [found[number] for number in numbers]
 
         def met(number: int, mutant: Mutant, source: str) -> None:
             tree = trees.get()
@@ -415,7 +418,7 @@ def main() -> int:
             print(f"{number}: {mutant.file}:{mutant.line}: {mutant.what}: {fate}", flush=True)
 
         with ThreadPoolExecutor(options.jobs) as pool:
-            list(pool.map(met, range(len(found)), found, [m.source() for m in found]))
+            list(pool.map(met, numbers, found, [m.source() for m in found]))
     report(found, time.perf_counter() - began)
     return 0
 
