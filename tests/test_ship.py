@@ -17,7 +17,7 @@ import charrnn
 from charrnn.checkpoint.model import Model, load, save, shipped_model
 from charrnn.cli.app import main
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+FIGURES = (Path(__file__).parent / "benchmarks" / "README.md").read_text(encoding="utf-8")
 Capture = pytest.CaptureFixture[str]
 CONFIG = charrnn.TrainConfig(steps=6, hidden=8, batch_size=8, seq_len=16, sample_every=0)
 
@@ -54,13 +54,13 @@ def test_the_model_that_ships_is_small_and_in_half_precision(shipped: Path) -> N
     assert not any(name.startswith("resume.") for name in kinds)
 
 
-def test_the_model_that_ships_tells_its_recipe_and_so_does_the_readme(shipped: Path) -> None:
+def test_the_model_that_ships_tells_its_recipe_and_so_do_the_benchmarks(shipped: Path) -> None:
     meta = load(shipped).meta
     recipe = meta["recipe"]
     assert f"--seed {recipe['seed']}" in recipe["command"]
     assert f"--steps {meta['steps']}" in recipe["command"]
-    assert recipe["command"] in README
-    assert f"{meta['val_loss']:.3f}" in README
+    assert recipe["command"] in FIGURES
+    assert f"{meta['val_loss']:.3f}" in FIGURES
 
 
 def test_the_model_that_ships_predicts_as_well_as_it_says(shipped: Path, shakespeare: Path) -> None:

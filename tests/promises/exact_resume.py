@@ -45,8 +45,10 @@ original, at = Replica.step, int(sys.argv.pop(1))
 def step(self, number, lr):
     if number + 1 == at:
         os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(0.01)  # so that a signal from outside comes some steps later at most, on a fast
-    machine too return original(self, number, lr) Replica.step = step sys.exit(app.main())
+    time.sleep(0.01)  # a signal from outside comes some steps later at most, on any machine
+    return original(self, number, lr)
+Replica.step = step
+sys.exit(app.main())
 """
 
 

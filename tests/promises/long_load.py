@@ -41,11 +41,17 @@ TINY = (
     "--quiet",
 )
 COUNTING = """
-    import gc, json, os, sys, threading from charrnn.cli import app def left(): gc.collect()
-    children = open(f"/proc/self/task/{os.getpid()}/children").read().split() return {"descriptors":
-    sorted(os.listdir("/proc/self/fd"))[:-1], "threads": threading.active_count(), "children":
-    children,
-            "tasks": len(os.listdir("/proc/self/task"))}
+import gc, json, os, sys, threading
+from charrnn.cli import app
+def left():
+    gc.collect()
+    children = open(f"/proc/self/task/{os.getpid()}/children").read().split()
+    return {
+        "descriptors": sorted(os.listdir("/proc/self/fd"))[:-1],
+        "threads": threading.active_count(),
+        "children": children,
+        "tasks": len(os.listdir("/proc/self/task")),
+    }
 import numpy, charrnn.cli.app, charrnn.training.loop
 numpy.ones((64, 64)) @ numpy.ones((64, 64))
 before = left()

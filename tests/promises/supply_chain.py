@@ -128,6 +128,7 @@ def sdist() -> Trial:
                 }
             wanted = expected() | {
                 "README.md",
+                "charrnn/README.md",
                 "LICENSE",
                 "pyproject.toml",
                 "PKG-INFO",
