@@ -111,61 +111,111 @@ def backward(x, targets, h_before, V, W, b_h, U, b_y, h, y_hat):
     return {name: value.grad for name, value in v.items()}
 """
 
-TANH = "(1 - h[t] ** 2)"
-# A learner's line and what stands there instead: in the order of the catalogue.
-WRONG = [
-    [("g[targets[t]] -= 1", "pass")],
-    [("g[targets[t]] -= 1", "g[targets[t]] += 1")],
-    [("        dU +=", "        g = -g\n        dU +=")],
-    [("g[targets[t]] -= 1", "g[x[t]] -= 1")],
-    [
+# What a learner writes instead of their own line, by what is said of it.
+WRONG = {
+    "∂L_t/∂a_t lacks the − onehot(target_t)": [("g[targets[t]] -= 1", "pass")],
+    "∂L_t/∂a_t: yours has + onehot(target_t), not −": [
+        ("g[targets[t]] -= 1", "g[targets[t]] += 1")
+    ],
+    "∂L_t/∂a_t: yours has the wrong sign, onehot − ŷ_t": [
+        ("        dU +=", "        g = -g\n        dU +=")
+    ],
+    "∂L_t/∂a_t: yours takes x_t for the target": [("g[targets[t]] -= 1", "g[x[t]] -= 1")],
+    "∂L_t/∂a_t: yours is set to −1 at the target (= for −=)": [
+        ("g[targets[t]] -= 1", "g[targets[t]] = -1")
+    ],
+    "∂L_t/∂a_t: yours takes 1 from every number of ŷ_t": [("g[targets[t]] -= 1", "g -= 1")],
+    "∂L_t/∂a_t: yours is ∂L_t/∂ŷ_t, without the softmax's Jacobian": [
         ("y_hat[t].copy()", "np.zeros(len(b_y))"),
         ("g[targets[t]] -= 1", "g[targets[t]] = -1 / y_hat[t][targets[t]]"),
     ],
-    [
+    "∂L_t/∂a_t: yours has the diagonal of the softmax's Jacobian alone": [
         ("y_hat[t].copy()", "np.zeros(len(b_y))"),
         ("g[targets[t]] -= 1", "g[targets[t]] = y_hat[t][targets[t]] - 1"),
     ],
-    [("dU += np", "dU = np")],
-    [("db_y += g", "db_y = g")],
-    [("dW += np", "dW = np")],
-    [("db_h += dA", "db_h = dA")],
-    [("dV[:, x[t]] += dA", "dV[:, x[t]] = dA")],
-    [("range(len(x))", "range(1, len(x))")],
-    [("range(len(x))", "range(len(x) - 1)")],
-    [("reversed(range(len(x)))", "range(len(x))")],
-    [("U.T @ g + back", "U.T @ g")],
-    [("        back = W.T @ dA\n", "")],
-    [("U.T @ g + back", "(U.T @ g if t == len(x) - 1 else back)")],
-    [("back = W.T @ dA", "back = back + W.T @ dA")],
-    [("back = W.T @ dA", "back = W @ dA")],
-    [("back = W.T @ dA", "back = W.T @ dh")],
-    [("back = W.T @ dA", "back = dA")],
-    [("back = W.T @ dA", "back = dh")],
-    [(f"{TANH} * dh", "dh")],
-    [(TANH, "(1 - h[t])")],
-    [(TANH, "(1 + h[t] ** 2)")],
-    [(TANH, "h[t] * (1 - h[t])")],
-    [(TANH, "(1 - np.tanh(h[t]) ** 2)")],
-    [(TANH, "(1 - (h[t - 1] if t else h_before) ** 2)")],
-    [(TANH, "(1 - h[t] ** 2) * (1 - h[t] ** 2)")],
-    [("np.outer(g, h[t])", "np.outer(g, h[t - 1] if t else h_before)")],
-    [("np.outer(dA, before)", "np.outer(dA, h[t])")],
-    [("np.outer(dA, before)", "np.outer(before, dA)")],
-    [("h[t - 1] if t > 0 else h_before\n        dW", "h[t - 1]\n        dW")],
-    [("if t > 0 else h_before\n        dW", "if t > 0 else np.zeros(len(b_h))\n        dW")],
-    [("np.outer(dA, before)", "np.outer(dh, before)")],
-    [("dV[:, x[t]] += dA", "dV[:, x[t]] += dh")],
-    [("db_h += dA", "db_h += dh")],
-    [("dV[:, x[t]] += dA", "dV[:, targets[t]] += dA")],
-    [("db_h += dA", "db_h += (U.T @ g) * (1 - h[t] ** 2)")],
-    [
+    "the loop leaves out the first step": [("range(len(x))", "range(1, len(x))")],
+    "the loop leaves out the last step": [("range(len(x))", "range(len(x) - 1)")],
+    "the loop goes forwards in time": [("reversed(range(len(x)))", "range(len(x))")],
+    "∂L/∂U is overwritten at each step (= for +=)": [("dU += np", "dU = np")],
+    "∂L/∂b_y is overwritten at each step (= for +=): one t alone": [("db_y += g", "db_y = g")],
+    "∂L/∂W is overwritten at each step (= for +=)": [("dW += np", "dW = np")],
+    "∂L/∂b_h is overwritten at each step (= for +=): one t alone": [("db_h += dA", "db_h = dA")],
+    "∂L/∂V loses repeats: the column of x_t is overwritten (= for +=)": [
+        ("dV[:, x[t]] += dA", "dV[:, x[t]] = dA")
+    ],
+    "∂L/∂V lacks tanh'": [("dV[:, x[t]] += dA", "dV[:, x[t]] += dh")],
+    "∂L/∂h_t lacks what comes back from step t + 1": [("U.T @ g + back", "U.T @ g")],
+    "∂L/∂h_t has the last step's loss alone: at the others nothing comes through a_t": [
+        ("U.T @ g + back", "(U.T @ g if t == len(x) - 1 else back)")
+    ],
+    "tanh' is missing on the way through the carry": [
+        ("(1 - h[t] ** 2) * dh", "(U.T @ g) * (1 - h[t] ** 2) + back")
+    ],
+    "tanh' is missing on the way through a_t": [
+        ("(1 - h[t] ** 2) * dh", "U.T @ g + back * (1 - h[t] ** 2)")
+    ],
+    "the loop ends after its first round: is there a return or break in it?": [
+        ("        back = W.T @ dA\n", "        back = W.T @ dA\n        break\n")
+    ],
+    "the carry stays zero: nothing is passed on to h_{t−1}": [("        back = W.T @ dA\n", "")],
+    "the carry is never reset: it adds up over all steps": [
+        ("back = W.T @ dA", "back = back + W.T @ dA")
+    ],
+    "the carry: yours has W, not its transpose": [("back = W.T @ dA", "back = W @ dA")],
+    "the carry has the wrong sign": [("back = W.T @ dA", "back = -W.T @ dA")],
+    "the carry lacks tanh': yours is Wᵀ ∂L/∂h_t": [("back = W.T @ dA", "back = W.T @ dh")],
+    "the carry lacks Wᵀ: yours is ∂L/∂A_t": [("back = W.T @ dA", "back = dA")],
+    "the carry lacks tanh' and Wᵀ: yours is ∂L/∂h_t": [("back = W.T @ dA", "back = dh")],
+    "the carry: yours has Wᵀ and tanh' in the wrong order": [
+        ("back = W.T @ dA", "back = (1 - h[t] ** 2) * (W.T @ dh)")
+    ],
+    "tanh' is missing: yours has ∂L/∂A_t = ∂L/∂h_t": [("(1 - h[t] ** 2) * dh", "dh")],
+    "tanh' lacks its square: yours has 1 − h_t": [("(1 - h[t] ** 2)", "(1 - h[t])")],
+    "tanh': yours has 1 + h_t²": [("(1 - h[t] ** 2)", "(1 + h[t] ** 2)")],
+    "tanh': yours is a sigmoid's, h_t (1 − h_t)": [("(1 - h[t] ** 2)", "h[t] * (1 - h[t])")],
+    "tanh': yours takes tanh of h_t again": [("(1 - h[t] ** 2)", "(1 - np.tanh(h[t]) ** 2)")],
+    "tanh': yours is taken at h_{t−1}": [
+        ("(1 - h[t] ** 2)", "(1 - (h[t - 1] if t else h_before) ** 2)")
+    ],
+    "tanh' is multiplied in twice": [("(1 - h[t] ** 2)", "(1 - h[t] ** 2) * (1 - h[t] ** 2)")],
+    "tanh' lacks its brackets": [("(1 - h[t] ** 2) * dh", "dh * 1 - h[t] ** 2")],
+    "∂L/∂U: yours has h_{t−1} for h_t": [
+        ("np.outer(g, h[t])", "np.outer(g, h[t - 1] if t else h_before)")
+    ],
+    "∂L/∂U lacks h_t: all its columns are equal": [("np.outer(g, h[t])", "g[:, None]")],
+    "∂L/∂W: yours has h_t for h_{t−1}": [("np.outer(dA, before)", "np.outer(dA, h[t])")],
+    "∂L/∂W is transposed": [("np.outer(dA, before)", "np.outer(before, dA)")],
+    "∂L/∂W lacks tanh'": [("np.outer(dA, before)", "np.outer(dh, before)")],
+    "∂L/∂W: all its rows are equal (* of two vectors)": [("np.outer(dA, before)", "dA * before")],
+    "∂L/∂W: all its numbers are equal (@ of two vectors)": [
+        ("np.outer(dA, before)", "dA @ before")
+    ],
+    "∂L/∂W: yours takes the last h for h_{−1}, h[t − 1] at t = 0": [
+        ("h[t - 1] if t > 0 else h_before\n        dW", "h[t - 1]\n        dW")
+    ],
+    "∂L/∂W: yours takes zero for h_{−1}": [
+        ("if t > 0 else h_before\n        dW", "if t > 0 else np.zeros(len(b_h))\n        dW")
+    ],
+    "∂L/∂b_h lacks tanh'": [("db_h += dA", "db_h += dh")],
+    "∂L/∂b_h: all its numbers are equal (a sum)": [("db_h += dA", "db_h += dA.sum()")],
+    "∂L/∂b_h counts each step's own loss alone, the quiz's (2)": [
+        ("db_h += dA", "db_h += (U.T @ g) * (1 - h[t] ** 2)")
+    ],
+    "∂L/∂b_h has the identity for each ∂h_i/∂h_{i−1}, the quiz's (3)": [
         ("    for t in rev", "    sums = np.zeros_like(b_h)\n    for t in rev"),
         ("db_h += dA", "sums = sums + U.T @ g\n        db_h += sums * (1 - h[t] ** 2)"),
     ],
-    [("dh_before = back", "dh_before = dA")],
-    [("dh_before = back", "dh_before = dh")],
-]
+    "∂L/∂V: yours has the column of the target": [("dV[:, x[t]] += dA", "dV[:, targets[t]] += dA")],
+    "∂L/∂V: yours adds to every column, not to that of x_t": [
+        ("dV[:, x[t]] += dA", "dV += dA[:, None]")
+    ],
+    "∂L/∂h_{−1} lacks Wᵀ: yours is ∂L/∂A_0": [("dh_before = back", "dh_before = dA")],
+    "∂L/∂h_{−1}: yours is ∂L/∂h_0": [("dh_before = back", "dh_before = dh")],
+}
+REPEATS, H_FOR_H_LAST = (
+    "∂L/∂V loses repeats: the column of x_t is overwritten (= for +=)",
+    "∂L/∂W: yours has h_t for h_{t−1}",
+)
 
 
 def calls() -> list[dict[str, Any]]:
@@ -200,7 +250,7 @@ def test_the_template_is_short_and_runs(tmp_path: Path) -> None:
         )
         np.testing.assert_allclose(found_h, h)
         np.testing.assert_allclose(found_y_hat, y_hat)
-    assert {v.mistake for v in verdicts(template(), tmp_path).values()} == {"is still zero"}
+    assert {v.mistake for v in verdicts(template(), tmp_path).values()} == {exercise.STILL_ZERO}
 
 
 @pytest.mark.parametrize("source", [RIGHT, BATCHED, AUTOGRAD], ids=["loops", "batched", "autograd"])
@@ -208,22 +258,37 @@ def test_a_right_file_in_any_style_passes(source: str, tmp_path: Path) -> None:
     assert all(verdict.right for verdict in verdicts(source, tmp_path).values())
 
 
-@pytest.mark.parametrize("number", range(len(MISTAKES)), ids=lambda n: MISTAKES[n].said)
-def test_each_known_mistake_is_named_as_the_one_cause(number: int, tmp_path: Path) -> None:
-    found = verdicts(changed(*WRONG[number]), tmp_path)
-    assert {v.mistake for v in found.values() if not v.right} == {MISTAKES[number].said}
+@pytest.mark.parametrize("said", WRONG)
+def test_each_known_mistake_is_named_as_the_one_cause(said: str, tmp_path: Path) -> None:
+    found = verdicts(changed(*WRONG[said]), tmp_path)
+    assert {v.mistake for v in found.values() if not v.right} == {said}
 
 
 def test_the_catalogue_has_a_learners_version_of_each_mistake() -> None:
-    assert len(WRONG) == len(MISTAKES) >= 24
-    assert len({mistake.said for mistake in MISTAKES}) == len(MISTAKES)
+    assert [*WRONG] == [mistake.said for mistake in MISTAKES]
+    assert len(WRONG) >= 24
 
 
-@pytest.mark.parametrize(("one", "other"), [(14, 30), (22, 10), (0, 31), (18, 7), (29, 36)])
-def test_two_mistakes_at_once_are_both_named(one: int, other: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("∂L/∂h_t lacks what comes back from step t + 1", "∂L/∂W: yours has h_t for h_{t−1}"),
+        (
+            "tanh' is missing: yours has ∂L/∂A_t = ∂L/∂h_t",
+            "∂L/∂V loses repeats: the column of x_t is overwritten (= for +=)",
+        ),
+        ("∂L_t/∂a_t lacks the − onehot(target_t)", "∂L/∂W is transposed"),
+        (
+            "the carry: yours has W, not its transpose",
+            "∂L/∂b_y is overwritten at each step (= for +=): one t alone",
+        ),
+        ("∂L/∂U: yours has h_{t−1} for h_t", "∂L/∂b_h lacks tanh'"),
+    ],
+)
+def test_two_mistakes_at_once_are_both_named(one: str, other: str, tmp_path: Path) -> None:
     found = verdicts(changed(*WRONG[one], *WRONG[other]), tmp_path)
     said = {part for v in found.values() if not v.right for part in str(v.mistake).split("; ")}
-    assert said == {MISTAKES[one].said, MISTAKES[other].said}
+    assert said == {one, other}
 
 
 @pytest.mark.parametrize(
@@ -232,9 +297,9 @@ def test_two_mistakes_at_once_are_both_named(one: int, other: int, tmp_path: Pat
         (("db_y += g", "db_y -= g"), "b_y", "has the wrong sign"),
         (("db_y += g", "db_y += g / len(x)"), "b_y", "is divided by T: L is the sum over t"),
         (("dU += np.outer(g, h[t])", "dU += 2 * np.outer(g, h[t])"), "U", "is twice too large"),
-        (("dU += np.outer(g, h[t])", "pass"), "U", "is zero"),
+        (("dU += np.outer(g, h[t])", "pass"), "U", "is still zero"),
         (("dU += np.outer(g, h[t])", "dU = dU + np.nan"), "U", "not finite"),
-        (('"U": dU,', '"U": dU.T,'), "U", "the transpose; expected (3, 4)"),
+        (('"U": dU,', '"U": dU.T,'), "U", "the transpose, instead of (3, 4)"),
         (('"W": dW, ', ""), "W", "is missing from the dict"),
     ],
 )
@@ -268,6 +333,46 @@ def test_numeric_gradients_do_not_come_from_the_reference_pass() -> None:
     assert distance(numeric_gradient(moved, "W"), numeric_gradient(net, "W")) > 1e-3
 
 
+def first(n: int) -> str:
+    """Return a file with the first n lines of the solution."""
+    return RIGHT.replace(SOLUTION, "\n".join(SOLUTION.splitlines()[:n]) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("source", "zero"),
+    [
+        (first(4), {"V", "W", "b_h", "h_before"}),
+        (changed(("        dW += np.outer(dA, before)\n", "")), {"W"}),
+        (changed(("U.T @ g + back", "back")), {"V", "W", "b_h", "h_before"}),
+    ],
+)
+def test_what_is_still_zero_is_no_mistake(source: str, zero: set[str], tmp_path: Path) -> None:
+    found = verdicts(source, tmp_path)
+    said = {name: v.mistake for name, v in found.items() if not v.right}
+    assert said == dict.fromkeys(zero, exercise.STILL_ZERO)
+
+
+@pytest.mark.parametrize(
+    ("change", "equation"),
+    [
+        (("g[targets[t]] -= 1", "g[targets[t]] -= 0.5"), "work out ∂L_t/∂a_t for N = 2"),
+        (("db_y += g", "db_y += g / len(x)"), "how often does each L_t count"),
+        (("db_y += g", "db_y = g"), "What is ∂a_t/∂b_y"),
+        (("dU += np.outer(g, h[t])", "dU += 2 * np.outer(g, h[t])"), "does U multiply"),
+        (("range(len(x))", "range(1, len(x))"), "which t does the loop visit"),
+        (("back = W.T @ dA", "back = W @ dA"), "what does ∂L/∂A_{t+1} say about h_t"),
+        (('"W": dW, ', ""), "V, W, b_h, U, b_y, h_before"),
+        (('"U": dU,', '"U": dU.T,'), "print the shapes"),
+        (("db_y += g", "db_y += np.nan"), "first nan"),
+        (("(1 - h[t] ** 2)", "(1 - h[t] ** 3)"), "h_t is read twice"),
+    ],
+)
+def test_the_hint_is_of_what_is_wrong(
+    change: tuple[str, str], equation: str, tmp_path: Path
+) -> None:
+    assert equation in str(exercise.hint([*verdicts(changed(change), tmp_path).values()]))
+
+
 def write(path: Path, source: str) -> Path:
     path.write_text(source, encoding="utf-8")
     return path
@@ -276,7 +381,7 @@ def write(path: Path, source: str) -> Path:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("db_y += g", "db_y += q"), "line 49, in backward: db_y += q\nNameError"),
+        (("db_y += g", "db_y += q"), "line 53, in backward: db_y += q\nNameError"),
         (("        g = y_hat[t].copy()", "        raise SystemExit(0)"), "SystemExit: 0"),
         (("        g = y_hat[t].copy()", "        g = ("), "was never closed"),
         (("def backward(", "def forwards("), "it has no function called backward"),
@@ -319,20 +424,23 @@ def test_the_commands_write_mark_and_hint(
     before = Path("my_rnn.py").read_bytes()
     assert main(["gradcheck", "--exercise", "my_rnn.py"]) == 1
     assert Path("my_rnn.py").read_bytes() == before
-    write(Path("my_rnn.py"), changed(*WRONG[30]))
+    write(Path("my_rnn.py"), changed(*WRONG[H_FOR_H_LAST]))
     assert main(["gradcheck", "--mine", "my_rnn.py", "--hint"]) == 1
     out, err = capsys.readouterr()
-    assert "∂L/∂W: ∂L/∂W has h_t for h_{t−1}" in out
+    assert "∂L/∂W: yours has h_t for h_{t−1}" in out
     assert "what does W multiply at step t" in out
     assert "5 of 6 gradients are right" in err
     write(Path("my_rnn.py"), RIGHT)
     assert main(["gradcheck", "--mine", "my_rnn.py"]) == 0
+    out = capsys.readouterr().out
+    assert "distance: ‖yours − numeric‖ / ‖numeric‖" in out
+    assert out.endswith("6 of 6 gradients are right\n")
     assert main(["gradcheck", "--mine", "nothing.py"]) == 1
     assert "--exercise nothing.py writes it" in capsys.readouterr().err
 
 
 def test_a_hint_never_has_the_answer() -> None:
-    hints = [*exercise.HINTS.values(), *exercise.COMMON_HINTS]
+    hints = [*exercise.HINTS.values(), *exercise.CAUSES.values()]
     for answer in ("(1 − h", "1 - h", "Wᵀ", "Uᵀ", "onehot", "outer"):
         assert not any(answer in hint for hint in hints)
 
@@ -340,8 +448,8 @@ def test_a_hint_never_has_the_answer() -> None:
 def test_a_folder_is_a_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, source in (
         ("ada", RIGHT),
-        ("bob", changed(*WRONG[10])),
-        ("cleo", changed(*WRONG[10], *WRONG[30])),
+        ("bob", changed(*WRONG[REPEATS])),
+        ("cleo", changed(*WRONG[REPEATS], *WRONG[H_FOR_H_LAST])),
         ("dan", "raise ValueError('no idea')"),
     ):
         write(tmp_path / f"{name}.py", source)
@@ -349,9 +457,81 @@ def test_a_folder_is_a_class(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     out, err = capsys.readouterr()
     assert "ada.py" in out
     assert "6 of 6" in out
-    assert f"2 of 4: {MISTAKES[10].said}" in out
+    assert f"2 of 4 files: {REPEATS}" in out
     assert "ValueError: no idea" in out
     assert "3 of 4 files are not all right" in err
     assert main(["gradcheck", "--mine", str(tmp_path), "--json"]) == 1
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(line["file"], line["right"]) for line in lines[:2]] == [("ada.py", 6), ("bob.py", 5)]
+
+
+def test_an_exception_shows_the_lines_that_led_to_it_and_then_one_of_the_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "mine.py", changed(("db_y += g", "db_y += q")))
+    assert main(["gradcheck", "--mine", str(path)]) == 1
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.endswith(", in backward: db_y += q")
+    assert last.startswith(f"charrnn: {path}: NameError: name 'q'")
+    assert main(["gradcheck", "--mine", str(tmp_path)]) == 1
+    assert ", in backward: db_y += q" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_long_traceback_is_cut(tmp_path: Path) -> None:
+    call = "backward(x, targets, h_before, V, W, b_h, U, b_y, h, y_hat)"
+    error = str(shown.marks_of(write(tmp_path / "mine.py", changed(("db_y += g", call)))).error)
+    assert len(error) <= 2000
+    assert len(error.splitlines()) <= 20
+    assert "RecursionError" in error
+
+
+@pytest.mark.parametrize("end", ["", "while True: print('stuck')", "raise ValueError"])
+def test_prints_are_capped_and_a_newline_ends_them(
+    end: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    start = "        g = y_hat[t].copy()"
+    source = changed((start, f"        print('here', end='')\n        {end}\n{start}"))
+    main(["gradcheck", "--mine", str(write(tmp_path / "mine.py", source)), "--json"])
+    err = capfd.readouterr().err
+    assert len(err) < 110_000
+    assert err.startswith("here")
+    assert not end or err.splitlines()[-1].startswith("charrnn: ")
+    assert err.endswith("\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [
+        (("+ W @ h_last + b_h)", "+ W @ h_last)"), True),
+        (("return L, h, y_hat\n", "return L / T, h, y_hat\n"), True),
+        (("return L, h, y_hat\n", "return L, h\n"), True),
+        (("def forward(x, targets, ", "def forward(x, "), False),
+        (("N = len(x)", "N = 1 * len(x)"), False),
+    ],
+)
+def test_a_changed_forward_is_noticed(
+    change: tuple[str, str], differs: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert shown.marks_of(write(tmp_path / "mine.py", changed(change))).right == 6
+    assert ("forward is changed" in capsys.readouterr().err) == differs
+
+
+@pytest.mark.parametrize(
+    "words", ["--tolerance 1e-5", "--seed 0", "--hidden 3", "--cell rnn", "--model m", "--lecture"]
+)
+@pytest.mark.parametrize("command", ["--mine", "--exercise"])
+def test_options_of_other_checks_are_refused(
+    words: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["gradcheck", command, str(tmp_path / "mine.py"), *words.split()]) == 2
+    assert f"{words.split()[0]} does nothing with an exercise" in capsys.readouterr().err
+    assert not (tmp_path / "mine.py").exists()
+
+
+def test_a_verdict_wraps_between_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    path = write(tmp_path / "mine.py", changed(("back = W.T @ dA", "back = W @ dA")))
+    main(["gradcheck", "--mine", str(path), "--hint"])
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 60

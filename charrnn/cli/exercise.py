@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from charrnn.cli.terminal import console, print_json
+from charrnn.cli.terminal import console, print_json, say, visible
 from charrnn.errors import CharRNNError
 
 if TYPE_CHECKING:
@@ -63,13 +63,11 @@ def arguments() -> list[dict[str, Any]]:
     """Return the arguments of `backward` for each network, by name."""
     from charrnn.lecture.exercise import networks
     from charrnn.lecture.rnn import forward
-    from charrnn.lecture.runner import ORDER
 
     calls = []
     for net in networks():
         h, y_hat = forward(net)
-        known = {"h": h, "y_hat": y_hat}
-        calls.append({n: known[n] if n in known else getattr(net, n) for n in ORDER})
+        calls.append({**vars(net), "h": h, "y_hat": y_hat})
     return calls
 
 
@@ -81,6 +79,8 @@ def marks_of(path: Path) -> Marks:
     found = run(path, arguments())
     if "error" in found:
         return Marks(path, (), found["error"])
+    if not found["forward"]:
+        say(f"{path}: forward is changed; backward is marked with the lecture's h and y_hat")
     return Marks(path, mark(found["answers"]))
 
 
@@ -95,15 +95,17 @@ def show(path: Path, *, hints: bool, json: bool) -> None:
     if json:
         print_json(marks.as_json())
     if marks.error is not None:
-        raise CharRNNError(f"{path}: {marks.error}")
+        *lines, last = marks.error.splitlines()
+        for line in lines:
+            say(line)
+        raise CharRNNError(f"{path}: {last}")
+    result = f"{marks.right} of {SIX} gradients are right"
     if not json:
-        _show_marks(marks)
+        _show_marks(marks, hints)
     if marks.right < SIX:
-        from charrnn.lecture.exercise import hint
-
-        if hints and not json:
-            print(f"Look at: {hint(marks.verdicts)}")
-        raise CharRNNError(f"{path}: {marks.right} of {SIX} gradients are right")
+        raise CharRNNError(f"{path}: {result}")
+    if not json:
+        print(result)
 
 
 def symbol(name: str) -> str:
@@ -111,8 +113,10 @@ def symbol(name: str) -> str:
     return "∂L/∂h_{−1}" if name == "h_before" else f"∂L/∂{name}"
 
 
-def _show_marks(marks: Marks) -> None:
+def _show_marks(marks: Marks, hints: bool) -> None:
     from rich.table import Table
+
+    from charrnn.lecture.exercise import hint
 
     table = Table(box=None, pad_edge=False)
     for title in ("gradient", "", "distance"):
@@ -123,8 +127,12 @@ def _show_marks(marks: Marks) -> None:
         table.add_row(symbol(verdict.name), mark, distance, style="" if verdict.right else "red")
     screen = console()
     screen.print(table)
+    screen.print("distance: ‖yours − numeric‖ / ‖numeric‖, by differences of L; right up to 1e-5")
     for said, names in marks.causes.items():
-        screen.print(f"{', '.join(map(symbol, names))}: {said}", soft_wrap=True)
+        of = ", ".join(map(symbol, names))
+        screen.print(f"{of}: {said.removeprefix(of).lstrip(': ')}")
+    if hints and marks.causes:
+        screen.print(f"Look at: {hint(marks.verdicts)}")
 
 
 def _show_class(all_marks: list[Marks], folder: Path, *, json: bool) -> None:
@@ -141,13 +149,14 @@ def _show_class(all_marks: list[Marks], folder: Path, *, json: bool) -> None:
         for title in ("file", "right", "mistakes"):
             table.add_column(title, overflow="fold")
         for marks in all_marks:
-            said = marks.error.splitlines()[-1] if marks.error else "; ".join(marks.causes)
+            error = "\n".join((marks.error or "").splitlines()[-2:])
+            said = visible(error, lines=True) or "; ".join(marks.causes)
             table.add_row(marks.path.name, f"{marks.right} of {SIX}", said)
         screen = console()
         screen.print(table)
         common = Counter(said for marks in all_marks for said in marks.causes)
         for said, count in common.most_common(3):
-            screen.print(f"{count} of {len(all_marks)}: {said}", soft_wrap=True)
+            screen.print(f"{count} of {len(all_marks)} files: {said}")
     unfinished = sum(marks.right < SIX for marks in all_marks)
     if unfinished:
         raise CharRNNError(f"{folder}: {unfinished} of {len(all_marks)} files are not all right")

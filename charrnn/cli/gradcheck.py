@@ -7,9 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from charrnn.cli.options import Debug, Json, complete_checkpoint, option, switch
+import typer
+
+from charrnn.cli.options import Debug, Json, complete_checkpoint, given, option, switch
 from charrnn.cli.terminal import console, print_json, visible
-from charrnn.config import CELLS, CellName, check
+from charrnn.config import CELLS, CellName, check, flag
 from charrnn.errors import CharRNNError, UsageError
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ Gain = Annotated[
 
 
 def gradcheck(
+    context: typer.Context,
     cell: Cell = None,
     hidden: Hidden = None,
     seq_len: SeqLen = None,
@@ -101,6 +104,7 @@ def gradcheck(
     if exercise is not None or mine is not None:
         from charrnn.cli.exercise import show, write
 
+        _check_alone(context)
         if exercise is not None:
             write(exercise)
         if mine is not None:
@@ -132,6 +136,13 @@ def gradcheck(
             }
         )
     _verdict(checks, tolerance, say=not json)
+
+
+def _check_alone(context: typer.Context) -> None:
+    """Raise UsageError for an option that does nothing with an exercise."""
+    for name in context.params.keys() - {"exercise", "mine", "hint", "json", "debug"}:
+        if given(context, name):
+            raise UsageError(f"{flag(name)} does nothing with an exercise; leave it out")
 
 
 def _check_options(

@@ -34,6 +34,12 @@ def switch(flags: str, panel: str | None, help: str, **more: Any) -> Any:
     return option(flags, panel, help, "", **more)
 
 
+def given(context: typer.Context, name: str) -> bool:
+    """Return whether the command line has the option of this name."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def complete_checkpoint(incomplete: str) -> list[str]:
     """Return the checkpoints (*.npz) and the folders that begin like this."""
     folder, slash, start = incomplete.rpartition("/")

@@ -17,6 +17,7 @@ from charrnn.cli.options import (
     Json,
     MaybeModel,
     UnknownChoice,
+    given,
     known,
     model_path,
     option,
@@ -154,8 +155,7 @@ def sample(
 def _check_together(context: typer.Context) -> None:
     """Raise UsageError for options that were given and don't go together."""
     for one, other in CLASHES:
-        sources = map(context.get_parameter_source, (one, other))
-        if all(source is not None and source.name == "COMMANDLINE" for source in sources):
+        if given(context, one) and given(context, other):
             raise UsageError(f"{flag(one)} and {flag(other)} don't go together; leave out one")
     if context.params["prime_file"] == context.params["novel"] == "-":
         raise UsageError(

@@ -31,7 +31,7 @@ NAMES = ("V", "W", "b_h", "U", "b_y", "h_before")
 TOLERANCE = 1e-5  # a gradient this near the numeric one is right; this near a mistake's it is that
 SIZES = ((4, 5, 3), (5, 7, 4), (3, 4, 5))  # H, T − 1, N of the networks
 
-HINTS = {
+HINTS = {  # by the gradient that is wrong
     "b_y": "a_t = U h_t + b_y: b_y acts on each L_t once. What is ∂a_t/∂b_y, and what is added up?",
     "U": "a_t = U h_t + b_y: what does U multiply at step t, and is every step added up?",
     "b_h": "A_t = V x_t + W h_{t−1} + b_h: b_h acts at every step. What is ∂A_t/∂b_h?",
@@ -39,11 +39,21 @@ HINTS = {
     "W": "A_t = V x_t + W h_{t−1} + b_h: what does W multiply at step t, and what at t = 0?",
     "h_before": "A_0 = V x_0 + W h_{−1} + b_h: by which way does h_{−1} reach the loss?",
 }
-COMMON_HINTS = (
-    "L_t = −ln ŷ_t[target_t], ŷ_t = softmax(a_t): work out ∂L_t/∂a_t for N = 2 on paper",
-    "h_t = tanh(A_t): what is ∂h_t/∂A_t, said with h_t alone? And h_t is read twice: by "
-    "a_t = U h_t + b_y and by A_{t+1} = V x_{t+1} + W h_t + b_h",
-)
+CAUSES = {  # by how the verdict begins
+    "is missing": f"the keys of the dict that backward returns are {', '.join(NAMES)}",
+    "has shape": "print the shapes of the two sides of each +=; which product has the shape of "
+    "the array that it is added to?",
+    "has numbers": "print the gradient at each t; which line gives the first nan or inf?",
+    "∂L_t/∂a_t": "L_t = −ln ŷ_t[target_t], ŷ_t = softmax(a_t): work out ∂L_t/∂a_t for N = 2 on "
+    "paper",
+    "the loop": "L = Σ_t L_t: which t does the loop visit, and in which order?",
+    "∂L/∂h_t": "h_t is read twice, by a_t = U h_t + b_y and by A_{t+1} = V x_{t+1} + W h_t + b_h: "
+    "what does each way bring to ∂L/∂h_t?",
+    "the carry": "A_{t+1} = V x_{t+1} + W h_t + b_h: what does ∂L/∂A_{t+1} say about h_t?",
+    "tanh'": "h_t = tanh(A_t): what is ∂h_t/∂A_t, said with h_t alone, and where is it needed?",
+    "is divided by T": "L = Σ_t L_t: how often does each L_t count?",
+}
+STILL_ZERO = "is still zero: nothing is added to it"
 
 
 def template() -> str:
@@ -52,95 +62,117 @@ def template() -> str:
 
 
 class Mistake(NamedTuple):
-    """A known mistake: what to say, and lines of `bptt` with what stands there instead."""
+    """A known mistake: what to say, and what stands in `bptt` instead of a part of it."""
 
     said: str
-    changes: tuple[tuple[str, str], ...]
-
-
-def _mistake(said: str, *lines: str) -> Mistake:
-    """Return a mistake: a line of `bptt` and its replacement, perhaps several in turn."""
-    return Mistake(said, tuple(zip(lines[::2], lines[1::2], strict=True)))
+    line: str
+    instead: str
 
 
 ONEHOT, DH, DERIVATIVE = "da[net.targets[t]] -= 1", "net.U.T @ da + carry", "(1 - h[t] ** 2)"
-CARRY, LAST, STEPS = "carry = net.W.T @ dA", "h[t - 1] if t > 0 else net.h_before", "range(T))"
-MISTAKES = (
-    # ∂L_t/∂a_t
-    _mistake("∂L_t/∂a_t lacks the − onehot(target_t)", ONEHOT, "pass"),
-    _mistake("∂L_t/∂a_t has + onehot(target_t) instead of −", ONEHOT, "da[net.targets[t]] += 1"),
-    _mistake("∂L_t/∂a_t has the wrong sign: onehot − ŷ_t", ONEHOT, f"{ONEHOT}; da *= -1"),
-    _mistake("∂L_t/∂a_t takes x_t for the target", ONEHOT, "da[net.x[t]] -= 1"),
-    _mistake(
-        "∂L_t/∂a_t is ∂L_t/∂ŷ_t: the softmax's Jacobian is missing",
-        "da = y_hat[t].copy()",
-        "da = 0 * y_hat[t]",
-        ONEHOT,
-        "da[net.targets[t]] -= 1 / y_hat[t, net.targets[t]]",
-    ),
-    _mistake(
-        "∂L_t/∂a_t has the diagonal of the softmax's Jacobian alone",
-        "da = y_hat[t].copy()",
-        "da = 0 * y_hat[t]",
-        ONEHOT,
-        "da[net.targets[t]] -= 1 - y_hat[t, net.targets[t]]",
-    ),
+# What of `bptt` is changed; what is said; what stands there instead.
+CHANGES = {
+    ONEHOT: {
+        "∂L_t/∂a_t lacks the − onehot(target_t)": "pass",
+        "∂L_t/∂a_t: yours has + onehot(target_t), not −": "da[net.targets[t]] += 1",
+        "∂L_t/∂a_t: yours has the wrong sign, onehot − ŷ_t": f"{ONEHOT}; da *= -1",
+        "∂L_t/∂a_t: yours takes x_t for the target": "da[net.x[t]] -= 1",
+        "∂L_t/∂a_t: yours is set to −1 at the target (= for −=)": "da[net.targets[t]] = -1",
+        "∂L_t/∂a_t: yours takes 1 from every number of ŷ_t": "da -= 1",
+        "∂L_t/∂a_t: yours is ∂L_t/∂ŷ_t, without the softmax's Jacobian": (
+            "da[:] = np.eye(len(da))[net.targets[t]] / -da"
+        ),
+        "∂L_t/∂a_t: yours has the diagonal of the softmax's Jacobian alone": (
+            "da[:] = np.eye(len(da))[net.targets[t]] * (da - 1)"
+        ),
+    },
     # sums over t
-    _mistake("∂L/∂U is overwritten at each step (= for +=)", "dU +=", "dU ="),
-    _mistake("∂L/∂b_y is overwritten at each step (= for +=): one t alone", "db_y +=", "db_y ="),
-    _mistake("∂L/∂W is overwritten at each step (= for +=)", "dW +=", "dW ="),
-    _mistake("∂L/∂b_h is overwritten at each step (= for +=): one t alone", "db_h +=", "db_h ="),
-    _mistake(
-        "∂L/∂V loses repeats: the column of x_t is overwritten (= for +=)", "] += dA", "] = dA"
-    ),
-    _mistake("the first step is left out of the loop", STEPS, "range(1, T))"),
-    _mistake("the last step is left out of the loop", STEPS, "range(T - 1))"),
-    _mistake("the loop goes forwards in time", "reversed(range(T))", "range(T)"),
+    "range(T))": {
+        "the loop leaves out the first step": "range(1, T))",
+        "the loop leaves out the last step": "range(T - 1))",
+    },
+    "reversed(range(T))": {"the loop goes forwards in time": "range(T)"},
+    "dU +=": {"∂L/∂U is overwritten at each step (= for +=)": "dU ="},
+    "db_y +=": {"∂L/∂b_y is overwritten at each step (= for +=): one t alone": "db_y ="},
+    "dW +=": {"∂L/∂W is overwritten at each step (= for +=)": "dW ="},
+    "db_h +=": {"∂L/∂b_h is overwritten at each step (= for +=): one t alone": "db_h ="},
+    "] += dA": {
+        "∂L/∂V loses repeats: the column of x_t is overwritten (= for +=)": "] = dA",
+        "∂L/∂V lacks tanh'": "] += dh",
+    },
     # ∂L/∂h_t
-    _mistake("∂L/∂h_t lacks what comes back from step t + 1", DH, "net.U.T @ da"),
-    _mistake("nothing is passed on to h_{t−1}: the carry stays zero", CARRY, "pass"),
-    _mistake(
-        "∂L/∂h_t has the last step's loss alone: no output's share at the others",
-        DH,
-        "(net.U.T @ da if t == T - 1 else carry)",
-    ),
-    _mistake("the carry is never reset: it adds up over all steps", CARRY, "carry += net.W.T @ dA"),
-    _mistake("the carry has W, not its transpose", CARRY, "carry = net.W @ dA"),
-    _mistake("the carry lacks the tanh': Wᵀ times ∂L/∂h_t", CARRY, "carry = net.W.T @ dh"),
-    _mistake("the carry lacks Wᵀ: ∂L/∂A_t itself is passed on", CARRY, "carry = dA"),
-    _mistake("the carry lacks tanh' and Wᵀ: ∂L/∂h_t itself is passed on", CARRY, "carry = dh"),
-    # ∂h_t/∂A_t
-    _mistake("the tanh' is missing: ∂L/∂A_t = ∂L/∂h_t", DERIVATIVE, "1"),
-    _mistake("the tanh' lacks its square: 1 − h_t", DERIVATIVE, "(1 - h[t])"),
-    _mistake("the tanh' is 1 + h_t²", DERIVATIVE, "(1 + h[t] ** 2)"),
-    _mistake("the tanh' is that of a sigmoid: h_t (1 − h_t)", DERIVATIVE, "(h[t] * (1 - h[t]))"),
-    _mistake("the tanh' takes tanh of h_t again", DERIVATIVE, "(1 - np.tanh(h[t]) ** 2)"),
-    _mistake("the tanh' is taken at h_{t−1}", DERIVATIVE, "(1 - h_last ** 2)"),
-    _mistake("the tanh' is multiplied in twice", DERIVATIVE, "(1 - h[t] ** 2) ** 2"),
+    DH: {
+        "∂L/∂h_t lacks what comes back from step t + 1": "net.U.T @ da",
+        "∂L/∂h_t has the last step's loss alone: at the others nothing comes through a_t": (
+            "(net.U.T @ da if t == T - 1 else carry)"
+        ),
+        "tanh' is missing on the way through the carry": f"{DH} / {DERIVATIVE}",
+        "tanh' is missing on the way through a_t": f"net.U.T @ da / {DERIVATIVE} + carry",
+    },
+    "carry = net.W.T @ dA": {
+        "the loop ends after its first round: is there a return or break in it?": (
+            "carry = net.W.T @ dA; break"
+        ),
+        "the carry stays zero: nothing is passed on to h_{t−1}": "pass",
+        "the carry is never reset: it adds up over all steps": "carry += net.W.T @ dA",
+        "the carry: yours has W, not its transpose": "carry = net.W @ dA",
+        "the carry has the wrong sign": "carry = -net.W.T @ dA",
+        "the carry lacks tanh': yours is Wᵀ ∂L/∂h_t": "carry = net.W.T @ dh",
+        "the carry lacks Wᵀ: yours is ∂L/∂A_t": "carry = dA",
+        "the carry lacks tanh' and Wᵀ: yours is ∂L/∂h_t": "carry = dh",
+        "the carry: yours has Wᵀ and tanh' in the wrong order": (
+            f"carry = {DERIVATIVE} * (net.W.T @ dh)"
+        ),
+    },
+    DERIVATIVE: {
+        "tanh' is missing: yours has ∂L/∂A_t = ∂L/∂h_t": "1",
+        "tanh' lacks its square: yours has 1 − h_t": "(1 - h[t])",
+        "tanh': yours has 1 + h_t²": "(1 + h[t] ** 2)",
+        "tanh': yours is a sigmoid's, h_t (1 − h_t)": "(h[t] * (1 - h[t]))",
+        "tanh': yours takes tanh of h_t again": "(1 - np.tanh(h[t]) ** 2)",
+        "tanh': yours is taken at h_{t−1}": "(1 - h_last ** 2)",
+        "tanh' is multiplied in twice": "(1 - h[t] ** 2) ** 2",
+        "tanh' lacks its brackets": "1 - h[t] ** 2",
+    },
     # what stands in the sums
-    _mistake("∂L/∂U has h_{t−1} for h_t", "outer(da, h[t])", "outer(da, h_last)"),
-    _mistake("∂L/∂W has h_t for h_{t−1}", "outer(dA, h_last)", "outer(dA, h[t])"),
-    _mistake("∂L/∂W is transposed", "outer(dA, h_last)", "outer(h_last, dA)"),
-    _mistake("∂L/∂W takes the last h for h_{−1}: h[t − 1] at t = 0", LAST, "h[t - 1]"),
-    _mistake("∂L/∂W takes h_{−1} for zero", LAST, "h[t - 1] if t > 0 else 0 * net.h_before"),
-    _mistake("∂L/∂W lacks the tanh'", "outer(dA, h_last)", "outer(dh, h_last)"),
-    _mistake("∂L/∂V lacks the tanh'", "] += dA", "] += dh"),
-    _mistake("∂L/∂b_h lacks the tanh'", "db_h += dA", "db_h += dh"),
-    _mistake("∂L/∂V has the column of the target", "dV[:, net.x[t]]", "dV[:, net.targets[t]]"),
-    _mistake(
-        "∂L/∂b_h counts each step's own loss alone, the quiz's (2)",
-        "db_h += dA",
-        "db_h += net.U.T @ da * (1 - h[t] ** 2)",
-    ),
-    _mistake(
-        "∂L/∂b_h has the identity for each ∂h_i/∂h_{i−1}, the quiz's (3)",
-        "T = len(net.x)",
-        "T, plain = len(net.x), 0",
-        "db_h += dA",
-        "plain = plain + net.U.T @ da; db_h += plain * (1 - h[t] ** 2)",
-    ),
-    _mistake("∂L/∂h_{−1} is ∂L/∂A_0: Wᵀ is missing", '"h_before": carry', '"h_before": dA'),
-    _mistake("∂L/∂h_{−1} is ∂L/∂h_0", '"h_before": carry', '"h_before": dh'),
+    "np.outer(da, h[t])": {
+        "∂L/∂U: yours has h_{t−1} for h_t": "np.outer(da, h_last)",
+        "∂L/∂U lacks h_t: all its columns are equal": "da[:, None]",
+    },
+    "np.outer(dA, h_last)": {
+        "∂L/∂W: yours has h_t for h_{t−1}": "np.outer(dA, h[t])",
+        "∂L/∂W is transposed": "np.outer(h_last, dA)",
+        "∂L/∂W lacks tanh'": "np.outer(dh, h_last)",
+        "∂L/∂W: all its rows are equal (* of two vectors)": "dA * h_last",
+        "∂L/∂W: all its numbers are equal (@ of two vectors)": "dA @ h_last",
+    },
+    "h[t - 1] if t > 0 else net.h_before": {
+        "∂L/∂W: yours takes the last h for h_{−1}, h[t − 1] at t = 0": "h[t - 1]",
+        "∂L/∂W: yours takes zero for h_{−1}": "h[t - 1] if t > 0 else 0 * net.h_before",
+    },
+    "db_h += dA": {
+        "∂L/∂b_h lacks tanh'": "db_h += dh",
+        "∂L/∂b_h: all its numbers are equal (a sum)": "db_h += dA.sum()",
+        "∂L/∂b_h counts each step's own loss alone, the quiz's (2)": (
+            f"db_h += net.U.T @ da * {DERIVATIVE}"
+        ),
+        "∂L/∂b_h has the identity for each ∂h_i/∂h_{i−1}, the quiz's (3)": (
+            "db_h += net.U.T @ (y_hat - np.eye(len(da))[net.targets])[t:].sum(0) * (1 - h[t] ** 2)"
+        ),
+    },
+    "dV[:, net.x[t]] +=": {
+        "∂L/∂V: yours has the column of the target": "dV[:, net.targets[t]] +=",
+        "∂L/∂V: yours adds to every column, not to that of x_t": "dV.T[:] +=",
+    },
+    '"h_before": carry': {
+        "∂L/∂h_{−1} lacks Wᵀ: yours is ∂L/∂A_0": '"h_before": dA',
+        "∂L/∂h_{−1}: yours is ∂L/∂h_0": '"h_before": dh',
+    },
+}
+MISTAKES = tuple(
+    Mistake(said, line, instead)
+    for line, changes in CHANGES.items()
+    for said, instead in changes.items()
 )
 
 
@@ -179,10 +211,10 @@ def with_mistakes(mistakes: Sequence[Mistake]) -> tuple[dict[str, Array], ...] |
     None where they change the same line.
     """
     source = inspect.getsource(bptt)
-    for old, new in (change for mistake in mistakes for change in mistake.changes):
-        if source.count(old) != 1:
+    for _, line, instead in mistakes:
+        if source.count(line) != 1:
             return None
-        source = source.replace(old, new)
+        source = source.replace(line, instead)
     space: dict[str, Any] = {**bptt.__globals__}
     exec(source, space)
     return tuple(space["bptt"](net) for net in networks())
@@ -224,8 +256,8 @@ def _usable(answer: Mapping[str, Any], net: Network, unusable: dict[str, str]) -
         if name not in answer:
             unusable[name] = "is missing from the dict"
         elif found.shape != shape:
-            turned = ", the transpose" if len(shape) == 2 and found.shape == shape[::-1] else ""
-            unusable.setdefault(name, f"has shape {found.shape}{turned}; expected {shape}")
+            turned = ", the transpose," * (found.T.shape == shape)
+            unusable.setdefault(name, f"has shape {found.shape}{turned} instead of {shape}")
         elif not np.isfinite(found).all():
             unusable[name] = "has numbers that are not finite"
         usable[name] = found if name not in unusable else np.full(shape, np.inf)
@@ -235,23 +267,27 @@ def _usable(answer: Mapping[str, Any], net: Network, unusable: dict[str, str]) -
 def _explained(mine: Sequence[Gradients], wrong: Sequence[str]) -> dict[str, str]:
     """Return what is wrong, by gradient: of the known mistakes those that explain most of the six.
 
-    One mistake is preferred to two. What they leave open may be right but for a factor, or be
-    explained by a mistake that shows there alone.
+    One mistake is preferred to two: it comes first in the catalogue. What they leave open may be
+    right but for a factor, or be explained by a mistake that shows there alone. A gradient of
+    exact zeros is not written yet, unless a mistake that explains it explains one that is written.
     """
-    if not any(gradients[name].any() for gradients in mine for name in NAMES):
-        return dict.fromkeys(wrong, "is still zero")
+    zero = {name for name in wrong if not any(gradients[name].any() for gradients in mine)}
+    names = {*NAMES}
     for most in (1, 2):
         same = {
-            mistakes: {name for name in NAMES if away(mine, gradients, name) <= TOLERANCE}
+            mistakes: {name for name in names if away(mine, gradients, name) <= TOLERANCE}
             for mistakes, gradients in catalogue(most).items()
         }
-        best = max(same, key=lambda mistakes: (len(same[mistakes]), -len(mistakes)))
-        if len(same[best]) == len(NAMES):
+        best = max(same, key=lambda mistakes: len(same[mistakes]))
+        names -= zero - same[best] if same[best] & {*wrong} - zero else zero
+        if names <= same[best]:
             break
     said = {}
     for name in wrong:
-        alone = next((mistakes for mistakes, names in same.items() if name in names), None)
-        if name in same[best]:
+        alone = next((mistakes for mistakes, found in same.items() if name in found), None)
+        if name not in names:
+            said[name] = STILL_ZERO
+        elif name in same[best]:
             said[name] = _named(best, name)
         elif factor := _factor(mine, name):
             said[name] = factor
@@ -274,31 +310,36 @@ def _named(mistakes: tuple[Mistake, ...], name: str) -> str:
 
 
 def hint(verdicts: Sequence[Verdict]) -> str | None:
-    """Return the equation to look at for the first wrong gradient, None if there is none.
+    """Return what to look at for what is wrong, None if nothing is.
 
-    Where nearly all are wrong, their common cause comes before what is particular to one.
+    A cause that the verdicts name comes first, then one that several gradients without a name may
+    have in common, and last the equation of the first wrong gradient.
     """
-    wrong = [verdict.name for verdict in verdicts if not verdict.right]
-    if {"U", "b_y"} <= {*wrong}:
-        return COMMON_HINTS[0]
-    if len(wrong) > 2:
-        return COMMON_HINTS[1]
-    return HINTS[wrong[0]] if wrong else None
+    wrong = {verdict.name: verdict.mistake for verdict in verdicts if not verdict.right}
+    unknown = {name for name, mistake in wrong.items() if mistake in (None, STILL_ZERO)}
+    for cause, text in CAUSES.items():
+        if any(f"; {cause}" in f"; {mistake}" for mistake in wrong.values()):
+            return text
+    if {"U", "b_y"} <= unknown:
+        return CAUSES["∂L_t/∂a_t"]
+    if {"V", "W", "b_h"} <= unknown:
+        return " And ".join((CAUSES["∂L/∂h_t"], CAUSES["tanh'"]))
+    return next((HINTS[name] for name in wrong), None)
 
 
 def _factor(mine: Sequence[Gradients], name: str) -> str | None:
     """Return what to say of a gradient that is right but for a factor, None of others."""
-    steps = [len(net.x) for net in networks()]
-    factors = {
-        "has the wrong sign": [-1.0 for _ in steps],
-        "is divided by T: L is the sum over t, not the mean": [1 / T for T in steps],
-        "is T times too large": [float(T) for T in steps],
-        "is twice too large": [2.0 for _ in steps],
-        "is half of what it should be": [0.5 for _ in steps],
-        "is zero": [0.0 for _ in steps],
+    factors = {  # c and k of c Tᵏ
+        "has the wrong sign": (-1, 0),
+        "is divided by T: L is the sum over t, not the mean": (1, -1),
+        "is T times too large": (1, 1),
+        "is twice too large": (2, 0),
+        "is half of what it should be": (0.5, 0),
+        "comes out as zero": (0, 0),
     }
-    for said, values in factors.items():
-        scaled = [{name: c * net[name]} for c, net in zip(values, numeric(), strict=True)]
+    for said, (c, k) in factors.items():
+        pairs = zip(networks(), numeric(), strict=True)
+        scaled = [{name: c * float(len(net.x)) ** k * right[name]} for net, right in pairs]
         if away(mine, scaled, name) <= TOLERANCE:
             return said
     return None

@@ -6,6 +6,8 @@ JSON. What the file prints goes to standard error.
 
 from __future__ import annotations
 
+import inspect
+import io
 import json
 import os
 import runpy
@@ -14,20 +16,21 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
 
 SECONDS = 20.0  # that a file may take
+PRINTS = 100_000  # characters that a file may print
 ORDER = ("x", "targets", "h_before", "V", "W", "b_h", "U", "b_y", "h", "y_hat")  # of the arguments
-INTEGERS = ("x", "targets")
 
 
 def run(path: Path, calls: Sequence[dict[str, Any]], seconds: float = SECONDS) -> dict[str, Any]:
     """Return what `backward` in the file answers to each call, its arguments by name.
 
-    Either {"answers": [...]}, lists of numbers by name for each call, or {"error": ...} in one or
-    more lines.
+    Either {"answers": [...], "forward": ...}, lists of numbers by name for each call and whether
+    `forward` is as it was, or {"error": ...} in one or more lines.
     """
     lists = [{name: np.asarray(call[name]).tolist() for name in ORDER} for call in calls]
     words = [sys.executable, "-P", __file__, str(path.absolute())]
@@ -52,10 +55,12 @@ def run(path: Path, calls: Sequence[dict[str, Any]], seconds: float = SECONDS) -
 def answers(path: str, calls: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the answers of the file's `backward`, or the error that it raised."""
     try:
-        backward = runpy.run_path(path).get("backward")
+        space = runpy.run_path(path)
+        backward = space.get("backward")
         if not callable(backward):
             return {"error": "it has no function called backward"}
-        return {"answers": [_answer(backward, call) for call in calls]}
+        found = [_answer(backward, call) for call in calls]
+        return {"answers": found, "forward": _same_forward(space.get("forward"), calls[0])}
     except SyntaxError as error:
         return {"error": f"line {error.lineno}: {error.msg}"}
     except RefusedError as error:
@@ -65,16 +70,41 @@ def answers(path: str, calls: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 class RefusedError(Exception):
-    """What `backward` returned or did cannot be marked."""
+    """What the file returned or did cannot be marked."""
+
+
+class Prints(io.StringIO):
+    """What the file prints, which goes to standard error up to a limit."""
+
+    def write(self, text: str) -> int:
+        """Write `text`. Raises RefusedError beyond the limit."""
+        if self.tell() == PRINTS:
+            raise RefusedError("it prints without end, or more than 100 kB")
+        shown = text[: PRINTS - self.tell()]
+        sys.stderr.write(shown)
+        return super().write(shown)
+
+
+def _arrays(call: dict[str, Any]) -> dict[str, Any]:
+    return {name: np.array(call[name]) for name in ORDER}
+
+
+def _same_forward(forward: Any, call: dict[str, Any]) -> bool:
+    """Return whether `forward` gives L, h and y_hat, or isn't the template's function at all."""
+    *inputs, h, y_hat = _arrays(call).values()
+    if not callable(forward) or tuple(inspect.signature(forward).parameters) != ORDER[:-2]:
+        return True
+    L = -np.log(y_hat[np.arange(len(h)), inputs[1]]).sum()
+    try:
+        return [*map(np.allclose, forward(*inputs), (L, h, y_hat))] == [True] * 3
+    except Exception:
+        return False
 
 
 def _answer(backward: Any, call: dict[str, Any]) -> dict[str, Any]:
-    arrays = {
-        name: np.array(call[name], np.intp if name in INTEGERS else np.float64) for name in ORDER
-    }
-    before = {name: array.copy() for name, array in arrays.items()}
+    arrays = _arrays(call)
     found = backward(*arrays.values())
-    changed = [name for name in ORDER if not np.array_equal(arrays[name], before[name])]
+    changed = [name for name in ORDER if not np.array_equal(arrays[name], call[name])]
     if changed:
         raise RefusedError(
             f"backward changes its argument {changed[0]}; leave the arguments as they are"
@@ -87,10 +117,11 @@ def _answer(backward: Any, call: dict[str, Any]) -> dict[str, Any]:
 
 
 def _own_lines(path: str, error: BaseException) -> str:
-    """Return an error with the lines of the learner's file that led to it, and no others."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+    """Return an error with the last lines of the learner's file that led to it, and no others."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == path][-8:]
     lines = [f"line {frame.lineno}, in {frame.name}: {frame.line}" for frame in frames]
-    return "\n".join([*lines, f"{type(error).__name__}: {error}"])
+    lines.append(f"{type(error).__name__}: {error}")
+    return "\n".join(shorten(line, 200) for line in lines)
 
 
 def main() -> None:
@@ -99,7 +130,10 @@ def main() -> None:
     os.dup2(2, 1)
     calls = json.load(sys.stdin)
     sys.stdin = open(os.devnull)  # noqa: SIM115, PTH123 - until the end
+    sys.stdout = prints = Prints()
     json.dump(answers(sys.argv[1], calls), output)
+    if prints.getvalue()[-1:].strip("\n"):
+        print(file=sys.stderr)
 
 
 if __name__ == "__main__":
