@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -255,6 +256,6 @@ def test_dropout_grows_with_the_times_that_a_parameter_sees_a_character() -> Non
     little = chosen_dropout(1.0, 1_000, 1_000_000)
     assert little == 0
     grown = [chosen_dropout(2.0**k, 100_000, 100_000) for k in range(2, 12)]
-    steps = [b - a for a, b in zip(grown, grown[1:], strict=False)]
+    steps = [b - a for a, b in pairwise(grown)]
     assert steps == pytest.approx([0.055] * len(steps), abs=0.011)
     assert chosen_dropout(1e9, 1_000_000, 10) == 0.7

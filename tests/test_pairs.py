@@ -73,6 +73,7 @@ SAMPLE = {
     "--encoding": "latin-1 morse!2",
     "--num": "2 3 0!2",
     "--novel": "known.txt nowhere.txt!1",
+    "--copied": "known.txt nowhere.txt!1",
 }
 TABLES = {"train": TRAIN, "sample": SAMPLE}
 LENGTHS = ("--budget", "--epochs", "--steps")
@@ -86,9 +87,11 @@ CLASHES = {
     "sample": [
         ("--prime", "--prime-file"),
         ("--novel", "--show-probs"),
+        ("--copied", "--show-probs"),
         ("--interactive", "--prime"),
         ("--interactive", "--prime-file"),
         ("--interactive", "--novel"),
+        ("--interactive", "--copied"),
         ("--interactive", "--json"),
         ("--interactive", "--num"),
         ("--novel", "MODEL=text.npz"),

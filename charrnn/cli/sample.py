@@ -31,12 +31,18 @@ from charrnn.errors import CheckpointError, CorpusError, UsageError
 if TYPE_CHECKING:
     from charrnn.checkpoint.model import Model
 
-LONGEST_PRIME, LONGEST_NOVEL = 1_000_000, 100_000_000  # characters: a small .gz may hold any number
+LONGEST_PRIME, LONGEST_SOURCE = (
+    1_000_000,
+    100_000_000,
+)  # characters: a small .gz may hold any number
 DRAWING, BEGINNING, SHOWING = "How characters are drawn", "How a text begins", "What is shown"
 CLASHES = (
     ("prime", "prime_file"),
-    ("novel", "show_probs"),
-    *(("interactive", other) for other in ("prime", "prime_file", "novel", "json", "num")),
+    *(("show_probs", other) for other in ("novel", "copied")),
+    *(
+        ("interactive", other)
+        for other in ("prime", "prime_file", "novel", "copied", "json", "num")
+    ),
 )
 
 
@@ -99,7 +105,11 @@ def sample(
     encoding: Annotated[
         str | None,
         option(
-            "--encoding", BEGINNING, "Of --prime-file and --novel.", "NAME", show_default="utf-8"
+            "--encoding",
+            BEGINNING,
+            "Of --prime-file, --novel and --copied.",
+            "NAME",
+            show_default="utf-8",
         ),
     ] = None,
     num: Annotated[int, option("--num", SHOWING, "Independent samples.", "N")] = 1,
@@ -107,6 +117,15 @@ def sample(
         str | None,
         option(
             "--novel", SHOWING, "Models of lines: only items that are not lines of FILE.", "FILE"
+        ),
+    ] = None,
+    copied: Annotated[
+        str | None,
+        option(
+            "--copied",
+            SHOWING,
+            "Say after the text how much of it stands verbatim in FILE.",
+            "FILE",
         ),
     ] = None,
     show_probs: Annotated[
@@ -145,9 +164,11 @@ def sample(
     if novel is not None:
         if not opened.of_lines:
             raise UsageError("--novel is for models of lines, which charrnn train --lines makes")
-        lines = _read(novel, LONGEST_NOVEL, encoding).split("\n")
+        lines = _read(novel, LONGEST_SOURCE, encoding).split("\n")
         request = replace(request, novel_to=frozenset(lines))
-    if "-" not in (prime_file, novel) and _input_is_waiting():
+    if copied is not None:
+        request = replace(request, source=_read(copied, LONGEST_SOURCE, encoding))
+    if "-" not in (prime_file, novel, copied) and _input_is_waiting():
         say("standard input is not read; to go on from it, add --prime-file -")
     write(request, json=json, probs=show_probs)
 
@@ -157,10 +178,10 @@ def _check_together(context: typer.Context) -> None:
     for one, other in CLASHES:
         if given(context, one) and given(context, other):
             raise UsageError(f"{flag(one)} and {flag(other)} don't go together; leave out one")
-    if context.params["prime_file"] == context.params["novel"] == "-":
-        raise UsageError(
-            "--prime-file - and --novel - would both read standard input; give a file for one"
-        )
+    reading = [name for name in ("prime_file", "novel", "copied") if context.params[name] == "-"]
+    if len(reading) > 1:
+        names = " - and ".join(map(flag, reading))
+        raise UsageError(f"{names} - would both read standard input; give a file for one")
 
 
 def _open(path: str | None) -> Model:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
-from itertools import chain
+from itertools import chain, tee
 from typing import TYPE_CHECKING, Any
 
 from charrnn.checkpoint.model import Model
@@ -17,6 +17,7 @@ from charrnn.cli.stream import Stream
 from charrnn.cli.terminal import console, print_json, say
 from charrnn.config import SampleConfig
 from charrnn.errors import CharRNNError, CorpusError
+from charrnn.sampling.copying import RUN, copied
 from charrnn.sampling.decoding import distribution
 from charrnn.sampling.sampling import Samples, fresh_seed, sample
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 GROUP, GROUP_NUMBERS = 256, 1 << 21  # samples side by side, and logits of theirs, at most
 AT_ONCE = 32  # items drawn together in search of new ones
 PROMPT = "> "
+SHOWN = 60  # characters of a copied run
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Request:
     echo: bool = True  # the prime is part of the output
     num: int = 1
     novel_to: frozenset[str] | None = None  # items that are left out
+    source: str | None = None  # text in which to look for what is drawn
 
     @property
     def opening(self) -> str:
@@ -61,8 +64,16 @@ def write(request: Request, *, json: bool = False, probs: bool = False) -> None:
     elif probs:
         _write_probabilities(request)
     else:
+        drawn_texts = list[str]()
         with Stream() as stream:
-            _write_each(request, _texts(request), stream, stream.write)
+            _write_each(request, _texts(request, drawn_texts), stream, stream.write)
+        if request.source is not None:
+            longest, share = copied(drawn_texts, request.source)
+            shown = longest if len(longest) <= SHOWN else longest[:SHOWN] + "…"
+            say(
+                f"longest run copied: {len(longest):,} characters, {shown!r}; "
+                f"{share:.0%} of what was drawn stands in runs of {RUN} or more"
+            )
 
 
 def _write_each(
@@ -80,14 +91,21 @@ def _write_each(
         stream.end_line()
 
 
-def _texts(request: Request) -> Iterator[Iterable[str]]:
-    """Yield each sample in pieces as they are drawn, behind the prime."""
+def _texts(request: Request, drawn_texts: list[str]) -> Iterator[Iterable[str]]:
+    """Yield each sample in pieces as they are drawn, behind the prime; keep it if it is asked for
+    what it copied.
+    """
     if request.num == 1 and request.novel_to is None:
         drawn = iter([sample(request.model, **asdict(request.config))])
     else:
         drawn = (samples.follow(i) for samples, i in _drawn(request))
     for pieces in drawn:
-        yield chain([request.opening], pieces)
+        if request.source is None:
+            yield chain([request.opening], pieces)
+        else:
+            pieces, kept = tee(pieces)
+            yield chain([request.opening], pieces)
+            drawn_texts.append("".join(kept))
 
 
 def _drawn(request: Request, at_once: int = GROUP) -> Iterator[tuple[Samples, int]]:
@@ -139,6 +157,9 @@ def _objects(request: Request, probs: bool) -> Iterator[dict[str, Any]]:
             more["probabilities"] = [p for _, p in _with_probabilities(samples, facts)]
             more["y_hat"] = asdict(facts)
         drawn = samples.sample(i)
+        if request.source is not None:
+            longest, share = copied([drawn.text], request.source)
+            more |= {"longest_copied": len(longest), "copied_share": share}
         yield {**asdict(drawn), "text": request.opening + drawn.text, **more}
 
 
