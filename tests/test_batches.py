@@ -354,3 +354,11 @@ def test_the_shared_names_are_29494_distinct_lines_and_228146_transitions() -> N
     assert items.characters == sum(len(line) + 1 for line in {*lines})
     assert corpus.characters == 228_145
     assert [len(part) for part in items.split(0.1)] == [26_544, 2_950]
+
+
+@pytest.mark.parametrize("most", [65, 66, 10**6, 10**30])
+def test_as_many_characters_as_there_are_or_more_are_all_of_them(most: int) -> None:
+    text = counting(65)
+    assert Streams(text, 2, 8, most).predictions == Streams(text, 2, 8).predictions == 63
+    items = items_from("ab", "c", "def")
+    assert items.first(most).characters == items.characters

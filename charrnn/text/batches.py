@@ -78,7 +78,7 @@ class Streams:
         self.batch_size = B = min(batch_size, max(1, n // (seq_len + 1)))
         self._borders = np.array([b * n // B for b in range(B + 1)], np.intp)
         self._lengths = np.diff(self._borders) - 1  # predictions of each stream
-        if most is not None:
+        if most is not None and most < n:
             self._lengths = np.minimum(self._lengths, max(1, most // B))
         longest = int(self._lengths.max())
         self.seq_len = min(seq_len, longest)
