@@ -21,28 +21,29 @@ Array = NDArray[Any]
 FAR = 600.0  # |maximum| / temp up to which exp in float64 neither overflows nor loses what counts
 
 
-def unnormalized_probabilities(y: Array, config: SampleConfig) -> Array:
-    """Return probabilities up to a factor per stream, for logits y (..., N) in float64.
+def unnormalized_probabilities(logits: Array, config: SampleConfig) -> Array:
+    """Return probabilities up to a factor per stream, float64, for logits (N,) or (N, S).
 
-    softmax(y / temp); at temp 0 all of it is on the first of the greatest logits. Of these the
-    top_k most probable stay (of equal ones those of lower index), of these the fewest that hold a
-    share top_p, of these the ones with at least min_p times the greatest probability. y is
-    overwritten.
+    softmax(logits / temp); at temp 0 all of it is on the first of the greatest. Of these the top_k
+    most probable stay (of equal ones those of lower index), of these the fewest that hold a share
+    top_p, of these the ones with at least min_p times the greatest probability. The result has a
+    row for each stream, (S, N), because sums along rows are fastest; (N,) stays.
     """
+    p = np.array(logits.T, np.float64, order="C")
     if config.temp == 0:
-        return np.asarray(np.arange(y.shape[-1]) == y.argmax(axis=-1)[..., None], np.float64)
+        return np.asarray(np.arange(len(logits)) == p.argmax(axis=-1)[..., None], np.float64)
     order = None
     if config.top_k or config.top_p:
-        order = np.argsort(-y, axis=-1, kind="stable")
-    peak = y.max(axis=-1, keepdims=True)
+        order = np.argsort(-p, axis=-1, kind="stable")
+    peak = logits.max(axis=0).astype(np.float64)
     near = np.abs(peak) <= FAR * config.temp
     if not near.all():
-        y -= np.where(near, 0, peak)
-    y /= config.temp  # a tiny temp gives −∞, probability 0
-    p = np.exp(y, out=y)
+        p -= np.where(near, 0, peak)[..., None]
+    p /= config.temp  # a tiny temp gives −∞, probability 0
+    np.exp(p, out=p)
     if order is not None:
         ranked = np.take_along_axis(p, order, axis=-1)
-        ranked[..., config.top_k or y.shape[-1] :] = 0
+        ranked[..., config.top_k or len(logits) :] = 0
         sums, top_p = np.cumsum(ranked, axis=-1), config.top_p or 1
         if top_p < 1:
             ranked[..., 1:][sums[..., :-1] >= top_p * sums[..., -1:]] = 0
@@ -58,23 +59,18 @@ def distribution(logits: Array, config: SampleConfig) -> Array:
     Each column sums to 1.
     """
     with np.errstate(over="ignore", under="ignore"):
-        p = unnormalized_probabilities(rows(logits), config)
+        p = unnormalized_probabilities(logits, config)
         p /= p.sum(axis=-1, keepdims=True)
     return p.T
 
 
-def rows(logits: Array) -> Array:
-    """Return logits (N, S) as rows (S, N), where sums along N are fastest; (N,) as it is."""
-    return np.array(logits.T, np.float64, order="C")
-
-
 def draw(p: Array, uniform: Array | float) -> Any:
-    """Return an index for each row of p (..., N), given its uniform number in [0, 1).
+    """Return an index for each row of p (..., N) in float64, given its uniform number in [0, 1).
 
     It is the first whose cumulative sum exceeds uniform · total, so the sums need not be 1, and an
-    index of probability 0 is never drawn, whatever the rounding.
+    index of probability 0 is never drawn, whatever the rounding. p is overwritten by the sums.
     """
-    sums = np.cumsum(p, axis=-1, dtype=np.float64)
+    sums = np.cumsum(p, axis=-1, out=p)
     total = sums[..., -1]
     if not np.isfinite(total).all():
         raise CharRNNError(
@@ -97,7 +93,7 @@ def drawer(logits: Array, config: SampleConfig) -> Callable[[float], int]:
         return lambda uniform: int(logits.argmax())
 
     def index(uniform: float) -> int:
-        return int(draw(unnormalized_probabilities(rows(logits), config), uniform))
+        return int(draw(unnormalized_probabilities(logits, config), uniform))
 
     if config.top_k or config.top_p or config.min_p:
         return index

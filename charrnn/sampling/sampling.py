@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from charrnn.checkpoint.model import Model
 from charrnn.config import SampleConfig, SampleOptions, check
 from charrnn.errors import VocabularyError
-from charrnn.sampling.decoding import distribution, draw, drawer, rows, unnormalized_probabilities
+from charrnn.sampling.decoding import distribution, draw, drawer, unnormalized_probabilities
 from charrnn.sampling.stepping import Sampler
 
 Array = NDArray[Any]
@@ -181,7 +181,7 @@ class Samples(Iterator[list[str | None]]):
     def _pick(self, uniform: Array) -> Array:
         """Return an index for each stream, (S,); add −ln of its probability at temp 1 to `nats`."""
         y = self.logits.reshape(-1, len(uniform))
-        indices: Array = draw(unnormalized_probabilities(rows(y), self.config), uniform)
+        indices: Array = draw(unnormalized_probabilities(y, self.config), uniform)
         y = y - y.max(axis=0)
         nats = np.log(np.exp(y).sum(axis=0)) - y[indices, np.arange(len(uniform))]
         np.add(self.nats, nats, out=self.nats, where=self._open)
