@@ -7,6 +7,7 @@ import gc
 import gzip
 import lzma
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from fractions import Fraction
-from io import BytesIO
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import numpy as np
@@ -66,14 +67,22 @@ def chunks(size: int) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def standard_input(data: bytes) -> Iterator[None]:
+    """Within it, this is what stands on standard input."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", TextIOWrapper(BytesIO(data)))
+        yield
+
+
 def piped(
     data: bytes,
     encoding: str | None = "utf-8",
     chunk_size: int = 1 << 20,
     base: Vocabulary | None = None,
 ) -> Corpus:
-    with chunks(chunk_size):
-        return read_corpus(["-"], encoding=encoding, stdin=BytesIO(data), base=base)
+    with chunks(chunk_size), standard_input(data):
+        return read_corpus(["-"], encoding=encoding, base=base)
 
 
 def written(folder: Path, files: dict[str, bytes]) -> Path:
@@ -558,7 +567,8 @@ def test_read_text_gives_the_clean_text_and_notes(tmp_path: Path) -> None:
     text, notes = read_text(file)
     assert text == "é\nb"
     assert len(notes) == 2
-    assert read_text("-", stdin=BytesIO(b"caf\xe9"), encoding="latin-1") == ("café", [])
+    with standard_input(b"caf\xe9"):
+        assert read_text("-", encoding="latin-1") == ("café", [])
     assert read_text(file, limit=2)[0] == "é\n"
     assert read_text(file, limit=0)[0] == ""
     with pytest.raises(UsageError):
@@ -637,8 +647,8 @@ def test_several_threads_may_read(unnamed: bool) -> None:
 @pytest.mark.parametrize("memory", [IN_MEMORY, IN_A_FILE])
 def test_an_attached_store_reads_the_same(unnamed: bool, memory: int) -> None:
     store = filled(memory, "u2")
-    descriptors, description = store.share()
-    attached = Store.attach(description)
+    descriptors = store.share()
+    attached = pickle.loads(pickle.dumps(store))
     assert len(descriptors) == unnamed
     np.testing.assert_array_equal(attached.read(0, 1000), store.read(0, 1000))
     del store
@@ -648,10 +658,10 @@ def test_an_attached_store_reads_the_same(unnamed: bool, memory: int) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="descriptors are not handed over on Windows")
 def test_a_child_process_reads_the_same() -> None:
     store = filled(IN_MEMORY)
-    descriptors, description = store.share()
-    read = f"Store.attach({description!r}).read(248, 252).tolist()"
+    descriptors = store.share()
+    code = f"import pickle; print(pickle.loads({pickle.dumps(store)!r}).read(248, 252).tolist())"
     done = subprocess.run(
-        [sys.executable, "-c", f"from charrnn.text.corpus import Store; print({read})"],
+        [sys.executable, "-c", code],
         pass_fds=descriptors,
         capture_output=True,
         text=True,
@@ -666,7 +676,7 @@ def test_nothing_stays_on_disk(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     store = filled(IN_A_FILE)
-    attached = Store.attach(store.share()[1])
+    attached = pickle.loads(pickle.dumps(store))
     assert list(tmp_path.iterdir()) == [] or not unnamed
     del store, attached
     gc.collect()
@@ -748,8 +758,9 @@ def test_the_default_corpus_is_a_file_or_a_clear_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     written(tmp_path, {"corpora/tales.txt": b"Once"})
-    monkeypatch.setattr(corpus_module.resources, "files", lambda _: tmp_path)
-    assert default_corpus() == tmp_path / "corpora" / "tales.txt"
+    for inner in ("text/corpus.py", "charrnn/text/corpus.py"):
+        monkeypatch.setattr(corpus_module, "__file__", str(tmp_path / inner))
+        assert default_corpus() == tmp_path / "corpora" / "tales.txt"
     monkeypatch.setattr(Path, "is_file", lambda _: False)
     with pytest.raises(
         CorpusError, match=r"tales\.txt: the text that ships with charrnn is missing"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -34,11 +35,13 @@ def test_encode_gives_positions_and_decode_gives_the_text_back(text: str) -> Non
 
 
 @given(ANY_TEXT, ANY_TEXT)
-def test_unknown_characters_are_found_at_their_positions(known: str, text: str) -> None:
+def test_unknown_characters_are_found_and_the_first_is_named(known: str, text: str) -> None:
     vocabulary = Vocabulary.of(known)
-    expected = [(at, char) for at, char in enumerate(text) if char not in known]
-    assert vocabulary.find_unknown(text).tolist() == [at for at, _ in expected]
-    assert vocabulary.missing(text) == "".join(sorted({char for _, char in expected}))
+    missing = [char for char in text if char not in known]
+    assert vocabulary.missing(text) == "".join(sorted(set(missing)))
+    if missing:
+        with pytest.raises(VocabularyError, match=re.escape(f"(U+{ord(missing[0]):04X})")):
+            vocabulary.encode(text)
 
 
 @given(st.text(), st.text("abc\n é語😀"))

@@ -47,10 +47,10 @@ def check_known(model: Model, text: str, what: str) -> None:
     The message has its place and the nearest known characters. For an escape such as a literal \\n
     it says how a shell writes the character.
     """
-    unknown = model.vocabulary.find_unknown(text)
-    if not len(unknown):
+    missing = model.vocabulary.missing(text)
+    if not missing:
         return
-    at = int(unknown[0])
+    at = min(map(text.index, missing))
     char = text[at]
     if (escape := text[at : at + 2]) in (r"\n", r"\r", r"\t"):
         advice = f"{escape} is two characters here; the shell writes the one it means $'{escape}'"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 from typing import Protocol
 
@@ -40,12 +41,10 @@ def _batch(symbols: Indices, lengths: Symbols, columns: slice, *, fresh: bool) -
     lengths (B,): the predictions of each column of the whole batch.
     """
     x, y = symbols[:-1].astype(np.intp, "C"), symbols[1:].astype(np.intp, "C")
-    own, predictions = lengths[columns], int(lengths.sum())
-    if lengths.min() == len(x):
-        return Batch(x, y, None, predictions, fresh)
+    own = lengths[columns]
     beyond = np.arange(len(x))[:, None] >= own
     x[beyond] = y[beyond] = 0
-    return Batch(x, y, own, predictions, fresh)
+    return Batch(x, y, None if lengths.min() == len(x) else own, int(lengths.sum()), fresh)
 
 
 class Batches(Protocol):
@@ -75,30 +74,29 @@ class Streams:
             raise CorpusError(
                 f"a text of {n} characters: there is nothing to predict; give a longer one"
             )
-        self.batch_size = B = min(batch_size, max(1, n // (seq_len + 1)))
-        self._borders = np.array([b * n // B for b in range(B + 1)], np.intp)
-        self._lengths = np.diff(self._borders) - 1  # predictions of each stream
-        if most is not None and most < n:
-            self._lengths = np.minimum(self._lengths, max(1, most // B))
+        self.part, self.batch_size = part, min(batch_size, max(1, n // (seq_len + 1)))
+        self._borders = np.arange(self.batch_size + 1) * n // self.batch_size
+        most = max(1, min(most or n, n) // self.batch_size)
+        self._lengths = np.minimum(np.diff(self._borders) - 1, most)  # predictions of each stream
         longest = int(self._lengths.max())
         self.seq_len = min(seq_len, longest)
         self.steps_per_epoch = -(-longest // self.seq_len)
         self.predictions = int(self._lengths.sum())  # per epoch
-        self.part = part
-        self._steps_ahead = max(1, _AHEAD // (B * self.seq_len))
-        # The last block that was read by range of columns, and its number.
-        self._ahead: dict[tuple[int, int], tuple[int, Indices]] = {}
+        # What some columns read in several steps at once, and which steps and columns these are.
+        self._width = self.seq_len * max(1, _AHEAD // (self.batch_size * self.seq_len))
+        self._block, self._block_of = np.empty((0, 0)), (-1, slice(0))
 
     def batch(self, step: int, columns: slice = slice(None)) -> Batch:
         """Return the batch of `step`, which counts on over epochs, or some of its columns.
 
         It doesn't depend on earlier calls.
         """
-        step %= self.steps_per_epoch
-        left = np.clip(self._lengths - step * self.seq_len, 0, self.seq_len)
-        number, ahead = divmod(step, self._steps_ahead)
-        at = ahead * self.seq_len
-        symbols = self._block(number, columns)[:, at : at + int(left.max()) + 1]
+        done = step % self.steps_per_epoch * self.seq_len
+        left = np.clip(self._lengths - done, 0, self.seq_len)
+        block, at = divmod(done, self._width)
+        if self._block_of != (block, columns):
+            self._block, self._block_of = self._read(block * self._width, columns), (block, columns)
+        symbols = self._block[:, at : at + int(left.max()) + 1]
         return _batch(symbols.T, left, columns, fresh=False)
 
     def extent(self, columns: slice) -> tuple[int, int]:
@@ -106,19 +104,13 @@ class Streams:
         first, stop, _ = columns.indices(self.batch_size)
         return int(self._borders[first]), int(self._borders[stop])
 
-    def _block(self, number: int, columns: slice) -> Indices:
-        """Return what these streams read in a block of steps: (columns, steps·T + 1), 0 behind."""
-        first, stop, _ = columns.indices(self.batch_size)
-        known, block = self._ahead.get((first, stop), (-1, np.empty(0)))
-        if known == number:
-            return block
-        width = self._steps_ahead * self.seq_len
-        starts = self._borders[first:stop] + number * width
-        ends = np.minimum(starts + width + 1, self._borders[first + 1 : stop + 1])
-        block = np.zeros((len(starts), width + 1), self.part.store.dtype)
-        for row, start, end in zip(block, starts.tolist(), ends.tolist(), strict=True):
-            row[: max(0, end - start)] = self.part.read(min(start, end), end)
-        self._ahead[first, stop] = (number, block)
+    def _read(self, done: int, columns: slice) -> Indices:
+        """Return what these streams read next, (columns, width + 1), 0 behind their ends."""
+        starts, stops = self._borders[:-1][columns] + done, self._borders[1:][columns]
+        block = np.zeros((len(starts), self._width + 1), self.part.store.dtype)
+        for row, start, stop in zip(block, starts.tolist(), stops.tolist(), strict=True):
+            found = self.part.read(min(start, stop), min(start + len(row), stop))
+            row[: len(found)] = found
         return block
 
 
@@ -127,46 +119,38 @@ class Items:
     """Texts of their own, such as names, each between two newlines."""
 
     symbols: Indices  # newline, item, newline, item, …, newline
-    starts: Symbols  # (items + 1,) where the newline before each item stands, and the last newline
     notes: tuple[str, ...] = ()  # what was changed or left out, a line each
+
+    @cached_property
+    def starts(self) -> Symbols:
+        """Where the newline before each item stands, and the last newline, (items + 1,)."""
+        return np.flatnonzero(self.symbols == self.symbols[0])
 
     def __len__(self) -> int:
         return len(self.starts) - 1
 
     @property
-    def newline(self) -> int:
-        """The index of the newline."""
-        return int(self.symbols[0])
-
-    @property
-    def lengths(self) -> Symbols:
-        """(items,) symbols of each, without the newline."""
-        return np.diff(self.starts) - 1
-
-    @property
     def characters(self) -> int:
         """How many characters are to be predicted: those of each item and the newline behind."""
-        return int(self.starts[-1] - self.starts[0])
+        return len(self.symbols) - 1
 
     def read(self, start: int, stop: int) -> Indices:
         """Return the characters start … stop−1 of those that are to be predicted."""
-        first = self.starts[0] + 1
-        return self.symbols[first + start : first + stop]
+        return self.symbols[1 + start : 1 + stop]
 
     def first(self, most: int | None) -> Items:
         """Return the first items of at most so many characters together, one at least."""
-        if most is None:
-            return self
-        count = np.searchsorted(self.starts[1:] - self.starts[0], most, "right")
-        return Items(self.symbols, self.starts[: max(1, int(count)) + 1])
+        ends = self.starts[1:]
+        count = len(self) if most is None else np.searchsorted(ends, most, "right")
+        return self._cut(max(1, int(count)))[0]
 
     def split(self, val_fraction: float) -> tuple[Items, Items]:
         """Return (training, validation): the first floor((1 − F)·n) items and the others."""
-        border = training_share(len(self), val_fraction)
-        return (
-            Items(self.symbols, self.starts[: border + 1]),
-            Items(self.symbols, self.starts[border:]),
-        )
+        return self._cut(training_share(len(self), val_fraction))
+
+    def _cut(self, count: int) -> tuple[Items, Items]:
+        border = int(self.starts[count])
+        return Items(self.symbols[: border + 1]), Items(self.symbols[border:])
 
 
 def read_items(corpus: Corpus) -> Items:
@@ -184,12 +168,9 @@ def read_items(corpus: Corpus) -> Items:
         raise CorpusError(
             "the corpus has nothing but empty lines; give a text with something in its lines"
         )
-    ordered = sorted(
-        counts, key=lambda line: blake2b(line.encode(), digest_size=16).digest() + line.encode()
-    )
+    ordered = sorted(counts, key=lambda line: blake2b(line.encode(), digest_size=16).digest())
     symbols = corpus.vocabulary.encode("\n".join(["", *ordered, ""]))
-    starts = np.flatnonzero(symbols == symbols[0])
-    return Items(symbols, starts, (*corpus.notes, *_notes(counts)))
+    return Items(symbols, (*corpus.notes, *_notes(counts)))
 
 
 def _notes(counts: Counter[str]) -> Iterator[str]:
@@ -220,8 +201,8 @@ def _lines(corpus: Corpus) -> Iterator[str]:
 class ItemBatches:
     """Batches of B items, each read from a zero state: the newline first, and predicted last.
 
-    Every epoch has an order of its own from (seed, epoch); without a seed items are ordered by
-    length, always the same. Items of much the same length stand together, so that little is padded.
+    Every epoch has an order of its own from (seed, epoch), without a seed always the same. Items
+    of much the same length stand together, so that little is padded.
 
     Items longer than LONGEST stand together too, the longest first. Their batch is read in pieces
     of LONGEST, step after step, in which the state is carried on; a column ends with its item. A
@@ -231,14 +212,11 @@ class ItemBatches:
     def __init__(self, items: Items, batch_size: int, seed: int | None = None) -> None:
         if not len(items):
             raise CorpusError("there are no items to predict; give more lines")
-        self.batch_size = B = min(batch_size, len(items))
+        self.batch_size = min(batch_size, len(items))
         self._items, self._seed = items, seed
         self._lengths = np.diff(items.starts)  # predictions of each
         self.seq_len = min(LONGEST, int(self._lengths.max()))
         self.predictions = items.characters  # per epoch
-        longest_first = np.argsort(-self._lengths, kind="stable")
-        long = np.count_nonzero(self._lengths > LONGEST)
-        self._short, self._long = np.sort(longest_first[long:]), _cut(longest_first[:long], B)
         self._epoch, self._steps = 0, self._arrange(0)
         self.steps_per_epoch = len(self._steps)
 
@@ -247,43 +225,33 @@ class ItemBatches:
 
         It doesn't depend on earlier calls.
         """
-        starts, lengths, fresh = self._columns(step)
-        at = starts[columns] + np.arange(lengths.max() + 1)[:, None]
-        return _batch(self._items.symbols.take(at, mode="clip"), lengths, columns, fresh=fresh)
-
-    def _columns(self, step: int) -> tuple[Symbols, Symbols, bool]:
-        """Return where each column begins in the symbols, its predictions, and if it is fresh."""
         epoch, step = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._epoch, self._steps = epoch, self._arrange(epoch)
         items, done = self._steps[step]
         items = items[self._lengths[items] > done]
-        return (
-            self._items.starts[items] + done,
-            np.minimum(self._lengths[items] - done, LONGEST),
-            not done,
-        )
+        lengths = np.minimum(self._lengths[items] - done, LONGEST)
+        at = self._items.starts[items[columns]] + done + np.arange(lengths.max() + 1)[:, None]
+        symbols = self._items.symbols.take(at, mode="clip")
+        return _batch(symbols, lengths, columns, fresh=not done)
 
     def _arrange(self, epoch: int) -> list[tuple[Symbols, int]]:
         """Return what each step of an epoch reads: these items, so many characters done before."""
-        short, lengths = self._short, self._lengths
-        if self._seed is None:
-            by_length = short[np.argsort(lengths[short], kind="stable")]
-            groups = [*_cut(by_length, self.batch_size), *self._long]
-        else:
+        lengths, B, rng = self._lengths, self.batch_size, None
+        order = np.arange(len(lengths))
+        if self._seed is not None:
             seeds = np.random.SeedSequence([self._seed, Stream.ORDER, epoch])
             rng = np.random.Generator(np.random.PCG64(seeds))
-            shuffled = rng.permutation(short)
-            pool = np.arange(len(short)) // (_POOL * self.batch_size)
-            by_length = shuffled[np.lexsort((lengths[shuffled], pool))]
-            groups = [*_cut(by_length, self.batch_size), *self._long]
+            order = rng.permutation(order)
+        short = order[lengths[order] <= LONGEST]
+        short = short[np.lexsort((lengths[short], np.arange(len(short)) // (_POOL * B)))]
+        longest = np.argsort(-lengths, kind="stable")
+        longest = longest[lengths[longest] > LONGEST]
+        groups = [some[at : at + B] for some in (short, longest) for at in range(0, len(some), B)]
+        if rng is not None:
             groups = [groups[i] for i in rng.permutation(len(groups))]
         return [
             (group, done)
             for group in groups
             for done in range(0, int(lengths[group].max()), LONGEST)
         ]
-
-
-def _cut(items: Symbols, size: int) -> list[Symbols]:
-    return [items[at : at + size] for at in range(0, len(items), size)]

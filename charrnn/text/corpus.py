@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from hashlib import blake2b
-from importlib import resources
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -98,25 +97,23 @@ class Store:
         target._length = self._length
         return target
 
-    def share(self) -> tuple[tuple[int, ...], tuple[int | str, str, int]]:
-        """Return the descriptors that a child needs (Popen's pass_fds), and what it attaches to.
+    def share(self) -> tuple[int, ...]:
+        """Return the descriptors that a child needs to unpickle this store (Popen's pass_fds).
 
         On POSIX the file has a descriptor and no name, on Windows a name that can be opened again.
         """
         with _space_needed(), self._lock:
             self._file.rollover()
             self._file.flush()
-        place = self._file.name
-        return ((place,) if isinstance(place, int) else ()), (place, self.dtype.str, self._length)
+        return (self._file.name,) if isinstance(self._file.name, int) else ()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as what share() describes, for a process that has the descriptors."""
-        return Store.attach, (self.share()[1],)
+        self.share()
+        return Store._attached, (self._file.name, self.dtype.str, self._length)
 
     @classmethod
-    def attach(cls, description: tuple[int | str, str, int]) -> Store:
-        """Return the store that another process described by share(), for reading."""
-        place, dtype, length = description
+    def _attached(cls, place: int | str, dtype: str, length: int) -> Store:
+        """Return the store of another process, for reading."""
         store = cls(dtype)
         store._length, store._by_position = length, isinstance(place, int)
         # Windows wants every handle to agree to the deletion on close.
@@ -234,7 +231,6 @@ def read_corpus(
     sources: Sequence[str | Path],
     *,
     encoding: str | None = None,
-    stdin: BinaryIO | None = None,
     base: Vocabulary | None = None,
     lines: bool = False,
 ) -> Corpus:
@@ -244,7 +240,7 @@ def read_corpus(
     their indices and new ones follow. lines: every line is an item, and a file's end ends one.
     Raises CorpusError, UsageError.
     """
-    texts = [Source(source, encoding, stdin, lines=lines) for source in sources]
+    texts = [Source(source, encoding, lines=lines) for source in sources]
     if not texts:
         raise UsageError("no corpus was given; give a file, a folder or - for standard input")
     if sum(text.is_stdin for text in texts) > 1:
@@ -280,14 +276,13 @@ def read_text(
     source: str | Path,
     *,
     encoding: str | None = None,
-    stdin: BinaryIO | None = None,
     limit: int | None = None,
 ) -> tuple[str, list[str]]:
     """Return (the characters of one source, at most the first `limit`; notes on what was changed).
 
     Raises CorpusError, UsageError.
     """
-    read, text = Source(source, encoding, stdin), ""
+    read, text = Source(source, encoding), ""
     for piece in read:
         text += piece
         if limit is not None and len(text) >= limit:
@@ -298,11 +293,10 @@ def read_text(
 
 def default_corpus() -> Path:
     """Return the text that ships with charrnn. Raises CorpusError if this installation lacks it."""
-    installed = Path(str(resources.files("charrnn"))) / "corpora" / "tales.txt"
-    for path in (installed, Path(__file__).parents[2] / "corpora" / "tales.txt"):
+    for root in Path(__file__).parents[1:3]:
+        path = root / "corpora" / "tales.txt"
         if path.is_file():
             return path
     raise CorpusError(
-        f"{installed}: the text that ships with charrnn is missing; give a file, "
-        "or install charrnn again"
+        f"{path}: the text that ships with charrnn is missing; give a file, or install it again"
     )

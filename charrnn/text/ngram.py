@@ -12,6 +12,7 @@ from charrnn.text.corpus import Part
 from charrnn.text.vocabulary import Indices
 
 LIMIT = 3_500_000  # characters counted at most; each takes up to 35 bytes
+MOST = 1 << 18  # distinct characters; _ranks has 63 bits for LIMIT² · MOST
 _DENSE = 2  # use a table of all keys if it has at most this many entries a position; else sort
 
 
@@ -25,17 +26,17 @@ class Floor:
 
 
 def floor(training: Part | Items, validation: Part | Items, N: int) -> Floor | None:
-    """Return the best of the Witten-Bell models of order 1 to 7, None if a part is too short.
+    """Return the best of the Witten-Bell models of order 1 to 7, None if it isn't known.
 
     Of a text longer than LIMIT, only the characters on both sides of the border between the two
     parts are counted: so many of each that their ratio stays.
     """
     sizes = training.characters, validation.characters
-    if sizes[0] < 2 or not sizes[1]:
+    if sizes[0] < 2 or not sizes[1] or N > MOST:
         return None
     last, first = (math.ceil(size * min(1, LIMIT / sum(sizes))) for size in sizes)
     text = np.concatenate([training.read(sizes[0] - last, sizes[0]), validation.read(0, first)])
-    boundary = training.newline if isinstance(training, Items) else None
+    boundary = int(training.symbols[0]) if isinstance(training, Items) else None
     if boundary is not None:
         text = np.insert(text, 0, boundary)
     nats = witten_bell(text, len(text) - first, N, boundary=boundary)
@@ -79,8 +80,8 @@ def witten_bell(
 def _ranks(context: Indices, contexts: int, after: Indices, N: int) -> tuple[Indices, int]:
     """Return the rank of each pair (context, character) among the distinct pairs, and their number.
 
-    To sort, key and position are packed into one integer where both fit: that sorts in place,
-    several times faster than np.unique.
+    To sort, key and position are packed into one integer: that sorts in place, several times
+    faster than np.unique.
     """
     keys, space, bits = context.astype(np.int64), contexts * N, len(context).bit_length()
     keys *= N
@@ -88,10 +89,8 @@ def _ranks(context: Indices, contexts: int, after: Indices, N: int) -> tuple[Ind
     if space <= _DENSE * len(keys):
         seen = np.zeros(space, bool)
         seen[keys] = True
-        return (np.cumsum(seen, dtype=np.int32) - np.int32(1))[keys], int(np.count_nonzero(seen))
-    if space.bit_length() + bits > 63:
-        distinct, ranks = np.unique(keys, return_inverse=True)
-        return ranks.astype(np.int32), len(distinct)
+        ranks = np.cumsum(seen, dtype=np.int32)
+        return ranks[keys] - 1, int(seen.sum())
     keys <<= bits
     keys |= np.arange(len(keys))
     keys.sort()
@@ -101,8 +100,8 @@ def _ranks(context: Indices, contexts: int, after: Indices, N: int) -> tuple[Ind
     np.not_equal(keys[1:], keys[:-1], out=new[1:])
     del keys
     ranks = np.empty(len(new), np.int32)
-    ranks[position] = np.cumsum(new, dtype=np.int32) - np.int32(1)
-    return ranks, int(np.count_nonzero(new))
+    ranks[position] = np.cumsum(new, dtype=np.int32) - 1
+    return ranks, int(new.sum())
 
 
 def _since(text: Indices, boundary: int) -> Indices:

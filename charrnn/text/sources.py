@@ -9,12 +9,12 @@ import encodings.aliases
 import gzip
 import io
 import lzma
+import os
 import stat
 import sys
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -74,29 +74,23 @@ class Source:
     """
 
     def __init__(
-        self,
-        source: str | Path,
-        encoding: str | None = None,
-        stdin: BinaryIO | None = None,
-        *,
-        lines: bool = False,
+        self, source: str | Path, encoding: str | None = None, *, lines: bool = False
     ) -> None:
         self.encoding, self.guessed = "utf-8" if encoding is None else encoding, encoding is None
         check_encoding(self.encoding)
         self.is_stdin, self.path = str(source) == "-", Path(source)
         self.name = "standard input" if self.is_stdin else str(source)
-        self._stdin, self._lines = stdin, lines
+        self._lines = lines
         self._notes: dict[str, dict[str, None]] = {}  # the files of each note, in order
 
     def __iter__(self) -> Iterator[str]:
-        is_folder = not self.is_stdin and stat.S_ISDIR(_mode(self.name))
-        empty = True
-        for piece in self._folder() if is_folder else self._file(self.path):
-            empty = False
-            yield piece
-        if empty:
+        is_folder = not self.is_stdin and _checked(self.name) == "folder"
+        pieces = self._folder() if is_folder else self._file(self.path)
+        first = next(pieces, "")
+        if not first:
             text = f"{self.encoding} text" if is_folder else "characters"
             raise CorpusError(f"{self.name}: has no {text} in it; give a text")
+        yield from chain([first], pieces)
 
     @property
     def notes(self) -> list[str]:
@@ -145,10 +139,10 @@ class Source:
             path = pending.popleft()
             try:
                 status = path.stat()
-                identity, mode = (status.st_dev, status.st_ino), status.st_mode
-                if identity in met and (stat.S_ISDIR(mode) or path.is_symlink()):
+                identity, kind = (status.st_dev, status.st_ino), _kind(status)
+                if identity in met and (kind == "folder" or path.is_symlink()):
                     self._note(path, "skipped, a link to what is read already")
-                elif stat.S_ISDIR(mode):
+                elif kind == "folder":
                     for child in sorted(path.iterdir()):
                         if child.name.startswith("."):
                             self._note(child, "skipped, hidden")
@@ -156,10 +150,10 @@ class Source:
                             pending.append(child)
                         else:
                             pending.appendleft(child)
-                elif stat.S_ISREG(mode):
+                elif kind == "file":
                     found.append(path)
                 else:
-                    self._note(path, f"skipped, a {_kind(mode)}")
+                    self._note(path, f"skipped, a {kind}")
                 met.add(identity)
             except OSError as error:
                 self._note(path, f"skipped, cannot be read ({error.strerror})")
@@ -169,12 +163,11 @@ class Source:
         """Yield the clean characters of one file in pieces, none of them empty."""
         name = self.name if self.is_stdin else str(path)
         try:
-            with (
-                nullcontext(self._stdin or _standard_input())
-                if self.is_stdin
-                else _OPEN.get(path.suffix.lower(), open)(path, "rb")
-            ) as file:
-                yield from self._decoded(file, name)
+            if self.is_stdin:
+                yield from self._decoded(_standard_input(), name)
+            else:
+                with _OPEN.get(path.suffix.lower(), open)(path, "rb") as file:
+                    yield from self._decoded(file, name)
         except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
             if isinstance(error, OSError) and error.errno:  # else gzip and bz2 mean their data
                 advice, reason = "check the file and its permissions", "cannot be read"
@@ -260,27 +253,27 @@ def _standard_input() -> BinaryIO:
     return sys.stdin.buffer
 
 
-def _mode(source: str) -> int:
-    """Return the mode of a folder, a file or a pipe. Raises CorpusError for anything else."""
+def _checked(source: str) -> str:
+    """Return whether it is a folder, a file or a pipe. Raises CorpusError for anything else."""
     if not source:
         raise CorpusError("the name of a corpus is empty; give a file, a folder or -")
     try:
-        mode = Path(source).stat().st_mode
+        kind = _kind(Path(source).stat())
     except FileNotFoundError:
         raise CorpusError(f"{source}: no such file or folder; {_similar(Path(source))}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CorpusError(f"{source}: cannot be read ({reason}); check the path") from error
-    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+    if kind in ("socket", "device"):
         raise CorpusError(
-            f"{source}: is a {_kind(mode)}, not a text; give a file, a folder, or - for "
-            "standard input"
+            f"{source}: is a {kind}, not a text; give a file, a folder, or - for standard input"
         )
-    return mode
+    return kind
 
 
-def _kind(mode: int) -> str:
-    return {stat.S_IFSOCK: "socket", stat.S_IFIFO: "pipe"}.get(stat.S_IFMT(mode), "device")
+def _kind(status: os.stat_result) -> str:
+    kinds = {"d": "folder", "-": "file", "p": "pipe", "s": "socket"}
+    return kinds.get(stat.filemode(status.st_mode)[0], "device")
 
 
 def _similar(path: Path) -> str:

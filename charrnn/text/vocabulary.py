@@ -29,13 +29,6 @@ def _text(codes: Indices) -> str:
     return codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
 
 
-def _distinct(codes: Indices) -> str:
-    """Return the distinct characters of an array of code points, in ascending order."""
-    seen = np.zeros(int(codes.max(initial=0)) + 1, bool)
-    seen[codes] = True
-    return _text(np.flatnonzero(seen))
-
-
 def _named(char: str) -> str:
     """Return a character as a message shows it: quoted, escaped, with its code point."""
     return f"{char!r} (U+{ord(char):04X})"
@@ -66,7 +59,7 @@ class Vocabulary:
     @classmethod
     def of(cls, text: str) -> Vocabulary:
         """Return the vocabulary of a text: its distinct characters by ascending code point."""
-        return cls(_distinct(code_points(text)))
+        return cls("".join(sorted(set(text))))
 
     def __len__(self) -> int:
         return len(self.characters)
@@ -95,23 +88,15 @@ class Vocabulary:
         """Index by ASCII byte: bytes.translate is several times faster than an array lookup."""
         return self._table[:128].astype(np.uint8).tobytes().ljust(256)
 
-    def _lookup(self, text: str) -> npt.NDArray[np.int32]:
-        return self._table.take(code_points(text), mode="clip")
-
     def index(self, char: str) -> int:
         """Return the index of one character. Raises VocabularyError if it isn't known."""
         if char not in self:
-            shown = _named(char) if len(char) == 1 else repr(char)
-            raise VocabularyError(f"{shown} isn't among the {len(self)} known characters")
-        return int(self._table[ord(char)])
-
-    def find_unknown(self, text: str) -> npt.NDArray[np.intp]:
-        """Return the positions of the characters of `text` that aren't known."""
-        return np.flatnonzero(self._lookup(text) < 0)
+            raise VocabularyError(f"{char!r} isn't among the {len(self)} known characters")
+        return self.characters.index(char)
 
     def missing(self, text: str) -> str:
         """Return the distinct characters of `text` that aren't known, in ascending order."""
-        return _distinct(code_points(text)[self.find_unknown(text)])
+        return "".join(sorted(set(text) - set(self.characters)))
 
     def encode(self, text: str) -> Indices:
         """Return the index of each character, (len(text),) of `dtype`.
@@ -122,7 +107,7 @@ class Vocabulary:
             raw = text.encode("ascii").translate(self._by_byte)
             if _UNKNOWN not in raw:
                 return np.frombuffer(raw, np.uint8).copy()
-        indices = self._lookup(text)
+        indices = self._table.take(code_points(text), mode="clip")
         if indices.min(initial=0) < 0:
             raise self._unknown(text)
         return indices.astype(self.dtype)
@@ -146,16 +131,15 @@ class Vocabulary:
         They look alike or are the same letter; if there are none, they are close by in Unicode.
         """
         plain = unicodedata.normalize("NFKD", char)
-        alike = [group for group in _ALIKE if char in group or plain[:1] in group]
-        likely = dict.fromkeys("".join([*alike, char.swapcase(), plain, plain.swapcase()]))
+        alike = "".join(group for group in _ALIKE if char in group or plain[0] in group)
+        likely = dict.fromkeys(alike + char.swapcase() + plain + plain.swapcase())
         known = [c for c in likely if c in self and not unicodedata.combining(c)]
-        if not known:
-            distance = np.abs(self._codes.astype(np.int64) - ord(char))
-            known = [self.characters[i] for i in np.argsort(distance, kind="stable")[:3]]
-        return "".join(known[:3])
+        close = known or sorted(self.characters, key=lambda c: abs(ord(c) - ord(char)))
+        return "".join(close[:3])
 
     def _unknown(self, text: str) -> VocabularyError:
-        at, others = int(self.find_unknown(text)[0]), len(self.missing(text)) - 1
+        missing = self.missing(text)
+        at, others = min(map(text.index, missing)), len(missing) - 1
         line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
         more = {0: "", 1: " (nor is one other)"}
         return VocabularyError(

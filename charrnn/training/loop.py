@@ -133,7 +133,7 @@ class Training:
         parts = (self.config, len(run.vocabulary), run.training, run.validation, run.start)
         if self.ranks is not None:
             return self.ranks.lead(parts)
-        descriptors = run.text.corpus.store.share()[0] if run.workers > 1 else ()
+        descriptors = run.text.corpus.store.share() if run.workers > 1 else ()
         return replicas(run.workers, parts, descriptors)
 
     def _steps(self) -> Generator[Event, None, Stopped]:
