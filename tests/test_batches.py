@@ -37,7 +37,7 @@ def counting(n: int, pieces: int = 1) -> Part:
     extents = []
     for start, stop in pairwise(borders):
         store.append(np.array([9999]))
-        extents.append((len(store), len(store) + stop - start))
+        extents.append((store.length, store.length + stop - start))
         store.append(np.arange(start, stop))
     return Part(store, tuple(extents))
 

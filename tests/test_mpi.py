@@ -456,7 +456,7 @@ def test_a_rank_needs_no_character_but_its_own(ranks: int) -> None:
         start, stop = streams.extent(own)
         excerpt = Store(np.uint8)
         excerpt.append(streams.part.read(start, stop))
-        total, n = total + len(excerpt), streams.part.characters
+        total, n = total + excerpt.length, streams.part.characters
         part = Streams(Part(excerpt, ((-start, n - start),)), columns, 7)
         for step in range(2 * streams.steps_per_epoch):
             expected, found = streams.batch(step, own), part.batch(step, own)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -41,10 +41,12 @@ def _batch(symbols: Indices, lengths: Symbols, columns: slice, *, fresh: bool) -
     lengths (B,): the predictions of each column of the whole batch.
     """
     x, y = symbols[:-1].astype(np.intp, "C"), symbols[1:].astype(np.intp, "C")
-    own = lengths[columns]
-    beyond = np.arange(len(x))[:, None] >= own
-    x[beyond] = y[beyond] = 0
-    return Batch(x, y, None if lengths.min() == len(x) else own, int(lengths.sum()), fresh)
+    own = None
+    if lengths.min() < len(x):
+        own = lengths[columns]
+        beyond = np.arange(len(x))[:, None] >= own
+        x[beyond] = y[beyond] = 0
+    return Batch(x, y, own, int(lengths.sum()), fresh)
 
 
 class Batches(Protocol):
@@ -237,21 +239,18 @@ class ItemBatches:
 
     def _arrange(self, epoch: int) -> list[tuple[Symbols, int]]:
         """Return what each step of an epoch reads: these items, so many characters done before."""
-        lengths, B, rng = self._lengths, self.batch_size, None
-        order = np.arange(len(lengths))
+        lengths, B, permuted = self._lengths, self.batch_size, cast(Any, np.arange)
         if self._seed is not None:
             seeds = np.random.SeedSequence([self._seed, Stream.ORDER, epoch])
-            rng = np.random.Generator(np.random.PCG64(seeds))
-            order = rng.permutation(order)
-        short = order[lengths[order] <= LONGEST]
+            permuted = np.random.Generator(np.random.PCG64(seeds)).permutation
+        short = permuted(len(lengths))
+        short = short[lengths[short] <= LONGEST]
         short = short[np.lexsort((lengths[short], np.arange(len(short)) // (_POOL * B)))]
         longest = np.argsort(-lengths, kind="stable")
         longest = longest[lengths[longest] > LONGEST]
         groups = [some[at : at + B] for some in (short, longest) for at in range(0, len(some), B)]
-        if rng is not None:
-            groups = [groups[i] for i in rng.permutation(len(groups))]
         return [
-            (group, done)
-            for group in groups
-            for done in range(0, int(lengths[group].max()), LONGEST)
+            (groups[i], done)
+            for i in permuted(len(groups))
+            for done in range(0, int(lengths[groups[i]].max()), LONGEST)
         ]

@@ -48,7 +48,7 @@ class Store:
 
     def __init__(self, dtype: npt.DTypeLike, memory: int = MEMORY) -> None:
         self.dtype: np.dtype[Any] = np.dtype(dtype)
-        self._length, self._limit, self._lock = 0, memory, threading.Lock()
+        self.length, self._limit, self._lock = 0, memory, threading.Lock()
         self._by_position = False  # whether other processes share the file's offset
         self._keep(tempfile.SpooledTemporaryFile(memory, prefix="charrnn-"))  # noqa: SIM115 (closed with the store)
 
@@ -56,16 +56,13 @@ class Store:
         self._file = file
         weakref.finalize(self, file.close)
 
-    def __len__(self) -> int:
-        return self._length
-
     def append(self, indices: Indices) -> None:
         """Add `indices`, which fit the dtype, at the end.
 
         Raises CorpusError if the temporary folder is full.
         """
-        self._write(self._length, indices)
-        self._length += len(indices)
+        self._write(self.length, indices)
+        self.length += len(indices)
 
     def _write(self, start: int, indices: Indices) -> None:
         with _space_needed(), self._lock:
@@ -75,8 +72,8 @@ class Store:
 
     def read(self, start: int, stop: int) -> Indices:
         """Return the indices start … stop−1, (stop − start,) of `dtype`."""
-        if not 0 <= start <= stop <= self._length:
-            raise IndexError(f"{start}:{stop} isn't within the store's 0:{self._length}")
+        if not 0 <= start <= stop <= self.length:
+            raise IndexError(f"{start}:{stop} isn't within the store's 0:{self.length}")
         at, count = start * self.dtype.itemsize, (stop - start) * self.dtype.itemsize
         if self._by_position:
             return np.frombuffer(os.pread(self._file.fileno(), count, at), self.dtype)
@@ -87,14 +84,14 @@ class Store:
     def recode(self, table: Indices) -> Store:
         """Return a store of table[i] for each index i: this one, rewritten, if its dtype stays."""
         target = self if table.dtype == self.dtype else Store(table.dtype, self._limit)
-        for start in range(0, self._length, _BLOCK):
-            block = self.read(start, min(start + _BLOCK, self._length))
+        for start in range(0, self.length, _BLOCK):
+            block = self.read(start, min(start + _BLOCK, self.length))
             if table.dtype == self.dtype == np.uint8:  # several times faster than table[block]
                 data = block.tobytes().translate(table.tobytes().ljust(256))
                 target._write(start, np.frombuffer(data, np.uint8))
             else:
                 target._write(start, table[block])
-        target._length = self._length
+        target.length = self.length
         return target
 
     def share(self) -> tuple[int, ...]:
@@ -109,13 +106,13 @@ class Store:
 
     def __reduce__(self) -> tuple[Any, ...]:
         self.share()
-        return Store._attached, (self._file.name, self.dtype.str, self._length)
+        return Store._attached, (self._file.name, self.dtype.str, self.length)
 
     @classmethod
     def _attached(cls, place: int | str, dtype: str, length: int) -> Store:
         """Return the store of another process, for reading."""
         store = cls(dtype)
-        store._length, store._by_position = length, isinstance(place, int)
+        store.length, store._by_position = length, isinstance(place, int)
         # Windows wants every handle to agree to the deletion on close.
         flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_TEMPORARY", 0)
         handle = os.dup(place) if isinstance(place, int) else os.open(place, flags)
@@ -196,35 +193,15 @@ class Corpus:
         )
 
 
-class _Recorder:
-    """Keeps characters as they come; new ones extend the vocabulary and may widen the store."""
-
-    def __init__(self, base: Vocabulary | None) -> None:
-        self.known = "" if base is None else base.characters
-        self.vocabulary = base
-        self.store = Store(np.uint8 if base is None else base.dtype)
-
-    def add(self, text: str) -> None:
-        vocabulary = self.vocabulary or Vocabulary.of(text)
-        try:
-            indices = vocabulary.encode(text)
-        except VocabularyError:  # rare; to ask first what is missing would scan each piece twice
-            vocabulary = Vocabulary(vocabulary.characters + vocabulary.missing(text))
-            indices = vocabulary.encode(text)
-        if vocabulary.dtype != self.store.dtype:
-            self.store = self.store.recode(np.arange(len(vocabulary), dtype=vocabulary.dtype))
-        self.vocabulary = vocabulary
-        self.store.append(indices)
-
-    def finish(self) -> tuple[Vocabulary, Store]:
-        """Return the vocabulary and the indices in its final order.
-
-        That is the base's characters, then the others ascending.
-        """
-        assert self.vocabulary is not None
-        found = self.vocabulary.characters
-        final = Vocabulary(self.known + "".join(sorted(found[len(self.known) :])))
-        return final, self.store.recode(final.encode(found))
+def _extended(vocabulary: Vocabulary | None, text: str) -> tuple[Vocabulary, Indices]:
+    """Return the vocabulary, with new characters of `text` at its end, and the text's indices."""
+    if vocabulary is None:
+        vocabulary = Vocabulary.of(text)
+    try:
+        return vocabulary, vocabulary.encode(text)
+    except VocabularyError:  # rare; to ask first what is missing would scan each piece twice
+        vocabulary = Vocabulary(vocabulary.characters + vocabulary.missing(text))
+        return vocabulary, vocabulary.encode(text)
 
 
 def read_corpus(
@@ -245,21 +222,28 @@ def read_corpus(
         raise UsageError("no corpus was given; give a file, a folder or - for standard input")
     if sum(text.is_stdin for text in texts) > 1:
         raise UsageError("- is given more than once, and standard input can be read only once")
-    notes, recorder, lengths, digest = list[str](), _Recorder(base), [], blake2b(digest_size=16)
+    vocabulary, store = base, Store(np.uint8 if base is None else base.dtype)
+    notes, lengths, digest = list[str](), list[int](), blake2b(digest_size=16)
     for text in texts:
-        of_text, length = blake2b(), 0
+        of_text, before = blake2b(), store.length
         for piece in text:
             of_text.update(_utf8(piece, text.name))
-            recorder.add(piece)
-            length += len(piece)
-        lengths.append(length)
+            vocabulary, indices = _extended(vocabulary, piece)
+            if vocabulary.dtype != store.dtype:
+                store = store.recode(np.arange(len(vocabulary), dtype=vocabulary.dtype))
+            store.append(indices)
+        lengths.append(store.length - before)
         notes += text.notes
         digest.update(of_text.digest())  # of fixed size, so that moving a border changes the whole
-    if sum(lengths) < 2:
+    if vocabulary is None or store.length < 2:
         raise CorpusError(
             "the corpus is a single character: there is nothing to predict; give a longer text"
         )
-    return Corpus(*recorder.finish(), tuple(lengths), tuple(notes), digest.hexdigest())
+    known = "" if base is None else base.characters
+    final = Vocabulary(known + "".join(sorted(vocabulary.characters[len(known) :])))
+    if final != vocabulary:
+        store = store.recode(final.encode(vocabulary.characters))
+    return Corpus(final, store, tuple(lengths), tuple(notes), digest.hexdigest())
 
 
 def _utf8(text: str, name: str) -> bytes:

@@ -15,14 +15,13 @@ import sys
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import chain, repeat
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from charrnn.errors import CorpusError, UsageError
 
-HEAD = 1 << 16  # bytes read first: a folder's file that isn't text in them is skipped
-CHUNK = 1 << 20  # bytes read and decoded at once after them
+CHUNK = 1 << 20  # bytes read at once; a folder's file that isn't text in the first is skipped
 HAS_NUL = "not text (it has NUL characters)"
 _NAMED = 5  # files of a folder that are named for the same note; the others are counted
 _OPEN: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
@@ -54,7 +53,7 @@ def _is_text(encoding: str) -> bool:
         "a".encode(encoding)  # fails for rot13, hex and others that are no encodings of text
     except (LookupError, ValueError):
         return False
-    return codec.incrementaldecoder is not None and codec.name not in ("idna", "punycode")
+    return codec.name not in ("idna", "punycode")
 
 
 class _NotTextError(CorpusError):
@@ -183,15 +182,13 @@ class Source:
         decode = io.IncrementalNewlineDecoder(
             codecs.getincrementaldecoder(self.encoding)("strict"), translate=True
         )
-        head, offset, begun = b"", 0, False
-        # What a slow pipe has, without waiting for more; files in folders are judged by whole
-        # pieces.
-        read = getattr(file, "read1", file.read) if self.is_stdin else file.read
-        for size in chain([HEAD], repeat(CHUNK)):
-            chunk = read(size)
-            ended = len(chunk) < (1 if self.is_stdin else size)
-            head, offset = head or chunk, offset + len(chunk)
-            if self.guessed and size == HEAD and (cause := _cause(head)):
+        # Standard input is read as it comes: a slow pipe has less than a chunk before its end.
+        read, least = (file.read1, 1) if self.is_stdin else (file.read, CHUNK)
+        head, offset, begun, ended = b"", 0, False, False
+        while not ended:
+            chunk = read(CHUNK)
+            head, offset, ended = head or chunk, offset + len(chunk), len(chunk) < least
+            if self.guessed and chunk is head and (cause := _cause(head)):
                 raise _NotTextError(f"{name}: isn't text; {cause}", f"not text ({cause})")
             try:
                 text = decode.decode(chunk, final=ended)
@@ -200,7 +197,7 @@ class Source:
                     good = decode.decode(chunk[: error.start - len(error.object)])
                     yield from [good] if good else []
                 raise self._undecodable(name, head, offset, error) from error
-            if self.guessed and "\0" in text:
+            if self.guessed and b"\0" in chunk:  # UTF-8 has the byte nowhere else
                 raise _NotTextError(
                     f"{name}: has NUL characters, as archives, documents, programs and other "
                     "encodings have; if it is text, give its --encoding by name",
@@ -212,8 +209,6 @@ class Source:
             if text:
                 begun = True
                 yield text
-            if ended:
-                break
         seen = decode.newlines or ()
         for end in (seen,) if isinstance(seen, str) else seen:
             if end != "\n":

@@ -59,7 +59,7 @@ class Vocabulary:
     @classmethod
     def of(cls, text: str) -> Vocabulary:
         """Return the vocabulary of a text: its distinct characters by ascending code point."""
-        return cls("".join(sorted(set(text))))
+        return cls(_text(np.unique(code_points(text))))
 
     def __len__(self) -> int:
         return len(self.characters)
@@ -88,6 +88,10 @@ class Vocabulary:
         """Index by ASCII byte: bytes.translate is several times faster than an array lookup."""
         return self._table[:128].astype(np.uint8).tobytes().ljust(256)
 
+    def _lookup(self, text: str) -> npt.NDArray[np.int32]:
+        """Return the index of each character, −1 where unknown."""
+        return self._table.take(code_points(text), mode="clip")
+
     def index(self, char: str) -> int:
         """Return the index of one character. Raises VocabularyError if it isn't known."""
         if char not in self:
@@ -96,7 +100,7 @@ class Vocabulary:
 
     def missing(self, text: str) -> str:
         """Return the distinct characters of `text` that aren't known, in ascending order."""
-        return "".join(sorted(set(text) - set(self.characters)))
+        return _text(np.unique(code_points(text)[self._lookup(text) < 0]))
 
     def encode(self, text: str) -> Indices:
         """Return the index of each character, (len(text),) of `dtype`.
@@ -107,7 +111,7 @@ class Vocabulary:
             raw = text.encode("ascii").translate(self._by_byte)
             if _UNKNOWN not in raw:
                 return np.frombuffer(raw, np.uint8).copy()
-        indices = self._table.take(code_points(text), mode="clip")
+        indices = self._lookup(text)
         if indices.min(initial=0) < 0:
             raise self._unknown(text)
         return indices.astype(self.dtype)
@@ -134,12 +138,13 @@ class Vocabulary:
         alike = "".join(group for group in _ALIKE if char in group or plain[0] in group)
         likely = dict.fromkeys(alike + char.swapcase() + plain + plain.swapcase())
         known = [c for c in likely if c in self and not unicodedata.combining(c)]
-        close = known or sorted(self.characters, key=lambda c: abs(ord(c) - ord(char)))
-        return "".join(close[:3])
+        if not known:
+            distance = np.abs(self._codes.astype(np.int64) - ord(char))
+            known = [self.characters[i] for i in np.argsort(distance, kind="stable")[:3]]
+        return "".join(known[:3])
 
     def _unknown(self, text: str) -> VocabularyError:
-        missing = self.missing(text)
-        at, others = min(map(text.index, missing)), len(missing) - 1
+        at, others = int(self._lookup(text).argmin()), len(self.missing(text)) - 1
         line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
         more = {0: "", 1: " (nor is one other)"}
         return VocabularyError(

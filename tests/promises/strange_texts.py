@@ -270,19 +270,19 @@ def _weights(path: Path) -> bytes:
 
 
 def _cut_while_read(trial: Trial) -> None:
-    """Cut a text off between two reads of 64 kB: what was read is what counts, to the character."""
-    from charrnn.text.sources import HEAD, Source
+    """Cut a text off between two reads: what was read is what counts, to the character."""
+    from charrnn.text.sources import CHUNK, Source
 
     with folder() as home:
-        for kept in (0, HEAD, 3 * HEAD, 3 * HEAD + 1):
+        for kept in (0, CHUNK, 3 * CHUNK, 3 * CHUNK + 1):
             path = home / "text.txt"
-            path.write_bytes(b"abcdefgh" * HEAD)
+            path.write_bytes(b"abcdefgh" * CHUNK)
             pieces = iter(Source(path))
             read = next(pieces)
             os.truncate(path, kept)
             read += "".join(pieces)
             trial.check(
-                len(read) == max(kept, HEAD),
+                len(read) == max(kept, CHUNK),
                 f"cut to {kept:,} bytes: {len(read):,} characters were read",
             )
 
