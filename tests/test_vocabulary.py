@@ -39,6 +39,7 @@ def test_unknown_characters_are_found_and_the_first_is_named(known: str, text: s
     vocabulary = Vocabulary.of(known)
     missing = [char for char in text if char not in known]
     assert vocabulary.missing(text) == "".join(sorted(set(missing)))
+    assert vocabulary.find_unknown(text) == (text.index(missing[0]) if missing else -1)
     if missing:
         with pytest.raises(VocabularyError, match=re.escape(f"(U+{ord(missing[0]):04X})")):
             vocabulary.encode(text)

@@ -76,7 +76,7 @@ def _scored(
             },
         )
     if good < len(lines):
-        at = int(model.vocabulary.find_unknown(lines[good])[0])
+        at = model.vocabulary.find_unknown(lines[good])
         char = lines[good][at]
         raise VocabularyError(
             f"{name}: line {number + good + 1}, column {at + 1}: {char!r} (U+{ord(char):04X}) "

@@ -47,10 +47,9 @@ def check_known(model: Model, text: str, what: str) -> None:
     The message has its place and the nearest known characters. For an escape such as a literal \\n
     it says how a shell writes the character.
     """
-    missing = model.vocabulary.missing(text)
-    if not missing:
+    at = model.vocabulary.find_unknown(text)
+    if at < 0:
         return
-    at = min(map(text.index, missing))
     char = text[at]
     if (escape := text[at : at + 2]) in (r"\n", r"\r", r"\t"):
         advice = f"{escape} is two characters here; the shell writes the one it means $'{escape}'"

@@ -50,7 +50,8 @@ class Store:
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.length, self._limit, self._lock = 0, memory, threading.Lock()
         self._by_position = False  # whether other processes share the file's offset
-        self._keep(tempfile.SpooledTemporaryFile(memory, prefix="charrnn-"))  # noqa: SIM115 (closed with the store)
+        file = tempfile.SpooledTemporaryFile(memory, prefix="charrnn-")  # noqa: SIM115 (see _keep)
+        self._keep(file)
 
     def _keep(self, file: Any) -> None:
         self._file = file

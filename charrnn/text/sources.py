@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from charrnn.errors import CorpusError, UsageError
 
@@ -168,17 +168,13 @@ class Source:
                 with _OPEN.get(path.suffix.lower(), open)(path, "rb") as file:
                     yield from self._decoded(file, name)
         except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+            reason, advice = "a broken archive", "make or fetch it again"
             if isinstance(error, OSError) and error.errno:  # else gzip and bz2 mean their data
-                advice, reason = "check the file and its permissions", "cannot be read"
-                raise _NotTextError(
-                    f"{name}: {reason} ({error.strerror}); {advice}", reason
-                ) from error
-            reason = "a broken archive"
-            raise _NotTextError(
-                f"{name}: is {reason} ({error}); make or fetch it again", reason
-            ) from error
+                reason, advice = "cannot be read", "check the file and its permissions"
+            what = getattr(error, "strerror", None) or error
+            raise _NotTextError(f"{name}: {reason} ({what}); {advice}", reason) from error
 
-    def _decoded(self, file: BinaryIO, name: str) -> Iterator[str]:
+    def _decoded(self, file: io.BufferedReader, name: str) -> Iterator[str]:
         decode = io.IncrementalNewlineDecoder(
             codecs.getincrementaldecoder(self.encoding)("strict"), translate=True
         )
@@ -242,7 +238,7 @@ def _cause(head: bytes) -> str:
     return ""
 
 
-def _standard_input() -> BinaryIO:
+def _standard_input() -> Any:
     if sys.stdin is None:
         raise CorpusError("- is standard input, which is closed; give a file")
     return sys.stdin.buffer

@@ -98,6 +98,11 @@ class Vocabulary:
             raise VocabularyError(f"{char!r} isn't among the {len(self)} known characters")
         return self.characters.index(char)
 
+    def find_unknown(self, text: str) -> int:
+        """Return the position of the first character of `text` that isn't known, −1 if all are."""
+        unknown = np.flatnonzero(self._lookup(text) < 0)
+        return int(unknown[0]) if len(unknown) else -1
+
     def missing(self, text: str) -> str:
         """Return the distinct characters of `text` that aren't known, in ascending order."""
         return _text(np.unique(code_points(text)[self._lookup(text) < 0]))
@@ -144,7 +149,7 @@ class Vocabulary:
         return "".join(known[:3])
 
     def _unknown(self, text: str) -> VocabularyError:
-        at, others = int(self._lookup(text).argmin()), len(self.missing(text)) - 1
+        at, others = self.find_unknown(text), len(self.missing(text)) - 1
         line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
         more = {0: "", 1: " (nor is one other)"}
         return VocabularyError(
