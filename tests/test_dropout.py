@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -76,3 +76,13 @@ def test_masks_differ_by_seed_step_layer_and_column() -> None:
 def test_without_masks_nothing_is_dropped() -> None:
     h = np.ones((2, 3, 4))
     assert Masks().drop_h(0, h) is h
+
+
+def test_every_mask_is_drawn_from_random_numbers_of_its_own() -> None:
+    config = ModelConfig("rnn", 64, 3)
+    masks = draw_masks(config, 7, T=4, columns=slice(0, 8), p=0.5, seed=1, step=2, dtype="float32")
+    drawn = [mask.ravel()[: 64 * 4 * 8] for mask in (*masks.h, *masks.weights.values())]
+    drawn += [mask[:, :, column].ravel() for mask in masks.h for column in (0, 1)]
+    for one, other in combinations(drawn, 2):
+        shared = min(one.size, other.size)
+        assert 0.3 < np.mean(one[:shared] == other[:shared]) < 0.7

@@ -92,3 +92,13 @@ def test_a_character_that_training_never_saw_is_improbable_but_possible() -> Non
     )
     assert np.isfinite(parameters["b_y"]).all()
     assert parameters["b_y"].argmin() == 2
+
+
+@pytest.mark.parametrize(("N", "P"), [(1, 10), (7, 1000), (1000, 3), (10**7, 4)])
+def test_blocks_cover_all_positions_and_hold_no_more_than_they_may(
+    N: int, P: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loss, "BLOCK", 4096)
+    blocks = [*loss._blocks(N, P)]
+    assert [i for block in blocks for i in range(P)[block]] == list(range(P))
+    assert max(block.stop - block.start for block in blocks) == min(P, max(1, 4096 // N))
