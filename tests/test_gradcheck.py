@@ -193,3 +193,5 @@ def test_a_short_text_repeats_a_symbol_among_its_first_three() -> None:
         x, y = gradcheck.random_text(np.random.default_rng(seed), 50, 8, 2)
         assert len(set(x[:3, 0].tolist())) == 1
         assert x.shape == y.shape == (8, 2)
+    x, y = gradcheck.random_text(np.random.default_rng(0), 4, 50, 2)
+    assert set(x.ravel().tolist()) == set(y.ravel().tolist()) == {0, 1, 2, 3}
