@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -167,6 +168,22 @@ def test_of_a_long_text_what_lies_about_the_border_is_counted(
     whole = floor(part(text[:900]), part(text[900:]), 3)
     assert whole is not None
     assert (whole.nats, whole.notes) == (min(witten_bell(text[:900], text[900:], 3)), ())
+
+
+@pytest.mark.parametrize(("N", "val"), [(3, 0.1), (65, 0.1), (70_000, 0.1), (70_000, 0.9)])
+def test_a_long_text_is_counted_in_bounded_memory(
+    N: int, val: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ngram_module, "LIMIT", 25_000)  # a hundredth of what it is
+    text = np.random.default_rng(0).integers(0, N, 200_000).astype(np.uint32)
+    border = int(len(text) * (1 - val))
+    training, validation = part(text[:border]), part(text[border:])
+    tracemalloc.start()
+    try:
+        floor(training, validation, N)
+        assert tracemalloc.get_traced_memory()[1] < 1_500_000  # a hundredth of 150 MB
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_floor_of_items_knows_their_ends() -> None:

@@ -11,7 +11,7 @@ from charrnn.text.batches import Items
 from charrnn.text.corpus import Part
 from charrnn.text.vocabulary import Indices
 
-LIMIT = 3_500_000  # characters counted at most; each takes up to 35 bytes
+LIMIT = 2_500_000  # characters counted at most; each takes up to 54 bytes
 MOST = 1 << 18  # distinct characters; _ranks has 63 bits for LIMIT² · MOST
 _DENSE = 2  # use a table of all keys if it has at most this many entries a position; else sort
 
@@ -143,7 +143,7 @@ def _refine(
     refined = T * lower
     refined += gram_count[w]
     total += T
-    refined /= np.maximum(total, 1)
+    refined /= np.maximum(total, 1, out=total)
     np.copyto(lower, refined, where=known)
 
 
