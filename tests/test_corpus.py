@@ -196,6 +196,27 @@ def test_a_mark_that_belongs_to_the_encoding_is_no_character(encoding: str) -> N
     assert text_of(piped(data, encoding)) == "ab"
 
 
+@pytest.mark.parametrize(
+    ("data", "encoding", "good"),
+    [
+        ("\ufeffabc".encode() + b"\xe9d", "utf-8", "abc"),
+        ("\ufeffabc".encode("utf-16") + b"d", "utf-16", "abc"),
+        ("\ufeff".encode() + b"\xe9d", "utf-8", ""),
+        (b"\xe9d", "utf-8", ""),
+        (b"abcd\0", "utf-16", ""),
+    ],
+)
+def test_what_is_good_before_a_broken_byte_is_read(
+    data: bytes, encoding: str, good: str, tmp_path: Path
+) -> None:
+    (tmp_path / "t").write_bytes(data)
+    pieces, read = [], iter(sources_module.Source(tmp_path / "t", encoding))
+    with pytest.raises(CorpusError):
+        while True:
+            pieces.append(next(read))
+    assert "".join(pieces) == good
+
+
 @pytest.mark.parametrize("chunk_size", [1, 4, 1 << 20])
 @pytest.mark.parametrize(
     ("data", "encoding", "message"),
@@ -210,6 +231,7 @@ def test_a_mark_that_belongs_to_the_encoding_is_no_character(encoding: str) -> N
         (b"ok\xed\xa0\x80", "utf-8", r"byte 0xed at offset 2"),
         (b"\xff\xfea\0\x00\xd8b\0", "utf-16", r"byte 0x00 at offset 4 isn't utf-16"),
         (b"ab\x81", "gb18030", r"byte 0x81 at offset 2 isn't gb18030"),
+        (b"abcd\0", "utf-16", r"byte 0x00 at offset 4 isn't utf-16 \(truncated data\)"),
         ("ab".encode("utf-16-be"), "utf-16", r"isn't utf-16 .* such as --encoding utf-16-le"),
         ("ab".encode("utf-16"), "utf-8", r"offset 0 .*starts like UTF-16: give --encoding utf-16"),
         (gzip.compress(b"abc", mtime=0), "utf-8", r"0x8b at offset 1 .*compressed by gzip"),

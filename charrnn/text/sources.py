@@ -15,6 +15,7 @@ import sys
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -190,7 +191,10 @@ class Source:
                 text = decode.decode(chunk, final=ended)
             except UnicodeError as error:
                 if isinstance(error, UnicodeDecodeError) and name == self.name:
-                    good = decode.decode(chunk[: error.start - len(error.object)])
+                    good = ""
+                    with suppress(UnicodeError):  # the beginning may be wrong in another way
+                        good = decode.decode(chunk[: error.start - len(error.object)])
+                    good = good if begun else good.removeprefix("\ufeff")
                     yield from [good] if good else []
                 raise self._undecodable(name, head, offset, error) from error
             if self.guessed and b"\0" in chunk:  # UTF-8 has the byte nowhere else
