@@ -210,10 +210,9 @@ def test_what_is_good_before_a_broken_byte_is_read(
     data: bytes, encoding: str, good: str, tmp_path: Path
 ) -> None:
     (tmp_path / "t").write_bytes(data)
-    pieces, read = [], iter(sources_module.Source(tmp_path / "t", encoding))
+    pieces: list[str] = []
     with pytest.raises(CorpusError):
-        while True:
-            pieces.append(next(read))
+        pieces.extend(sources_module.Source(tmp_path / "t", encoding))
     assert "".join(pieces) == good
 
 
@@ -231,7 +230,6 @@ def test_what_is_good_before_a_broken_byte_is_read(
         (b"ok\xed\xa0\x80", "utf-8", r"byte 0xed at offset 2"),
         (b"\xff\xfea\0\x00\xd8b\0", "utf-16", r"byte 0x00 at offset 4 isn't utf-16"),
         (b"ab\x81", "gb18030", r"byte 0x81 at offset 2 isn't gb18030"),
-        (b"abcd\0", "utf-16", r"byte 0x00 at offset 4 isn't utf-16 \(truncated data\)"),
         ("ab".encode("utf-16-be"), "utf-16", r"isn't utf-16 .* such as --encoding utf-16-le"),
         ("ab".encode("utf-16"), "utf-8", r"offset 0 .*starts like UTF-16: give --encoding utf-16"),
         (gzip.compress(b"abc", mtime=0), "utf-8", r"0x8b at offset 1 .*compressed by gzip"),

@@ -145,7 +145,6 @@ def test_lines_of_any_length_and_many_pieces_are_cut_at_newlines_alone(
     from charrnn.text import sources
 
     monkeypatch.setattr(sources, "CHUNK", 7)
-    monkeypatch.setattr(sources, "HEAD", 3)
     monkeypatch.setattr(each, "TOGETHER", 11)
     lines = ["", "a" * 40, "bb", "", "c" * 9, "d"]
     for end in ("", "\n"):
@@ -176,7 +175,9 @@ def test_a_reader_that_goes_away_ends_it_quietly(model: Path) -> None:
     assert (ended.stdout.count("\tab\n"), ended.stderr) == (3, "")
 
 
-def test_a_slow_pipe_is_waited_for_no_longer_than_a_tenth_of_a_second() -> None:
+def test_a_slow_pipe_is_waited_for_no_longer_than_a_tenth_of_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class Slow(io.RawIOBase):
         def __init__(self) -> None:
             self.left = [b"ab\n", b"c\n"]
@@ -199,6 +200,7 @@ def test_a_slow_pipe_is_waited_for_no_longer_than_a_tenth_of_a_second() -> None:
 
     released: list[float] = []
     seen: list[list[str]] = []
-    for batch in each.batches(Source("-", stdin=io.BufferedReader(Slow()))):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(Slow())))
+    for batch in each.batches(Source("-")):
         seen += [batch]
     assert seen == [["ab"], ["c"]]
