@@ -10,6 +10,7 @@ from promises import (
     exact_resume,
     extreme_numbers,
     long_load,
+    odd_moments,
     same_again,
     strange_texts,
     supply_chain,
@@ -97,6 +98,16 @@ def test_a_long_run_and_a_long_sample_hold_their_memory() -> None:
 @pytest.mark.slow
 def test_runs_leave_nothing_open_and_do_not_share_a_file() -> None:
     kept(long_load.nothing_left(20), long_load.two_at_once(1))
+
+
+def test_damaged_texts_are_read_as_python_decodes_them_or_refused() -> None:
+    kept(odd_moments.mutated_texts(300))
+
+
+@posix
+@pytest.mark.slow
+def test_signals_full_disks_and_changing_files_at_any_moment_leave_whole_files() -> None:
+    kept(odd_moments.signals(4), odd_moments.changing(3), odd_moments.filling_disks([4096]))
 
 
 @pytest.mark.slow

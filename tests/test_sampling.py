@@ -13,6 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from tiny_models import always
 
 import charrnn.sampling.sampling as sampling
 from charrnn.checkpoint.model import Model
@@ -533,6 +534,15 @@ def test_nats_are_those_of_the_drawn_characters_at_temp_1(
             found.text, "fed", 8, options.get("temp", 1.0), pytest.approx(math.fsum(nats), rel=1e-9)
         )
         assert [step[i] for step in steps] == pytest.approx(nats, rel=1e-9)
+
+
+def test_nats_of_the_certain_are_0_however_large_the_logits() -> None:
+    model = always("b", "ab")
+    model.parameters["b_y"][:] *= 100  # beyond what exp can take
+    samples = sample_many(model, 2, length=9, seed=1)
+    for _ in samples:
+        pass
+    assert samples.nats.tolist() == [0, 0]
 
 
 def test_the_nats_of_a_line_are_its_probability_as_an_item_newline_included() -> None:

@@ -191,3 +191,12 @@ def test_a_score_tells_its_figures(model: Model) -> None:
     score = charrnn.score(model, "the cat")
     mean = f"{score.mean:.4f} nats, {score.bpc:.4f} bits, perplexity {score.perplexity:.3f}"
     assert repr(score) == f"<charrnn.Score: {mean} per character over 6 characters>"
+
+
+@pytest.mark.parametrize("nats", [700.0, 800.0, 1e300, float("inf")])
+def test_the_perplexity_of_the_impossible_is_a_number(nats: float) -> None:
+    assert Score("a", np.array([nats, nats])).perplexity == math.exp(700)
+
+
+def test_a_score_of_an_item_shows_its_newline_whatever_it_begins_with(items: Model) -> None:
+    assert "жcat↵" in Cells(charrnn.score(items, "жcat", unknown="skip")._repr_html_()).shown

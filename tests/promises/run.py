@@ -24,6 +24,7 @@ from promises import (  # noqa: E402 - found only now
     exact_resume,
     extreme_numbers,
     long_load,
+    odd_moments,
     same_again,
     strange_texts,
     supply_chain,
@@ -60,6 +61,7 @@ PROMISES = {
     6: same_again,
     7: long_load,
     8: supply_chain,
+    9: odd_moments,
 }
 
 
