@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charrnn.cli.options import Debug, Json, complete_checkpoint, given, option, switch
-from charrnn.cli.terminal import console, print_json, visible
+from charrnn.cli.exercise import show, write
+from charrnn.cli.lecture import Lecture
+from charrnn.cli.options import (
+    Debug,
+    Json,
+    complete_checkpoint,
+    given,
+    open_model,
+    option,
+    switch,
+)
+from charrnn.cli.terminal import console, counted, print_json
 from charrnn.config import CELLS, CellName, check, flag
 from charrnn.errors import CharRNNError, UsageError
 
@@ -20,7 +30,6 @@ if TYPE_CHECKING:
 
 NETWORKS, LECTURE, EXERCISE = "Which networks", "The lecture", "An exercise"
 GAINS = (0.7, 1.0, 1.4)
-
 
 Cell = Annotated[CellName | None, option("--cell", NETWORKS, "Only this cell.")]
 Hidden = Annotated[
@@ -65,6 +74,20 @@ Gain = Annotated[
     ),
 ]
 
+Exercise = Annotated[
+    Path | None,
+    option(
+        "--exercise", EXERCISE, "Write the lecture's network without its backward pass.", "FILE"
+    ),
+]
+Mine = Annotated[
+    Path | None,
+    option("--mine", EXERCISE, "Run such a file, or a folder's, and mark its gradients.", "FILE"),
+]
+Hint = Annotated[
+    bool, switch("--hint", EXERCISE, "Show the equation to look at for the first wrong one.")
+]
+
 
 def gradcheck(
     context: typer.Context,
@@ -76,24 +99,9 @@ def gradcheck(
     tolerance: Tolerance = 1e-5,
     lecture: WithLecture = False,
     gain: Gain = None,
-    exercise: Annotated[
-        Path | None,
-        option(
-            "--exercise",
-            EXERCISE,
-            "Write the lecture's network, its backward pass left out.",
-            "FILE",
-        ),
-    ] = None,
-    mine: Annotated[
-        Path | None,
-        option(
-            "--mine", EXERCISE, "Run such a file, or a folder's, and mark its gradients.", "FILE"
-        ),
-    ] = None,
-    hint: Annotated[
-        bool, switch("--hint", EXERCISE, "Show the equation to look at for the first wrong one.")
-    ] = False,
+    exercise: Exercise = None,
+    mine: Mine = None,
+    hint: Hint = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -102,39 +110,26 @@ def gradcheck(
     Example: charrnn gradcheck --lecture
     """
     if exercise is not None or mine is not None:
-        from charrnn.cli.exercise import show, write
-
         _check_alone(context)
         if exercise is not None:
             write(exercise)
         if mine is not None:
             show(mine, hints=hint, json=json)
         return
-    _check_options(cell, hidden, seq_len, seed, model, tolerance, gain)
-    if gain and not lecture:
-        raise UsageError("--gain is part of the lecture; add --lecture")
-    from charrnn.checkpoint.model import load
-
-    trained = None if model is None else load(model)
-    found = _checks(trained, cell, hidden, seq_len, seed)
-    checks = list(found) if json else list(_shown(found, tolerance, brief=lecture))
-    extra: dict[str, Any] = {}
-    if lecture:
-        from charrnn.cli.lecture import Lecture
-
-        shown = Lecture.of(hidden, seq_len, seed, gain or GAINS, trained, cell)
-        extra = shown.as_json()
+    check("--seed", seed, least=0)
+    check("--tolerance", tolerance, above=0)
+    _check_together(model, cell, hidden, gain, lecture)
+    trained = None if model is None else open_model(model)
+    checks = []
+    for found in _checks(trained, cell, hidden, seq_len, seed):
+        checks.append(found)
         if not json:
-            shown.show()
+            _show(found, tolerance, brief=lecture)
+    taught = Lecture.of(hidden, seq_len, seed, gain or GAINS, trained, cell) if lecture else None
     if json:
-        print_json(
-            {
-                "tolerance": tolerance,
-                "passed": _passed(checks, tolerance),
-                "checks": list(map(as_json, checks)),
-                **extra,
-            }
-        )
+        print_json(_as_json(checks, tolerance) | (taught.as_json() if taught else {}))
+    elif taught:
+        taught.show()
     _verdict(checks, tolerance, say=not json)
 
 
@@ -145,100 +140,79 @@ def _check_alone(context: typer.Context) -> None:
             raise UsageError(f"{flag(name)} does nothing with an exercise; leave it out")
 
 
-def _check_options(
-    cell: str | None,
-    hidden: int | None,
-    seq_len: int | None,
-    seed: int,
-    model: str | None,
-    tolerance: float,
-    gain: list[float] | None,
+def _check_together(
+    model: str | None, cell: str | None, hidden: int | None, gain: list[float] | None, lecture: bool
 ) -> None:
-    """Raise UsageError for what is out of range or doesn't go together."""
-    check("--hidden", hidden, least=1, most=64)
-    check("--seq-len", seq_len, least=3, most=64)
-    check("--seed", seed, least=0)
-    check("--tolerance", tolerance, above=0)
+    """Raise UsageError for what doesn't go together, or for a gain out of range."""
     for value in gain or ():
         check("--gain", value, above=0, most=100)
-    clash = "--cell" if cell is not None else "--hidden" if hidden is not None else ""
-    if model is not None and clash:
+    if gain and not lecture:
+        raise UsageError("--gain is part of the lecture; add --lecture")
+    if model is not None and (cell is not None or hidden is not None):
+        clash = "--hidden" if cell is None else "--cell"
         raise UsageError(f"--model has its own cell and size; leave out {clash}")
+
+
+def _as_json(checks: Sequence[Check], tolerance: float) -> dict[str, Any]:
+    return {
+        "tolerance": tolerance,
+        "passed": all(found.error <= tolerance for found in checks),
+        "checks": [asdict(found) | {"error": found.error} for found in checks],
+    }
 
 
 def _checks(
     model: Model | None, cell: str | None, hidden: int | None, seq_len: int | None, seed: int
-) -> Iterator[Check]:
-    """Yield a check of each network, or of the model alone."""
-    from charrnn.network.gradcheck import check_trained
-    from charrnn.network.gradcheck import gradcheck as check_cells
+) -> Iterable[Check]:
+    """Return a check of each network, or of the model alone."""
+    from charrnn.network import gradcheck as checks
 
+    sizes = {"hidden": hidden, "seq_len": seq_len}
+    given_sizes = {name: size for name, size in sizes.items() if size is not None}
     if model is not None:
-        yield check_trained(model.parameters, seq_len=seq_len or 8, seed=seed)
+        return [checks.check_trained(model.parameters, **given_sizes, seed=seed)]
+    return checks.gradcheck(CELLS if cell is None else (cell,), **given_sizes, seed=seed)
+
+
+def _show(found: Check, tolerance: float, *, brief: bool) -> None:
+    """Print a check; unless brief, with the worst element of each array."""
+    screen, good = console(), found.error <= tolerance
+    verdict = f"{_name(found)}: {'agrees' if good else 'FAILS'}, largest error {found.error:.1e}"
+    screen.print(verdict, style="green" if good else "bold red", soft_wrap=True)
+    if brief:
         return
-    yield from check_cells(
-        CELLS if cell is None else (cell,), hidden=hidden or 5, seq_len=seq_len or 6, seed=seed
+
+    def row(start: str, error: float) -> None:
+        mark = "" if error <= tolerance else "  <- above the tolerance"
+        screen.print(f"  {start:<58}{error:>10.1e}{mark}", soft_wrap=True)
+
+    screen.print(
+        f"  {'parameter':<14}{'worst element':<16}{'analytic':>14}{'numeric':>14}{'error':>10}"
     )
-
-
-def _passed(checks: Iterable[Check], tolerance: float) -> bool:
-    return all(check.error <= tolerance for check in checks)
-
-
-def as_json(check: Check) -> dict[str, Any]:
-    """Return a check as JSON has it."""
-    return {**asdict(check), "error": check.error}
-
-
-def _shown(checks: Iterable[Check], tolerance: float, *, brief: bool) -> Iterator[Check]:
-    """Yield the checks, each after it has been printed; brief: a line each."""
-    from rich.text import Text
-
-    screen = console()
-    for found in checks:
-        good = found.error <= tolerance
-        title = Text(f"{name_of(found)}: ").append(
-            "agrees" if good else "FAILS", style="green" if good else "bold red"
-        )
-        screen.print(title.append(f", largest error {found.error:.1e}"), soft_wrap=True)
-        if not brief:
-            for line in rows(found, tolerance):
-                screen.print(Text(line), soft_wrap=True)
-        yield found
-
-
-def name_of(found: Check) -> str:
-    """Return which network a check is of."""
-    return (
-        f"{found.cell}, {found.layers} layer{'s' * (found.layers > 1)}{', dropout' * found.dropout}"
-    )
-
-
-def rows(found: Check, tolerance: float) -> Iterator[str]:
-    """Yield a line for each array: where analytic and numeric gradient differ most."""
-    yield f"  {'parameter':<14}{'worst element':<16}{'analytic':>14}{'numeric':>14}{'error':>10}"
     for array in found.arrays:
         at = f"[{', '.join(map(str, array.index))}]"
-        mark = "" if array.error <= tolerance else "  <- above the tolerance"
-        numbers = f"{array.analytic:>14.6e}{array.numeric:>14.6e}{array.error:>10.1e}"
-        yield f"  {visible(array.name):<14}{at:<16}{numbers}{mark}"
-    mark = "" if found.direction_error <= tolerance else "  <- above the tolerance"
-    directions = "random directions through all of them at once"
-    yield f"  {directions:<58}{found.direction_error:>10.1e}{mark}\n"
+        row(f"{array.name:<14}{at:<16}{array.analytic:>14.6e}{array.numeric:>14.6e}", array.error)
+    row("random directions through all of them at once", found.direction_error)
+    screen.print()
+
+
+def _name(found: Check) -> str:
+    """Return which network a check is of."""
+    return f"{found.cell}, {counted(found.layers, 'layer')}{', dropout' * found.dropout}"
 
 
 def _verdict(checks: Sequence[Check], tolerance: float, *, say: bool) -> None:
     """Print that all is well; else raise CharRNNError."""
     worst = max(checks, key=lambda found: found.error)
-    arrays = sum(len(found.arrays) for found in checks)
-    if not _passed(checks, tolerance):
-        bad = sum(array.error > tolerance for found in checks for array in found.arrays)
+    errors = [array.error for found in checks for array in found.arrays]
+    if not worst.error <= tolerance:
+        bad = sum(not error <= tolerance for error in errors)
         raise CharRNNError(
-            f"gradcheck failed: {bad} of {arrays} arrays are above the tolerance {tolerance:g}; "
-            f"the largest error is {worst.error:.1e}, in {name_of(worst)}"
+            f"gradcheck failed: {bad} of {len(errors)} arrays are above the tolerance "
+            f"{tolerance:g}; the largest error is {worst.error:.1e}, in {_name(worst)}"
         )
     if say:
         print(
-            f"All {arrays} arrays agree (tolerance {tolerance:g}); "
-            f"the worst: {worst.error:.1e}, {name_of(worst)}"
+            f"All {len(errors)} arrays agree (tolerance {tolerance:g}); "
+            f"the worst: {worst.error:.1e}, {_name(worst)}"
         )

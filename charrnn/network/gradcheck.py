@@ -122,7 +122,11 @@ def check_gradient(
 
 
 def random_text(rng: np.random.Generator, N: int, T: int, B: int) -> tuple[Array, Array]:
-    """Return random symbols and targets (T, B); one symbol comes several times, whatever N is."""
+    """Return random symbols and targets (T, B); one symbol comes several times, whatever N is.
+
+    Raises UsageError where T is too short to show most bugs, or long.
+    """
+    check("--seq-len", T, least=3, most=64)
     x, y = rng.integers(0, N, (2, T, B))
     x[:3, 0] = x[0, 0]
     return x, y
@@ -151,7 +155,6 @@ def gradcheck(
 ) -> Iterator[Check]:
     """Yield a check for each cell with 1 and 2 layers, with and without dropout."""
     check("--hidden", hidden, least=1, most=64)  # every parameter costs two passes over the text
-    check("--seq-len", seq_len, least=3, most=64)  # a shorter text doesn't show most bugs
     for cell, layers, dropout in product(cells, (1, 2), (False, True)):
         yield check_network(
             cell, layers, dropout=dropout, hidden=hidden, seq_len=seq_len, seed=seed

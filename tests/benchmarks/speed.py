@@ -15,6 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -56,6 +57,7 @@ class Clocks:
     def timed(self, part: str, function: Function) -> Function:
         """Return the function with a clock."""
 
+        @wraps(function)
         def call(*arguments: Any, **options: Any) -> Any:
             self._inner.append(0.0)
             start = time.perf_counter()
@@ -71,6 +73,7 @@ class Clocks:
         """Return the function of a whole step, after which the parts' seconds are kept."""
         inner = self.timed(REST, function)
 
+        @wraps(function)  # a step is ordered by its name
         def call(*arguments: Any, **options: Any) -> Any:
             result = inner(*arguments, **options)
             self.steps.append(dict(self._seconds))
