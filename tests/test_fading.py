@@ -150,8 +150,8 @@ def test_a_norm_is_that_of_the_last_h_by_an_earlier_state(cell: str) -> None:
 def test_a_gru_step_without_its_r_is_found_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     right = GRU.stepper
 
-    def without_r(Wh: Array, h: Array) -> object:
-        step = right(Wh, h)
+    def without_r(Wh: Array, now: Array, then: Array) -> object:
+        step = right(Wh, now, then)
 
         def wrong(A: Array) -> None:
             Wh[:4] = 50  # r = 1

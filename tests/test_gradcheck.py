@@ -49,8 +49,8 @@ def test_the_gradient_of_V_passes_for_many_symbols(monkeypatch: pytest.MonkeyPat
 CELL_BUGS = {
     "missing transpose, rnn": (
         "rnn",
-        "np.zeros_like(self.past[0])\n        multiply_WT = step_product(transposed(W), d)",
-        "np.zeros_like(self.past[0])\n        multiply_WT = step_product(W, d)",
+        "np.zeros_like(self.Wh)\n        multiply_WT = step_product(transposed(W), d)",
+        "np.zeros_like(self.Wh)\n        multiply_WT = step_product(W, d)",
     ),
     "dropped carry, rnn": (
         "rnn",
@@ -60,16 +60,16 @@ CELL_BUGS = {
     "tanh's slope forgotten, rnn": ("rnn", "dA *= d  # dA_t", "dA[:] = d  # dA_t"),
     "slope at h_{t-1}, rnn": (
         "rnn",
-        "tanh_derivative(self.past[t + 1], out=dA)",
-        "tanh_derivative(self.past[t], out=dA)",
+        "tanh_derivative(h[t + 1], self.one, out=dA)",
+        "tanh_derivative(h[t], self.one, out=dA)",
     ),
     "gate derivative of the wrong gate, lstm": ("lstm", "dA_g *= i", "dA_g *= f"),
     "cell state's carry lost, lstm": ("lstm", "dc *= f", "dc *= 0"),
     "cell state's carry through the wrong gate, lstm": ("lstm", "dc *= f", "dc *= i"),
     "forget gate paired with c_t, lstm": (
         "lstm",
-        "np.multiply(dc, self.c[t], out=dA_f)",
-        "np.multiply(dc, self.c[t + 1], out=dA_f)",
+        "np.multiply(dc, c_before, out=dA_f)",
+        "np.multiply(dc, self.blocks[4][t + 1], out=dA_f)",
     ),
     "reset product forgotten, gru": (
         "gru",
@@ -79,13 +79,13 @@ CELL_BUGS = {
     "direct path to h_{t-1} lost, gru": ("gru", "d += u  #", "pass  #"),
     "update gate's sign, gru": (
         "gru",
-        "np.subtract(self.past[t], n, out=dC_z)",
-        "np.subtract(n, self.past[t], out=dC_z)",
+        "np.subtract(before, n, out=dC_z)",
+        "np.subtract(n, before, out=dC_z)",
     ),
     "reset gate's slope paired with h, gru": (
         "gru",
-        "np.multiply(dA_n, self.q[t], out=dC_r)",
-        "np.multiply(dA_n, self.past[t], out=dC_r)",
+        "np.multiply(dA_n, q, out=dC_r)",
+        "np.multiply(dA_n, before, out=dC_r)",
     ),
 }
 

@@ -11,15 +11,7 @@ import typer
 
 from charrnn.cli.exercise import show, write
 from charrnn.cli.lecture import Lecture
-from charrnn.cli.options import (
-    Debug,
-    Json,
-    complete_checkpoint,
-    given,
-    open_model,
-    option,
-    switch,
-)
+from charrnn.cli.options import Debug, Json, complete_checkpoint, given, option, switch
 from charrnn.cli.terminal import console, counted, print_json
 from charrnn.config import CELLS, CellName, check, flag
 from charrnn.errors import CharRNNError, UsageError
@@ -119,7 +111,9 @@ def gradcheck(
     check("--seed", seed, least=0)
     check("--tolerance", tolerance, above=0)
     _check_together(model, cell, hidden, gain, lecture)
-    trained = None if model is None else open_model(model)
+    from charrnn.checkpoint.model import load
+
+    trained = None if model is None else load(model)
     checks = []
     for found in _checks(trained, cell, hidden, seq_len, seed):
         checks.append(found)

@@ -121,7 +121,7 @@ def fading_of(
         raise UsageError(f"the text has {len(x)} characters; a gradient by lag needs at least 3")
     V, W, b_h, U, b_y = (np.asarray(array, np.float64) for array in (V, W, b_h, U, b_y))
     A, H = V[:, x[:-1]].T + b_h, W.shape[1]
-    states = [np.zeros(CELL_CLASSES[cell].S * H)]
+    states = [np.zeros(len(CELL_CLASSES[cell].state_names) * H)]
     for A_t in A:
         states.append(step(cell, A_t, W, states[-1])[0])
     h = np.array(states)[1:, :H]
@@ -150,20 +150,18 @@ def step(cell: str, A: Array, W: Array, s: Array) -> tuple[Array, Array, Array]:
     A = V x_t + b_h (G·H,). Given A, W h and the state, a cell's step is elementwise, so that a push
     to all units of one of these parts gives a diagonal; each part is pushed in a column of its own.
     """
-    GH, H = W.shape
-    parts = np.concatenate([s[:H], W @ s[:H], s[H:], A])  # h, W h, c and A
-    pushed = parts[:, None] + 1j * TINY * np.repeat(np.eye(len(parts) // H), H, axis=0)
-    h, Wh, A_pushed = np.split(pushed, [H, len(pushed) - GH])
-    scale = CELL_CLASSES[cell].row_scale(H, np.complex128)
-    Wh[:GH] *= scale
-    CELL_CLASSES[cell].stepper(Wh, h)(A_pushed * scale)
-    after = np.vstack([h, Wh[GH:]])  # (S·H, parts)
-    blocks = [
-        np.vstack([np.diag(d) for d in slope.reshape(-1, H)]) for slope in after.imag.T / TINY
-    ]
-    G, S = GH // H, len(s) // H
-    by_h, by_Wh, by_c, by_A = blocks[0], blocks[1 : 1 + G], blocks[1 + G : G + S], blocks[G + S :]
-    return after[:, 0].real, np.hstack([by_h + np.hstack(by_Wh) @ W, *by_c]), np.hstack(by_A)
+    kind, (GH, H) = CELL_CLASSES[cell], W.shape
+    G, S, scale = GH // H, len(s) // H, kind.row_scale(H, np.complex128)
+    parts = np.concatenate([W @ s[:H], s.reshape(S, H)[::-1].ravel(), A])  # W h, (c,) h and A
+    pushed = parts[:, None] + 1j * TINY * np.repeat(np.eye(2 * G + S), H, axis=0)
+    now, A_pushed = pushed[:-GH], pushed[-GH:] * scale
+    now[:GH] *= scale
+    kind.stepper(now[:GH], now, now)(A_pushed)
+    after = now[GH:].reshape(S, H, -1)[::-1].reshape(S * H, -1)  # (S·H, parts)
+    blocks = [np.vstack([*map(np.diag, slope.reshape(S, H))]) for slope in after.imag.T / TINY]
+    by_Wh, by_state, by_A = blocks[:G], np.hstack(blocks[G : G + S][::-1]), blocks[G + S :]
+    by_state[:, :H] += np.hstack(by_Wh) @ W
+    return after[:, 0].real, by_state, np.hstack(by_A)
 
 
 def terms_and_norms(

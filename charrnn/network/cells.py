@@ -40,16 +40,16 @@ def unaliased(rows: int, T: int, B: int, dtype: DTypeLike) -> Array:
 def sigmoid_from_tanh(a: Array, half: Array) -> None:
     """a ← ½ (1 + a), in place: σ where a is the tanh of half its argument.
 
-    `half` is ½ as an array of a's type: a Python float would cost NumPy as much again as the rest.
+    `half`, like `one` below, is an array: a Python float takes NumPy 0.5 µs more in each call.
     """
     np.multiply(a, half, a)
     np.add(a, half, a)
 
 
-def tanh_derivative(a: Array, out: Array) -> None:
+def tanh_derivative(a: Array, one: Array, out: Array) -> None:
     """out ← 1 − a², the derivative of tanh where its value is a."""
-    np.multiply(a, a, out=out)
-    np.subtract(1.0, out, out=out)
+    np.multiply(a, a, out)
+    np.subtract(one, out, out)
 
 
 def transposed(W: Array) -> Array:
@@ -63,18 +63,27 @@ def transposed(W: Array) -> Array:
 class Cell(ABC):
     """A recurrence over T steps of B streams, with the tape that forward leaves for backward.
 
-    A subclass is all that this package needs to know of a cell. Given A and W h_{t−1}, its step is
-    elementwise: a unit's next state depends on that unit's rows alone.
+    A subclass is all that this package needs to know of a cell: its gates, a step forward, and the
+    loop backward.
     """
 
-    gates: ClassVar[dict[str, float]]  # blocks of rows in order, with their scale: σ ½, tanh 1
-    S: ClassVar[int] = 1  # arrays of state: h, and the lstm's c
+    gates: ClassVar[dict[str, float]]  # in order, with the scale of their rows: σ ½, tanh 1
+    state_names: ClassVar[tuple[str, ...]] = ("h",)
+    tape_names: ClassVar[tuple[str, ...]]  # blocks of a step: gates, the state before it, and more
     dC: tuple[tuple[slice, Array], ...]  # gradient at W h_{t−1} by rows of W; dA but for the gru
 
     def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None:
         """Make room for T steps."""
-        GH = len(self.gates) * H
-        self.scale, self.half = self.row_scale(H, dtype), np.array(0.5, dtype)
+        GH, blocks = len(self.gates) * H, len(self.tape_names)
+        self.scale, self.Wh = self.row_scale(H, dtype), np.zeros((GH, B), dtype)
+        self.one = np.array(1, dtype)
+        self.tape = np.zeros((T + 1, blocks * H + 1, B), dtype)[
+            :, :-1
+        ]  # a row apart: see unaliased()
+        self.A = self.tape[:, :GH]  # where A_t is written, to become the gates
+        self.blocks = np.split(self.tape, blocks, axis=1)
+        self.state_blocks = [self.blocks[self.tape_names.index(n)] for n in self.state_names]
+        self.steps = [self.stepper(self.Wh, *self.tape[t : t + 2]) for t in range(T)]
         self.h = unaliased(H, T + 1, B, dtype)  # h_{−1} to h_{T−1}, filled by forward
         self.dA = unaliased(GH, T, B, dtype)  # gradient at A_t, filled by backward
         self.dC = ((slice(GH), self.dA),)
@@ -84,67 +93,67 @@ class Cell(ABC):
         """Return what the rows of V, W and b_h are multiplied by in a step, a column (G·H, 1)."""
         return np.repeat(np.array([*cls.gates.values()], dtype), H)[:, None]
 
+    @staticmethod
     @abstractmethod
-    def forward(self, input_into: Input, W: Array, state: Array, T: int) -> None:
-        """Fill the tape with T steps from `state` (S, H, B) on."""
+    def stepper(Wh: Array, now: Array, then: Array) -> Step:
+        """Return the function of A_t (G·H, …) that takes one step, elementwise in the units.
+
+        Wh (G·H, …) is W h_{t−1}, which it overwrites; `now` and `then` are the tape at t and t + 1.
+        When drawing, both are Wh with the state behind it, and there is nothing else on the tape.
+        """
 
     @abstractmethod
     def backward(self, dh: Array, W: Array) -> None:
         """Fill dA and dC from dh (H, T, B), the gradient that reaches each h_t from outside."""
 
-    @staticmethod
-    @abstractmethod
-    def stepper(Wh: Array, h: Array) -> Step:
-        """Return one step without a tape, for drawing; it overwrites h (H, …) and Wh.
-
-        Wh begins with the product W h, its rows scaled; behind them are the other arrays of state.
-        """
+    def forward(self, input_into: Input, W: Array, state: Array, T: int) -> None:
+        """Fill the tape with T steps from `state` (S, H, B) on."""
+        multiply_W = step_product(W * self.scale, self.Wh)
+        h = self.state_blocks[0]
+        for block, array in zip(self.state_blocks, state, strict=True):
+            block[0] = array
+        for t in range(T):
+            A = self.A[t]
+            multiply_W(h[t])  # Wh ← W h_{t−1}
+            input_into(t, A)
+            self.steps[t](A)
+        self.h[:, : T + 1] = h[: T + 1].transpose(1, 0, 2)
 
     def state(self, t: int) -> Array:
         """Return the state (S, H, B) after t steps of the tape."""
-        return self.h[None, :, t].copy()
+        return np.stack([block[t] for block in self.state_blocks])
 
 
 class RNN(Cell):
     """The lecture's cell: h_t = tanh(V x_t + W h_{t−1} + b_h)."""
 
     gates: ClassVar = {"h": 1}
+    tape_names = ("h",)
 
     def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None:
         super().__init__(H, T, B, dtype)
-        self.past = np.zeros((T + 1, H, B), dtype)  # h again, each step contiguous
-
-    def forward(self, input_into: Input, W: Array, state: Array, T: int) -> None:
-        Wh = np.empty_like(state[0])
-        multiply_W = step_product(W * self.scale, Wh)
-        self.past[0] = state[0]
-        for t in range(T):
-            h = self.past[t + 1]
-            multiply_W(self.past[t])  # Wh ← W h_{t−1}
-            input_into(t, h)
-            h += Wh
-            np.tanh(h, out=h)
-        self.h[:, : T + 1] = self.past[: T + 1].transpose(1, 0, 2)
-
-    def backward(self, dh: Array, W: Array) -> None:
-        dA, d = np.empty_like(self.past[0]), np.zeros_like(self.past[0])
-        multiply_WT = step_product(transposed(W), d)
-        for t in reversed(range(dh.shape[1])):
-            d += dh[:, t]
-            tanh_derivative(self.past[t + 1], out=dA)
-            dA *= d  # dA_t = d ⊙ (1 − h_t²)
-            self.dA[:, t] = dA
-            multiply_WT(dA)  # d ← Wᵀ dA_t, on to h_{t−1}
+        self.A = self.tape[1:]  # A_t becomes h_t
 
     @staticmethod
-    def stepper(Wh: Array, h: Array) -> Step:
-        add, tanh = np.add, np.tanh  # looked up once: it counts for one stream
+    def stepper(Wh: Array, now: Array, then: Array) -> Step:
+        h = then[-len(Wh) :]
+        add, tanh = np.add, np.tanh  # looked up once: for one stream it counts
 
         def step(A: Array) -> None:
             add(Wh, A, h)
-            tanh(h, h)
+            tanh(h, h)  # h_t = tanh(A_t + W h_{t−1})
 
         return step
+
+    def backward(self, dh: Array, W: Array) -> None:
+        h, dA, d = self.tape, np.empty_like(self.Wh), np.zeros_like(self.Wh)
+        multiply_WT = step_product(transposed(W), d)
+        for t in reversed(range(dh.shape[1])):
+            d += dh[:, t]
+            tanh_derivative(h[t + 1], self.one, out=dA)
+            dA *= d  # dA_t = d ⊙ (1 − h_t²)
+            self.dA[:, t] = dA
+            multiply_WT(dA)  # d ← Wᵀ dA_t, on to h_{t−1}
 
 
 class GRU(Cell):
@@ -155,55 +164,52 @@ class GRU(Cell):
     """
 
     gates: ClassVar = {"r": 0.5, "z": 0.5, "n": 1}
+    tape_names = ("r", "z", "n", "h", "q")  # q = W_n h_{t−1}
 
     def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None:
         super().__init__(H, T, B, dtype)
         self.dC_n = unaliased(H, T, B, dtype)
         self.dC = ((slice(2 * H), self.dA[: 2 * H]), (slice(2 * H, 3 * H), self.dC_n))
-        self.past = np.zeros((T + 1, H, B), dtype)  # h again, each step contiguous
-        self.gate = np.zeros((T, 3 * H, B), dtype)
-        self.r, self.z, self.n = np.split(self.gate, 3, axis=1)
-        self.rz = self.gate[:, : 2 * H]
-        self.q = np.zeros((T, H, B), dtype)  # W_n h_{t−1}
 
-    def forward(self, input_into: Input, W: Array, state: Array, T: int) -> None:
-        H, Wh, u = len(self.h), np.empty_like(self.gate[0]), np.empty_like(self.n[0])
-        Wh_rz, Wh_n = Wh[: 2 * H], Wh[2 * H :]
-        multiply_W = step_product(W * self.scale, Wh)
-        self.past[0] = state[0]
-        for t in range(T):
-            before, h = self.past[t], self.past[t + 1]
-            r, z, n, rz = self.r[t], self.z[t], self.n[t], self.rz[t]
-            multiply_W(before)  # Wh ← W h_{t−1}
-            self.q[t] = Wh_n
-            input_into(t, self.gate[t])
-            rz += Wh_rz
-            np.tanh(rz, out=rz)
-            sigmoid_from_tanh(rz, self.half)  # r, z = σ(A + W h_{t−1})
-            np.multiply(r, Wh_n, out=u)
-            n += u
-            np.tanh(n, out=n)  # n = tanh(A + r ⊙ W h_{t−1})
-            np.subtract(before, n, out=h)
-            h *= z
-            h += n  # h_t = n + z ⊙ (h_{t−1} − n)
-        self.h[:, : T + 1] = self.past[: T + 1].transpose(1, 0, 2)
+    @staticmethod
+    def stepper(Wh: Array, now: Array, then: Array) -> Step:
+        H, half = len(Wh) // 3, np.array(0.5, Wh.dtype)
+        r, z, n, before, q = (now[k * H : (k + 1) * H] for k in range(5))
+        rz, Wh_rz, Wh_n, h = now[: 2 * H], Wh[: 2 * H], Wh[2 * H :], then[3 * H : 4 * H]
+        add, multiply, subtract, tanh = np.add, np.multiply, np.subtract, np.tanh
+        has_tape = len(q) > 0
+
+        def step(A: Array) -> None:
+            if has_tape:
+                q[:] = Wh_n
+            add(Wh_rz, A[: 2 * H], rz)
+            tanh(rz, rz)
+            sigmoid_from_tanh(rz, half)  # r, z = σ(A + W h_{t−1})
+            multiply(r, Wh_n, Wh_n)
+            add(Wh_n, A[2 * H :], n)
+            tanh(n, n)  # n = tanh(A + r ⊙ W h_{t−1})
+            subtract(before, n, h)
+            multiply(z, h, h)
+            add(h, n, h)  # h_t = n + z ⊙ (h_{t−1} − n)
+
+        return step
 
     def backward(self, dh: Array, W: Array) -> None:
-        H, dC, dA_n = len(self.h), np.empty_like(self.gate[0]), np.empty_like(self.n[0])
-        dC_r, dC_z, dC_n = np.split(dC, 3)
-        dC_rz, slope = dC[: 2 * H], np.empty_like(self.rz[0])
-        d, u = np.zeros_like(dA_n), np.empty_like(dA_n)
+        H, dC = len(self.h), np.empty_like(self.Wh)
+        (dC_r, dC_z, dC_n), dC_rz, slope = np.split(dC, 3), dC[: 2 * H], np.empty_like(dC[: 2 * H])
+        dA_n, d, u = np.empty_like(dC_n), np.zeros_like(dC_n), np.empty_like(dC_n)
         multiply_WT = step_product(transposed(W), d)
         for t in reversed(range(dh.shape[1])):
-            r, z, n, rz = self.r[t], self.z[t], self.n[t], self.rz[t]
+            r, z, n, before, q = (block[t] for block in self.blocks)
+            rz = self.tape[t, : 2 * H]
             d += dh[:, t]
-            np.subtract(1.0, rz, out=slope)
-            np.subtract(self.past[t], n, out=dC_z)
+            np.subtract(self.one, rz, out=slope)
+            np.subtract(before, n, out=dC_z)
             dC_z *= d  # dz = d ⊙ (h_{t−1} − n)
-            tanh_derivative(n, out=dA_n)
+            tanh_derivative(n, self.one, out=dA_n)
             dA_n *= slope[H:]
             dA_n *= d  # dA_n = d ⊙ (1 − z) ⊙ (1 − n²)
-            np.multiply(dA_n, self.q[t], out=dC_r)  # dr = dA_n ⊙ W_n h_{t−1}
+            np.multiply(dA_n, q, out=dC_r)  # dr = dA_n ⊙ W_n h_{t−1}
             np.multiply(dA_n, r, out=dC_n)  # dC_n = dA_n ⊙ r
             slope *= rz
             dC_rz *= slope  # dA_r, dA_z = dr, dz ⊙ (1 − σ) σ
@@ -214,112 +220,70 @@ class GRU(Cell):
             multiply_WT(dC)
             d += u  # d ← Wᵀ dC_t + d ⊙ z, on to h_{t−1}
 
-    @staticmethod
-    def stepper(Wh: Array, h: Array) -> Step:
-        H, half = len(h), np.array(0.5, h.dtype)
-        r, z, n, rz = Wh[:H], Wh[H : 2 * H], Wh[2 * H : 3 * H], Wh[: 2 * H]
-        add, multiply, tanh = np.add, np.multiply, np.tanh
-
-        def step(A: Array) -> None:
-            add(rz, A[: 2 * H], rz)
-            tanh(rz, rz)
-            sigmoid_from_tanh(rz, half)
-            multiply(r, n, n)
-            add(n, A[2 * H :], n)
-            tanh(n, n)
-            np.subtract(h, n, h)
-            multiply(z, h, h)
-            add(h, n, h)
-
-        return step
-
 
 class LSTM(Cell):
     """i, f, o, g = σ, σ, σ, tanh(A + W h_{t−1}); c_t = f ⊙ c_{t−1} + i ⊙ g; h_t = o ⊙ tanh c_t.
 
     Rows i, f, o, g: the three σ lie together (Hochreiter & Schmidhuber 1997; the forget gate: Gers
-    et al. 2000).
+    et al. 2000). i, f and g, c_{t−1} lie side by side, so that i ⊙ g and f ⊙ c_{t−1} are one call.
     """
 
     gates: ClassVar = {"i": 0.5, "f": 0.5, "o": 0.5, "g": 1}
-    S = 2
+    state_names = ("h", "c")
+    tape_names = ("i", "f", "o", "g", "c", "h", "tanh_c")
 
-    def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None:
-        super().__init__(H, T, B, dtype)
-        self.c = np.zeros((T + 1, H, B), dtype)
-        self.gate = np.zeros((T, 4 * H, B), dtype)
-        self.i, self.f, self.o, self.g = np.split(self.gate, 4, axis=1)
-        self.ifo = self.gate[:, : 3 * H]
-        self.tanh_c = np.zeros((T, H, B), dtype)
+    @staticmethod
+    def stepper(Wh: Array, now: Array, then: Array) -> Step:
+        H, half = len(Wh) // 4, np.array(0.5, Wh.dtype)
+        gate, ifo, i_f, o, g_c = (
+            now[: 4 * H],
+            now[: 3 * H],
+            now[: 2 * H],
+            now[2 * H : 3 * H],
+            now[3 * H : 5 * H],
+        )
+        c, h = then[4 * H : 5 * H], then[5 * H : 6 * H]
+        tanh_c = now[6 * H :] if len(now) > 6 * H else h
+        ig_fc, ig, fc = Wh[: 2 * H], Wh[:H], Wh[H : 2 * H]
+        add, multiply, tanh = np.add, np.multiply, np.tanh
 
-    def forward(self, input_into: Input, W: Array, state: Array, T: int) -> None:
-        Wh, u = np.empty_like(self.gate[0]), np.empty_like(self.g[0])
-        multiply_W = step_product(W * self.scale, Wh)
-        h, self.c[0] = state[0].copy(), state[1]
-        self.h[:, 0] = h
-        for t in range(T):
-            gate, c, tanh_c = self.gate[t], self.c[t + 1], self.tanh_c[t]
-            multiply_W(h)  # Wh ← W h_{t−1}
-            input_into(t, gate)
-            gate += Wh
-            np.tanh(gate, out=gate)
-            sigmoid_from_tanh(self.ifo[t], self.half)  # i, f, o, g = σ, σ, σ, tanh(A + W h_{t−1})
-            np.multiply(self.f[t], self.c[t], out=c)
-            np.multiply(self.i[t], self.g[t], out=u)
-            c += u  # c_t = f ⊙ c_{t−1} + i ⊙ g
-            np.tanh(c, out=tanh_c)
-            np.multiply(self.o[t], tanh_c, out=h)  # h_t = o ⊙ tanh c_t
-            self.h[:, t + 1] = h
+        def step(A: Array) -> None:
+            add(Wh, A, gate)
+            tanh(gate, gate)
+            sigmoid_from_tanh(ifo, half)  # i, f, o, g = σ, σ, σ, tanh(A + W h_{t−1})
+            multiply(i_f, g_c, ig_fc)
+            add(ig, fc, c)  # c_t = i ⊙ g + f ⊙ c_{t−1}
+            tanh(c, tanh_c)
+            multiply(o, tanh_c, h)  # h_t = o ⊙ tanh c_t
+
+        return step
 
     def backward(self, dh: Array, W: Array) -> None:
-        dA, slope = np.empty_like(self.gate[0]), np.empty_like(self.ifo[0])
+        H, dA = len(self.h), np.empty_like(self.Wh)
         dA_i, dA_f, dA_o, dA_g = np.split(dA, 4)
-        dA_ifo = dA[: len(slope)]
+        dA_ifo, slope = dA[: 3 * H], np.empty_like(dA[: 3 * H])
         d, dc, u = np.zeros_like(dA_g), np.zeros_like(dA_g), np.empty_like(dA_g)
         multiply_WT = step_product(transposed(W), d)
         for t in reversed(range(dh.shape[1])):
-            i, f, o, g, tanh_c = self.i[t], self.f[t], self.o[t], self.g[t], self.tanh_c[t]
+            i, f, o, g, c_before, _, tanh_c = (block[t] for block in self.blocks)
+            ifo = self.tape[t, : 3 * H]
             d += dh[:, t]
-            tanh_derivative(tanh_c, out=u)
+            tanh_derivative(tanh_c, self.one, out=u)
             u *= o
             u *= d
             dc += u  # dc_t = dc_{t+1} ⊙ f_{t+1} + d ⊙ o ⊙ (1 − tanh² c_t)
             np.multiply(dc, g, out=dA_i)  # di = dc ⊙ g
-            np.multiply(dc, self.c[t], out=dA_f)  # df = dc ⊙ c_{t−1}
+            np.multiply(dc, c_before, out=dA_f)  # df = dc ⊙ c_{t−1}
             np.multiply(d, tanh_c, out=dA_o)  # do = d ⊙ tanh c_t
-            np.subtract(1.0, self.ifo[t], out=slope)
-            slope *= self.ifo[t]
+            np.subtract(self.one, ifo, out=slope)
+            slope *= ifo
             dA_ifo *= slope  # dA = di, df, do ⊙ (1 − σ) σ
-            tanh_derivative(g, out=dA_g)
+            tanh_derivative(g, self.one, out=dA_g)
             dA_g *= i
             dA_g *= dc  # dA_g = dc ⊙ i ⊙ (1 − g²)
             dc *= f
             self.dA[:, t] = dA
             multiply_WT(dA)  # d ← Wᵀ dA_t, on to h_{t−1}
-
-    @staticmethod
-    def stepper(Wh: Array, h: Array) -> Step:
-        """i, f and g, c lie side by side, so that i ⊙ g and f ⊙ c are one call."""
-        H, half = len(h), np.array(0.5, h.dtype)
-        gate, ifo, i_f, o = Wh[: 4 * H], Wh[: 3 * H], Wh[: 2 * H], Wh[2 * H : 3 * H]
-        g_c, c = Wh[3 * H :], Wh[4 * H :]
-        ig_fc = np.empty_like(g_c)
-        ig, fc = ig_fc[:H], ig_fc[H:]
-        add, multiply, tanh = np.add, np.multiply, np.tanh
-
-        def step(A: Array) -> None:
-            add(gate, A, gate)
-            tanh(gate, gate)
-            sigmoid_from_tanh(ifo, half)
-            multiply(i_f, g_c, ig_fc)
-            add(ig, fc, c)
-            tanh(c, h)
-            multiply(o, h, h)
-
-        return step
-
-    def state(self, t: int) -> Array:
-        return np.stack([self.h[:, t], self.c[t]])
 
 
 CELL_CLASSES: dict[str, type[Cell]] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}

@@ -18,6 +18,7 @@ Every reshape below splits an axis and hence is a view, so that `out=` writes wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,10 +32,13 @@ ROWS, COLUMNS = 4, 64  # of the result that such a kernel likes to take at a tim
 NARROW = 1 << 16  # numbers in M up to which cutting pays for many columns
 
 
-def step_product(M: Array, out: Array) -> Callable[[Array], None]:
+def step_product(M: Array, out: Array) -> Callable[[Array], object]:
     """Return the function that writes M x into `out`: M (R, K), x (K, B), out (R, B)."""
     (R, K), B = M.shape, out.shape[1]
-    cuts = _cuts(R, _rows(R, K, B))
+    rows = _rows(R, K, B)
+    if rows == R:
+        return partial(np.matmul, M, out=out)
+    cuts = _cuts(R, rows)
     blocks = [(M[r].reshape(n, -1, K), out[r].reshape(n, -1, B)) for r, n in cuts]
 
     def multiply(x: Array) -> None:

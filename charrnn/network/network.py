@@ -32,7 +32,9 @@ def flat_columns(a: Array) -> Array:
 
 def zero_state(config: ModelConfig, B: int, dtype: DTypeLike) -> Array:
     """Return the state before the first character: zeros (L, S, H, B)."""
-    return np.zeros((config.layers, CELL_CLASSES[config.cell].S, config.hidden, B), dtype)
+    return np.zeros(
+        (config.layers, len(CELL_CLASSES[config.cell].state_names), config.hidden, B), dtype
+    )
 
 
 def symbol_input(V: Array, b_h: Array, scale: Array, x: Array) -> Input:

@@ -13,15 +13,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import copy_context
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from charrnn.checkpoint.model import Model
 from charrnn.network.cells import CELL_CLASSES, Step
 
 Array = NDArray[Any]
+
+
+def aligned_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """Return zeros that begin at a cache line, with which a product is up to a fifth faster."""
+    size = prod(shape) * np.dtype(dtype).itemsize
+    memory = np.zeros(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 class Layer(NamedTuple):
@@ -47,7 +56,7 @@ class Sampler:
         # Calls a function; an infinite A only saturates its tanh, and NaN is refused in the draw.
         self.without_float_warnings = copy_context().run
         self.without_float_warnings(np.seterr, over="ignore", under="ignore", invalid="ignore")
-        self._state: list[Array] = []  # of each layer h, and what `Layer` has views of
+        self._memories: list[Array] = []  # of each layer
         self.read = self.without_float_warnings(self._reader)
 
     def _reader(self) -> Callable[[Any], None]:
@@ -61,13 +70,16 @@ class Sampler:
         )
         layers = []
         for W_own, above, bias in zip(W, [*V[1:], p["U"]], [*b_h[1:], p["b_y"]], strict=True):
-            M, R, H = np.concatenate([above, W_own]), len(above), config.hidden
-            h = np.zeros((H, *shape), M.dtype)
-            memory = np.zeros((len(M) + (cell.S - 1) * H, *shape), M.dtype)  # M h, other state
+            R, H = len(above), config.hidden
+            M = aligned_zeros((R + len(W_own), H), above.dtype)
+            M[:R], M[R:] = above, W_own
+            # M h, other state, h; what is not for the layer above begins at a cache line
+            pad, rows = -R % 16, len(M) + len(cell.state_names) * H
+            memory = aligned_zeros((pad + rows, *shape), M.dtype)[pad:]
+            step = cell.stepper(memory[R : len(M)], memory[R:], memory[R:])
             bias = bias.reshape(R, *(1 for _ in shape))
-            step = cell.stepper(memory[R:], h)
-            layers.append(Layer(step, M, h, memory[: len(M)], memory[:R], bias))
-            self._state += [h, memory]
+            layers.append(Layer(step, M, memory[-H:], memory[: len(M)], memory[:R], bias))
+            self._memories.append(memory)
         self.logits = layers[-1].up
         columns, dot, add = self._columns(V[0] + b_h[0]), np.dot, np.add
 
@@ -95,6 +107,6 @@ class Sampler:
     def spread(self, streams: int) -> Sampler:
         """Return a sampler of as many streams that all go on from this one's, which is alone."""
         wide = Sampler(self.model, streams)
-        for one, many in zip(self._state, wide._state, strict=True):
+        for one, many in zip(self._memories, wide._memories, strict=True):
             many.T[:] = one
         return wide
