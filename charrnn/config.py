@@ -206,6 +206,7 @@ class SampleConfig:
     top_p: float | None = None  # draw among the fewest that hold this probability
     min_p: float | None = None  # draw among those with this share of the greatest probability
     stop: str | None = None  # end after this text has been drawn
+    match: str | None = None  # a pattern that what is drawn, with the prime of a line, has to match
     prime: str = ""  # the text to go on from
     seed: int | None = None  # None: a fresh one
 
@@ -229,5 +230,6 @@ class SampleOptions(TypedDict, total=False):
     top_p: float | None
     min_p: float | None
     stop: str | None
+    match: str | None
     prime: str
     seed: int | None

@@ -74,6 +74,7 @@ SAMPLE = {
     "--num": "2 3 0!2",
     "--novel": "known.txt nowhere.txt!1",
     "--copied": "known.txt nowhere.txt!1",
+    "--match": "(?i)[^~]* (!2",
 }
 TABLES = {"train": TRAIN, "sample": SAMPLE}
 LENGTHS = ("--budget", "--epochs", "--steps")

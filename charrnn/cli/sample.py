@@ -89,6 +89,15 @@ def sample(
         ),
     ] = None,
     stop: Annotated[str | None, option("--stop", DRAWING, "End after this text.", "TEXT")] = None,
+    match: Annotated[
+        str | None,
+        option(
+            "--match",
+            DRAWING,
+            "Draw only what can still match, whole; not the same as drawing until one does.",
+            "REGEX",
+        ),
+    ] = None,
     prime: Annotated[
         str | None, option("--prime", BEGINNING, "Text to go on from.", "TEXT")
     ] = None,
@@ -147,7 +156,7 @@ def sample(
     """
     check("--num", num, least=1)
     _check_together(context)
-    config = SampleConfig(temp, length, top_k, top_p, min_p, stop, seed=seed)
+    config = SampleConfig(temp, length, top_k, top_p, min_p, stop, match, seed=seed)
     from charrnn.cli.samples import Request, converse, write
 
     opened = _open(model)

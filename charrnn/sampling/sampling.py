@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from charrnn.checkpoint.model import Model
 from charrnn.config import SampleConfig, SampleOptions, check
-from charrnn.errors import VocabularyError
+from charrnn.errors import UsageError, VocabularyError
 from charrnn.sampling.decoding import distribution, draw, drawer, unnormalized_probabilities
+from charrnn.sampling.matching import NEVER, Matcher
 from charrnn.sampling.stepping import Sampler
 
 Array = NDArray[Any]
@@ -92,6 +93,27 @@ def likeliest(model: Model, text: str, k: int) -> list[tuple[str, float]]:
     return [(model.vocabulary.characters[i], float(y_hat[i])) for i in best]
 
 
+def _matcher(model: Model, config: SampleConfig) -> Matcher | None:
+    """Return what `match` allows, None for everything.
+
+    Raises UsageError for a pattern that isn't supported or can't be met.
+    """
+    if config.match is None:
+        return None
+    prime, end = (config.prime, "\n") if model.of_lines else ("", "")
+    found = Matcher(
+        config.match, model.vocabulary.characters, prime=prime, end=end, stop=config.stop or ""
+    )
+    if found.least > config.length:
+        needs = (
+            "can't be met with the model's characters"
+            if found.least >= NEVER
+            else f"needs {found.least:,} characters at least; raise --length"
+        )
+        raise UsageError(f"--match: {config.match!r}{f' after {prime!r}' if prime else ''} {needs}")
+    return found
+
+
 def sample(model: Model, **options: Unpack[SampleOptions]) -> Iterator[str]:
     """Yield drawn characters one at a time; the options are the fields of SampleConfig.
 
@@ -101,22 +123,30 @@ def sample(model: Model, **options: Unpack[SampleOptions]) -> Iterator[str]:
     which isn't yielded. Raises UsageError and VocabularyError at once, not at the first character.
     """
     config = SampleConfig(**options)
-    return _drawn(*_begin(model, config), config)
+    return _drawn(*_begin(model, config), config, _matcher(model, config))
 
 
-def _drawn(sampler: Sampler, last: int, config: SampleConfig) -> Iterator[str]:
+def _drawn(
+    sampler: Sampler, last: int, config: SampleConfig, matcher: Matcher | None
+) -> Iterator[str]:
     """Yield what is drawn once `last` has been read; each is read when the next is asked for."""
     model, read, index = sampler.model, sampler.read, drawer(sampler.logits, config)
     characters, end = model.vocabulary.characters, "\n" if model.of_lines else None
-    stop, tail = config.stop, ""
+    stop, tail, state, left = config.stop, "", 0, config.length
 
     def following(drawn: int, uniform: float) -> int:
         read(drawn)
+        if matcher:
+            sampler.logits[~matcher.may_be_drawn(state, left)] = -np.inf
         return index(uniform)
 
     uniforms = (u for block in _uniforms(config.seed, [0]) for u in block[:, 0].tolist())
-    for _, uniform in zip(range(config.length), uniforms, strict=False):
+    for left, uniform in zip(range(config.length, 0, -1), uniforms, strict=False):
+        if matcher and not matcher.goes_on(state, left):
+            return
         last = sampler.without_float_warnings(following, last, uniform)
+        if matcher:
+            state = matcher.after(state, last)
         if (char := characters[last]) == end:
             return
         yield char
@@ -149,11 +179,13 @@ class Samples(Iterator[list[str | None]]):
         blocks = _uniforms(self.seed, range(first, first + num))
         self._uniforms = chain.from_iterable(blocks)
         self.nats: Array = np.zeros(num)  # −Σ ln ŷ_t of each so far
-        self.finished: Array = np.zeros(num, bool)  # by a newline or the stop text
+        self.finished: Array = np.zeros(num, bool)  # by a newline, the stop text or the match
         self._open, self._lengths, self._steps = np.ones(num, bool), np.zeros(num, np.intp), 0
         self._drawn = np.zeros((min(config.length, 1024), num), model.vocabulary.dtype)
         self._end = model.vocabulary.characters.find("\n") if model.of_lines else -1
         self._stop = model.vocabulary.encode(config.stop or "")[:, None]
+        self._matcher, self._states = _matcher(model, config), np.zeros(num, np.intp)
+        self._close()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -180,7 +212,11 @@ class Samples(Iterator[list[str | None]]):
     def _pick(self, uniform: Array) -> Array:
         """Return an index for each stream, (S,); add −ln of its probability at temp 1 to `nats`."""
         y = self.logits.reshape(-1, len(uniform))
-        indices: Array = draw(unnormalized_probabilities(y, self.config), uniform)
+        masked = y
+        if self._matcher:
+            allowed = self._matcher.may_be_drawn(self._states, self.config.length - self._steps)
+            masked = np.where(allowed.T | ~self._open, y, -np.inf)
+        indices: Array = draw(unnormalized_probabilities(masked, self.config), uniform)
         y = y - y.max(axis=0)
         nats = np.log(np.exp(y).sum(axis=0)) - y[indices, np.arange(len(uniform))]
         np.add(self.nats, nats, out=self.nats, where=self._open)
@@ -197,8 +233,17 @@ class Samples(Iterator[list[str | None]]):
         if 0 < len(self._stop) <= self._steps:
             tails = self._drawn[self._steps - len(self._stop) : self._steps]
             self._open &= (tails != self._stop).any(axis=0)
+        if self._matcher:
+            self._states = self._matcher.after(self._states, indices)
+        self._close()
+
+    def _close(self) -> None:
+        """Close the samples that cannot go on: --length is reached, or no match has one more."""
+        left = self.config.length - self._steps
+        if self._matcher:
+            self._open &= self._matcher.goes_on(self._states, left)
         self.finished = ~self._open
-        self._open &= self._steps < self.config.length
+        self._open &= left > 0
 
     def _text(self, i: int) -> str:
         return self.model.vocabulary.decode(self._drawn[: self._lengths[i], i])
