@@ -361,6 +361,28 @@ def test_what_a_run_takes_is_said_before_its_weights_are_made(
         next(events)
 
 
+@pytest.mark.parametrize("fraction", [1e-9, 1e-300])
+def test_a_fraction_that_leaves_nothing_to_validate_is_not_taken_in_silence(
+    fraction: float, corpus: Path
+) -> None:
+    events = run(corpus, steps=1, val_fraction=fraction)
+    told = " ".join(event.text for event in events if isinstance(event, Notice))
+    assert "the validation part is too short to predict anything: no validation" in told
+    assert done(events).val_loss is None
+
+
+def test_weights_are_not_chosen_by_the_last_characters_of_tiny_texts(tmp_path: Path) -> None:
+    texts = [tmp_path / f"{number}.txt" for number in range(20)]
+    for text, word in zip(texts, TEXT.split(), strict=False):
+        text.write_text(f"{word}\n")
+    events = list(charrnn.train(texts, TrainConfig(**{**SMALL, "steps": 2})))
+    told = " ".join(event.text for event in events if isinstance(event, Notice))
+    assert "give them as a folder, or as a file with --lines" in told
+    assert done(events).val_loss is None
+    folder = list(charrnn.train([tmp_path], TrainConfig(**{**SMALL, "steps": 2})))
+    assert done(folder).val_loss is not None
+
+
 def test_the_hint_for_a_text_that_has_moved_can_be_copied(tmp_path: Path) -> None:
     out, text, moved = (tmp_path / name for name in ("my model.npz", "text", "moved"))
     text.write_text(TEXT)

@@ -187,3 +187,10 @@ def test_an_index_outside_the_vocabulary_is_refused(index: int) -> None:
 def test_the_index_of_what_is_not_a_known_character_is_refused(char: str) -> None:
     with pytest.raises(VocabularyError, match="isn't among the 2 known characters"):
         Vocabulary("ab").index(char)
+
+
+@pytest.mark.parametrize("half", ["\ud800", "\udbff", "\udc00", "\udfff"])
+def test_every_half_of_a_pair_is_refused_by_name(half: str) -> None:
+    with pytest.raises(VocabularyError, match=f"U\\+{ord(half):04X}.* half of a UTF-16 pair"):
+        Vocabulary("ab" + half)
+    assert len(Vocabulary("\ud7ff\ue000")) == 2
