@@ -10,16 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charrnn.config import ModelConfig
+from charrnn.config import TrainConfig
 from charrnn.network.dropout import Masks, draw_masks
 from charrnn.network.parameters import shapes
 
-CONFIG = ModelConfig("gru", 5, 2)
+
+def config(cell: Any = "gru", hidden: int = 5, layers: int = 2, **more: Any) -> TrainConfig:
+    options = {"dropout": 0.4, "seed": 1, "dtype": "float32", **more}
+    return TrainConfig(cell=cell, hidden=hidden, layers=layers, **options)
 
 
-def drawn(columns: slice, **more: Any) -> Masks:
-    options: dict[str, Any] = {"T": 3, "p": 0.4, "seed": 1, "step": 2, "dtype": "float32", **more}
-    return draw_masks(CONFIG, 7, columns=columns, **options)
+def drawn(columns: slice, step: int = 2, **more: Any) -> Masks:
+    return draw_masks(config(**more), 7, step, 3, columns)
 
 
 @settings(max_examples=60, deadline=None)
@@ -41,7 +43,7 @@ def test_any_split_of_the_columns_gives_the_same_masks(B: int, cuts: list[int], 
 
 
 def test_w_and_each_v_that_reads_h_have_a_mask_on_their_entries() -> None:
-    weights, sizes = drawn(slice(0, 4)).weights, shapes(CONFIG, 7)
+    weights, sizes = drawn(slice(0, 4)).weights, shapes(config().model, 7)
     assert {name: mask.shape for name, mask in weights.items()} == {
         name: sizes[name] for name in ("layers.0.W", "layers.1.V", "layers.1.W")
     }
@@ -49,16 +51,7 @@ def test_w_and_each_v_that_reads_h_have_a_mask_on_their_entries() -> None:
 
 @pytest.mark.parametrize("p", [0.01, 0.3, 0.95])
 def test_a_mask_drops_a_share_p_and_scales_the_rest_so_that_the_mean_is_1(p: float) -> None:
-    masks = draw_masks(
-        ModelConfig("rnn", 128),
-        7,
-        T=64,
-        columns=slice(3, 67),
-        p=p,
-        seed=0,
-        step=0,
-        dtype="float32",
-    )
+    masks = draw_masks(config("rnn", 128, 1, dropout=p), 7, 0, 64, slice(3, 67))
     for mask in (*masks.h, *masks.weights.values()):
         assert len(np.unique(mask)) == 2
         assert float((mask == 0).mean()) == pytest.approx(p, abs=0.01)
@@ -67,7 +60,7 @@ def test_a_mask_drops_a_share_p_and_scales_the_rest_so_that_the_mean_is_1(p: flo
 
 
 def test_masks_differ_by_seed_step_layer_and_column() -> None:
-    options = [{}, {"seed": 2}, {"step": 3}]
+    options: list[dict[str, Any]] = [{}, {"seed": 2}, {"step": 3}]
     masks = [mask for more in options for mask in drawn(slice(0, 24), **more).h]
     blocks = [mask[..., start : start + 8].tobytes() for mask in masks for start in (0, 8, 16)]
     assert len(set(blocks)) == len(blocks)
@@ -75,12 +68,12 @@ def test_masks_differ_by_seed_step_layer_and_column() -> None:
 
 def test_without_masks_nothing_is_dropped() -> None:
     h = np.ones((2, 3, 4))
+    assert drawn(slice(0, 4), dropout=0.0) == Masks()
     assert Masks().drop_h(0, h) is h
 
 
 def test_every_mask_is_drawn_from_random_numbers_of_its_own() -> None:
-    config = ModelConfig("rnn", 64, 3)
-    masks = draw_masks(config, 7, T=4, columns=slice(0, 8), p=0.5, seed=1, step=2, dtype="float32")
+    masks = draw_masks(config("rnn", 64, 3, dropout=0.5), 7, 2, 4, slice(0, 8))
     drawn = [mask.ravel()[: 64 * 4 * 8] for mask in (*masks.h, *masks.weights.values())]
     drawn += [mask[:, :, column].ravel() for mask in masks.h for column in (0, 1)]
     for one, other in combinations(drawn, 2):

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from charrnn.config import ModelConfig, Stream
+from charrnn.config import Stream, TrainConfig
 from charrnn.network.parameters import Parameters, shapes
 
 Array = NDArray[Any]
@@ -47,33 +47,26 @@ class Masks:
         return h * self.h[layer] if self.h else h
 
 
-def draw_masks(
-    config: ModelConfig,
-    N: int,
-    *,
-    T: int,
-    columns: slice,
-    p: float,
-    seed: int,
-    step: int,
-    dtype: DTypeLike,
-) -> Masks:
+def draw_masks(config: TrainConfig, N: int, step: int, T: int, columns: slice) -> Masks:
     """Return a step's masks for these columns of the batch, a slice with a start and a stop."""
+    p, model, dtype = config.dropout, config.model, config.dtype
+    if not p:
+        return Masks()
 
     def stream(part: int) -> np.random.PCG64DXSM:
-        return np.random.PCG64DXSM([seed, Stream.DROPOUT, step, part])
+        return np.random.PCG64DXSM([config.seed, Stream.DROPOUT, step, part])
 
     weights, bits = {}, stream(0)
-    for name, shape in shapes(config, N).items():
+    for name, shape in shapes(model, N).items():
         if name.endswith((".V", ".W")) and name != "layers.0.V":
             size = prod(shape)
             chances = _bytes(bits.random_raw(-(-size // 8)))[:size]
             weights[name] = _mask(chances.reshape(shape), p, dtype)
     h = [
-        _mask(_column_chances(stream(1 + layer), config.hidden * T, columns), p, dtype)
-        for layer in range(config.layers)
+        _mask(_column_chances(stream(1 + layer), model.hidden * T, columns), p, dtype)
+        for layer in range(model.layers)
     ]
-    return Masks(tuple(mask.reshape(config.hidden, T, -1) for mask in h), weights)
+    return Masks(tuple(mask.reshape(model.hidden, T, -1) for mask in h), weights)
 
 
 def _column_chances(bits: np.random.PCG64DXSM, positions: int, columns: slice) -> Array:

@@ -16,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.config import CELLS, CellName, ModelConfig, check
+from charrnn.config import CELLS, CellName, TrainConfig, check
 from charrnn.network.dropout import Masks, draw_masks
 from charrnn.network.network import NOTHING_DROPPED, Network, zero_state
 from charrnn.network.parameters import Parameters, initialize
@@ -134,15 +134,21 @@ def check_network(
     """Return the check of a small network with random weights, state, text and fixed masks."""
     N, T, B = 4, seq_len, 3
     rng = np.random.default_rng([seed, layers, dropout])
-    config = ModelConfig(cast(CellName, cell), hidden, layers)
+    training = TrainConfig(
+        cell=cast(CellName, cell),
+        hidden=hidden,
+        layers=layers,
+        dropout=0.25 * dropout,
+        seed=seed,
+        dtype="float64",
+    )
+    config = training.model
     parameters = initialize(config, N, rng, dtype=np.float64)
     parameters.flat[:] += 0.3 * rng.standard_normal(parameters.flat.size)
     x, y = random_text(rng, N, T, B)
     state = 0.5 * rng.standard_normal(zero_state(config, B, np.float64).shape)
-    if not dropout:
-        return check_gradient(parameters, x, y, state, rng)
-    columns, lengths = slice(0, B), np.array([T, max(1, T - 1), T])
-    masks = draw_masks(config, N, T=T, columns=columns, p=0.25, seed=seed, step=0, dtype=np.float64)
+    lengths = np.array([T, T - 1, T]) if dropout else None
+    masks = draw_masks(training, N, 0, T, slice(0, B))
     return check_gradient(parameters, x, y, state, rng, lengths=lengths, masks=masks)
 
 

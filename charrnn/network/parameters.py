@@ -51,13 +51,10 @@ class Parameters:
         self._views: dict[str, Array] = {}
         start = 0
         for name, shape in shapes(config, N).items():
-            stop = start + prod(shape)
-            self._views[name] = self.flat[start:stop].reshape(shape)
-            start = stop
+            self._views[name] = self.flat[start : start + prod(shape)].reshape(shape)
+            start += prod(shape)
         if start != self.flat.size:
-            raise ValueError(
-                f"flat has {self.flat.size} numbers, {config} with N = {N} needs {start}"
-            )
+            raise ValueError(f"flat has {self.flat.size} numbers, {config} needs {start}")
 
     def __getitem__(self, name: str) -> Array:
         return self._views[name]
@@ -66,9 +63,9 @@ class Parameters:
         """Yield (name, view) in the order of the flat array."""
         yield from self._views.items()
 
-    def like(self, dtype: DTypeLike | None = None) -> Parameters:
+    def like(self) -> Parameters:
         """Return a twin full of zeros."""
-        return Parameters(self.config, self.N, dtype or self.flat.dtype)
+        return Parameters(self.config, self.N, self.flat.dtype)
 
     def astype(self, dtype: DTypeLike) -> Parameters:
         """Return a copy in another precision."""
@@ -108,8 +105,6 @@ def initialize(
         b_h[:] = np.repeat([float(gate == "f") for gate in gates], H)
     parameters["U"][:] = rng.standard_normal((N, H)) * 0.02 / np.sqrt(H / 128)
     if frequencies is not None:
-        seen = np.maximum(
-            frequencies, 0.1
-        )  # a character that occurs in the validation part alone is rare, not impossible
+        seen = np.maximum(frequencies, 0.1)  # one that only validation has is rare, not impossible
         parameters["b_y"][:] = np.log(seen / seen.sum())
     return parameters

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.config import TrainConfig
-from charrnn.network.dropout import Masks, draw_masks
+from charrnn.network.dropout import draw_masks
 from charrnn.network.network import Network, zero_state
 from charrnn.network.parameters import Parameters, parameter_count
 from charrnn.text.batches import Batch, Batches
@@ -122,7 +122,8 @@ class Replica:
         self.message[:] = 0
         B = batch.x.shape[1]
         if B and batch.predictions:
-            weight = 1 / batch.predictions
+            weight, first = 1 / batch.predictions, self.columns.start
+            columns = slice(first, first + B)  # the last batch may have fewer than its share
             nats, after = self.network.gradient(
                 self.parameters,
                 batch.x,
@@ -131,7 +132,7 @@ class Replica:
                 out=self.gradient,
                 weight=weight,
                 lengths=batch.lengths,
-                masks=self._masks(step, *batch.x.shape),
+                masks=draw_masks(config, self.N, step, len(batch.x), columns),
             )
             self.message[-1] = batch_nats(batch, nats) * weight
             self.state[..., :B] = after
@@ -142,22 +143,6 @@ class Replica:
             self.optimizer.update(self.parameters.flat, g, lr, step + 1)
             self._keep_average(step)
         return loss, norm
-
-    def _masks(self, step: int, T: int, own: int) -> Masks:
-        """Return the dropout masks of this step, a function of seed, step and columns alone."""
-        config, first = self.config, self.columns.start
-        if not config.dropout:
-            return Masks()
-        return draw_masks(
-            config.model,
-            self.N,
-            T=T,
-            columns=slice(first, first + own),
-            p=config.dropout,
-            seed=config.seed,
-            step=step,
-            dtype=config.dtype,
-        )
 
     def _keep_average(self, step: int) -> None:
         """average ← average + (1 − k)(θ − average).
