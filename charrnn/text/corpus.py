@@ -240,11 +240,16 @@ def read_corpus(
         raise CorpusError(
             "the corpus is a single character: there is nothing to predict; give a longer text"
         )
-    known = "" if base is None else base.characters
-    final = Vocabulary(known + "".join(sorted(vocabulary.characters[len(known) :])))
+    final = _in_order(vocabulary, 0 if base is None else len(base))
     if final != vocabulary:
         store = store.recode(final.encode(vocabulary.characters))
     return Corpus(final, store, tuple(lengths), tuple(notes), digest.hexdigest())
+
+
+def _in_order(vocabulary: Vocabulary, known: int) -> Vocabulary:
+    """Return the first `known` characters as they are, and then the others ascending."""
+    kept, new = vocabulary.characters[:known], vocabulary.characters[known:]
+    return Vocabulary(kept + "".join(sorted(new)))
 
 
 def _utf8(text: str, name: str) -> bytes:
