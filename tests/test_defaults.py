@@ -259,3 +259,20 @@ def test_dropout_grows_with_the_times_that_a_parameter_sees_a_character() -> Non
     steps = [b - a for a, b in pairwise(grown)]
     assert steps == pytest.approx([0.055] * len(steps), abs=0.011)
     assert chosen_dropout(1e9, 1_000_000, 10) == 0.7
+
+
+def test_validation_takes_three_hundredths_of_the_time_and_is_three_times_as_fast() -> None:
+    for validation in (1_000_000, 10_000_000):
+        facts = Facts(10 * validation, validation, 65, 1)
+        config = resolve(TrainConfig(steps=10**6, batch_size=64, seq_len=64), facts)
+        assert config.val_every == pytest.approx(validation / (0.03 * 3 * 64 * 64), abs=1)
+    short = resolve(TrainConfig(steps=10, batch_size=64, seq_len=64), Facts(9_000, 1_000, 65, 1))
+    assert short.val_every == 25
+
+
+def test_eight_processors_and_no_more_make_a_network_wider() -> None:
+    widths = [
+        resolve(TrainConfig(budget=600.0), Facts(10**7, 10**6, 65, processors)).hidden
+        for processors in (1, 2, 8, 64)
+    ]
+    assert widths[0] < widths[1] < widths[2] == widths[3]

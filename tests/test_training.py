@@ -371,6 +371,20 @@ def test_a_fraction_that_leaves_nothing_to_validate_is_not_taken_in_silence(
     assert done(events).val_loss is None
 
 
+@pytest.mark.parametrize(("steps", "rises"), [(38, False), (80, True)])
+def test_a_rate_that_had_begun_to_fall_rises_only_for_a_longer_run(
+    steps: int, rises: bool, corpus: Path, tmp_path: Path
+) -> None:
+    config = TrainConfig(**{**SMALL, "steps": 40, "out": tmp_path / "m.npz"})
+    list(charrnn.train([corpus], config, interrupted=stopper(37)))
+    longer = TrainConfig(out=tmp_path / "m.npz", resume=True, steps=steps)
+    events = list(charrnn.train([], longer))
+    notes = [event.text for event in events if isinstance(event, Notice)]
+    assert any("rises again" in note for note in notes) == rises
+    assert done(events).steps == steps
+    assert not done(events).repeatable  # 38 steps fall otherwise than the first 37 of 40
+
+
 def test_weights_are_not_chosen_by_the_last_characters_of_tiny_texts(tmp_path: Path) -> None:
     texts = [tmp_path / f"{number}.txt" for number in range(20)]
     for text, word in zip(texts, TEXT.split(), strict=False):
