@@ -6,16 +6,19 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from charrnn.config import ModelConfig
 from charrnn.errors import UsageError
 from charrnn.lecture.fading import GATES, Fading, fading, fading_of, step
 from charrnn.lecture.rnn import Array
 from charrnn.network.cells import GRU
+from charrnn.network.parameters import Parameters
 
 CELLS = ("rnn", "gru", "lstm")
 STATES = {"rnn": 1, "gru": 1, "lstm": 2}
@@ -57,6 +60,13 @@ def weights(cell: str, H: int = 4, N: int = 3, steps: int = 6, seed: int = 0) ->
     rng, G = np.random.default_rng(seed), len(GATES[cell])
     sizes = (G * H, N), (G * H, H), (G * H,), (N, H), (N,)
     return [*(rng.normal(0, 0.7, size) for size in sizes), rng.integers(N, size=steps + 1)]
+
+
+def fading_at(cell: Any, V: Array, W: Array, b_h: Array, U: Array, b_y: Array, x: Array) -> Fading:
+    parameters = Parameters(ModelConfig(cell, W.shape[1]), len(b_y), V.dtype)
+    for (_, view), array in zip(parameters.items(), (V, W, b_h, U, b_y), strict=True):
+        view[:] = array
+    return fading_of(parameters, x)
 
 
 def numeric_gradient(
@@ -101,7 +111,7 @@ def test_a_step_and_both_its_jacobians_are_those_of_the_contract(
 @each_cell
 def test_the_terms_of_all_lags_sum_to_the_numeric_gradient(cell: str) -> None:
     arrays = weights(cell)
-    result = fading_of(cell, *arrays)
+    result = fading_at(cell, *arrays)
     np.testing.assert_allclose(
         result.gradient, numeric_gradient(cell, *arrays), rtol=1e-6, atol=1e-8
     )
@@ -118,7 +128,7 @@ def test_a_term_is_its_double_sum_of_jacobian_products(cell: str) -> None:
         s = steps[-1][0]
         y_hat = np.exp(U @ s[:H] + b_y) / np.exp(U @ s[:H] + b_y).sum()
         rows.append(np.concatenate([(y_hat - np.eye(3)[then]) @ U, np.zeros((S - 1) * H)]))
-    for lag, term in enumerate(fading_of(cell, *arrays).terms):
+    for lag, term in enumerate(fading_at(cell, *arrays).terms):
         expected = np.zeros_like(b_h)
         for t in range(lag, len(steps)):
             product = np.eye(S * H)
@@ -142,7 +152,7 @@ def test_a_norm_is_that_of_the_last_h_by_an_earlier_state(cell: str) -> None:
         return s[:H]
 
     T = len(A) - 1
-    for lag, norm in enumerate(fading_of(cell, V, W, b_h, U, b_y, x).norms):
+    for lag, norm in enumerate(fading_at(cell, V, W, b_h, U, b_y, x).norms):
         by_earlier = columns(lambda s, k=T - lag: last_h(s, k), states[T - lag + 1])
         assert norm == pytest.approx(np.linalg.norm(by_earlier, 2), rel=1e-6, abs=1e-9)
 
@@ -162,7 +172,7 @@ def test_a_gru_step_without_its_r_is_found_wrong(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(GRU, "stepper", staticmethod(without_r))
     arrays = weights("gru")
     assert not np.allclose(
-        fading_of("gru", *arrays).gradient, numeric_gradient("gru", *arrays), rtol=1e-2
+        fading_at("gru", *arrays).gradient, numeric_gradient("gru", *arrays), rtol=1e-2
     )
 
 
@@ -250,14 +260,14 @@ def test_the_lags_run_from_0_where_the_norm_is_1_to_t() -> None:
 def test_float32_weights_and_small_integer_symbols_give_the_float64_figures() -> None:
     arrays = [array.astype(np.float32) for array in weights("lstm")[:5]]
     x = weights("lstm")[5]
-    small = fading_of("lstm", *arrays, x.astype(np.uint8))
-    large = fading_of("lstm", *(array.astype(np.float64) for array in arrays), x)
+    small = fading_at("lstm", *arrays, x.astype(np.uint8))
+    large = fading_at("lstm", *(array.astype(np.float64) for array in arrays), x)
     assert small.norms == large.norms
     assert small.gain is None
 
 
 def test_a_vocabulary_of_one_symbol_has_no_gradient_and_no_division_by_zero() -> None:
-    result: Fading = fading_of("rnn", *weights("rnn", N=1))
+    result: Fading = fading_at("rnn", *weights("rnn", N=1))
     assert set(result.shares) == {0.0}
     assert {k.cosine for k in result.kept} == {0.0}
 
@@ -278,7 +288,7 @@ def test_json_has_a_norm_and_a_share_for_each_lag(cell: str) -> None:
 
 def test_a_text_too_short_for_a_lag_is_refused() -> None:
     with pytest.raises(UsageError, match="2 characters"):
-        fading_of("rnn", *weights("rnn", steps=1))
+        fading_at("rnn", *weights("rnn", steps=1))
 
 
 def test_an_unknown_cell_and_a_gain_of_zero_are_refused() -> None:

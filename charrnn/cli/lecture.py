@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from charrnn.config import CELLS
 
 if TYPE_CHECKING:
     from charrnn.checkpoint.model import Model
-    from charrnn.lecture.fading import Fading
+    from charrnn.lecture.fading import Fading, Kept
     from charrnn.lecture.quiz import Candidate, Quiz
 
 QUIZ_SIZE, FADING_SIZE, SYMBOLS = (8, 10), (16, 24), 6  # (H, T) unless they are given, and N
@@ -26,7 +26,6 @@ ABOUT_FADING = (
     "one (0: all is kept), and the cosine between them."
 )
 Group = tuple[str, tuple["Fading", ...]]  # what stands above, and the networks side by side
-Figures = Callable[["Fading", int], tuple[str, float]]  # a number, and the share of its bar
 
 
 @dataclass(frozen=True)
@@ -91,12 +90,11 @@ def of_model(model: Model, seq_len: int, seed: int) -> Fading:
     from charrnn.lecture.fading import fading_of
     from charrnn.sampling.sampling import sample
 
-    p, count = model.parameters, seq_len + 2
+    count = seq_len + 2
     text = "".join(sample(model, length=count, seed=seed))
     rest = np.random.default_rng(seed).integers(len(model.vocabulary), size=count - len(text))
     x = np.concatenate([model.vocabulary.encode(text), rest]).astype(np.intp)
-    V, W, b_h = (p[f"layers.0.{name}"] for name in ("V", "W", "b_h"))
-    return fading_of(model.config.cell, V, W, b_h, p["U"], p["b_y"], x)
+    return fading_of(model.parameters, x)
 
 
 def decades(norms: Iterable[float]) -> tuple[float, float]:
@@ -137,12 +135,14 @@ class Page:
 
     def quiz(self, quiz: Quiz) -> None:
         """Print each candidate with its distances, a mark at the right one, and why."""
+        from charrnn.lecture.quiz import LABELS
+
         self.heading("The quiz, on a real network")
         self.say(
             "h_t = tanh(V x_t + W h_{t−1} + b_h), ŷ_t = softmax(U h_t + b_y), L = Σ_t L_t, "
-            f"L_t = −ln ŷ_t[target]; H = {quiz.hidden}, N = {quiz.vocabulary_size}, "
-            f"t = 0…{quiz.seq_len}, random weights. Each formula is evaluated literally, from the "
-            "Jacobian matrices; distance: ‖formula − reference‖ / ‖reference‖."
+            f"L_t = −ln ŷ_t[target]; H = {len(quiz.net.b_h)}, N = {len(quiz.net.b_y)}, "
+            f"t = 0…{len(quiz.net.x) - 1}, random weights. Each formula is evaluated literally, "
+            "from the Jacobian matrices; distance: ‖formula − reference‖ / ‖reference‖."
         )
         for name, candidates in (("∂L/∂b_y", quiz.b_y), ("∂L/∂b_h", quiz.b_h)):
             self.heading(f"Which formula is {name}?")
@@ -153,7 +153,7 @@ class Page:
         away = quiz.total_derivative_distance
         self.say(f"{quiz.b_h_total.sentence} Its distance from (4): {away:.1e}.", 4)
         self.heading("How the formulas are read")
-        for label in quiz.labels:
+        for label in LABELS:
             self.say(f"- {label}", hanging=2)
         self.heading("What ŷ_t is")
         self.say(f"{quiz.y_hat_facts.sentence()}.")
@@ -172,44 +172,45 @@ class Page:
     def fading(self, group: Group, ends: tuple[float, float]) -> None:
         """Print the bars of a few networks side by side; `ends` of those of the norms."""
         (title, fadings), (low, high) = group, ends
-        T, greatest = fadings[0].seq_len, max(max(fading.shares) for fading in fadings)
+        T, greatest = fadings[0].seq_len, max(max(f.shares) for f in fadings) or 1.0
 
-        def norm(fading: Fading, lag: int) -> tuple[str, float]:
-            value = fading.norms[lag]
-            return f"{value:.1e}", (math.log10(value) - low) / (high - low) if value > 0 else 0.0
+        def norm(value: float) -> tuple[str, float]:
+            return f"{value:.1e}", (math.log10(max(value, 1e-300)) - low) / (high - low)
 
-        def share(fading: Fading, lag: int) -> tuple[str, float]:
-            return f"{fading.shares[lag]:.1%}", fading.shares[lag] / (greatest or 1.0)
+        def share(value: float) -> tuple[str, float]:
+            return f"{value:.1%}", value / greatest
 
-        def kept(fading: Fading, steps: int) -> tuple[str, float]:
-            found = fading.kept[steps - 1]
-            return f"{found.distance:.2f}", max(0.0, found.cosine)
+        def kept(found: Kept) -> tuple[str, float]:
+            return f"{found.distance:.2f}", found.cosine
 
         self.heading(title)
         if fadings[0].gain is None:
             values = ", ".join(f"{gate} {s:.2f}" for gate, s in fadings[0].singular.items())
             self.line(f"largest singular values of W: {fadings[0].cell} ({values})")
+        lags, steps = some(T), [*(2**i for i in range(T.bit_length())), T + 1]
+        norms = {lag: [norm(f.norms[lag]) for f in fadings] for lag in lags}
+        shares = {lag: [share(f.shares[lag]) for f in fadings] for lag in lags}
+        parts = {n: [kept(f.kept[n - 1]) for f in fadings] for n in steps}
+        names = [f.cell for f in fadings]
         powers = f"powers of ten, from 1e{low:+.0f} to 1e{high:+.0f}"
-        steps = [2**i for i in range((T + 1).bit_length()) if 2**i < T + 1] + [T + 1]
-        self.table(f"Norm (bars: {powers})", "lag", some(T), fadings, norm)
-        self.table(
-            f"Share of the gradient (bars: 0 to {greatest:.0%})", "lag", some(T), fadings, share
-        )
+        self.table(f"Norm (bars: {powers})", "lag", names, norms)
+        self.table(f"Share of the gradient (bars: 0 to {greatest:.0%})", "lag", names, shares)
         kept_head = "Kept by truncation to T' steps: distance (bars: cosine, 0 to 1)"
-        self.table(kept_head, "T'", steps, fadings, kept)
+        self.table(kept_head, "T'", names, parts)
         for fading in fadings:
             self.say(fading.sentence, hanging=2)
 
     def table(
-        self, head: str, first: str, keys: list[int], fadings: Sequence[Fading], figures: Figures
+        self, head: str, first: str, names: list[str], rows: dict[int, list[tuple[str, float]]]
     ) -> None:
-        """Print a row for each key: a number and a bar for each network."""
-        column = max(CELL_WIDTH, min(44, (self.screen.width - 6) // max(3, len(fadings)) - 2))
-        cells = "".join(f"{fading.cell:<{column + 2}}" for fading in fadings)
+        """Print a row for each key: for each network a number, and a bar by its share of 1."""
+        column = max(CELL_WIDTH, min(44, (self.screen.width - 6) // max(3, len(names)) - 2))
         self.line(head, "cyan")
-        self.line(f"{first:>4}  {cells}".rstrip(), "dim")
-        for key in keys:
+        self.line(
+            f"{first:>4}  {''.join(name.ljust(column + 2) for name in names)}".rstrip(), "dim"
+        )
+        for key, figures in rows.items():
             row = f"{key:>4}  "
-            for text, share in (figures(fading, key) for fading in fadings):
+            for text, share in figures:
                 row += f"{text:>8} {bar(share, column - 9, ascii=self.ascii)}".ljust(column + 2)
             self.line(row.rstrip())

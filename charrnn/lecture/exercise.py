@@ -19,7 +19,7 @@ import numpy as np
 
 from charrnn.lecture.rnn import (
     Array,
-    Network,
+    Example,
     bptt,
     distance,
     numeric_gradient,
@@ -187,7 +187,7 @@ class Verdict:
 
 
 @cache
-def networks() -> tuple[Network, ...]:
+def networks() -> tuple[Example, ...]:
     """Return networks with repeats and a state, on which no two known mistakes look alike."""
     made = []
     for seed, (H, T, N) in enumerate(SIZES):
@@ -247,7 +247,7 @@ def mark(answers: Sequence[Mapping[str, Any]]) -> tuple[Verdict, ...]:
     )
 
 
-def _usable(answer: Mapping[str, Any], net: Network, unusable: dict[str, str]) -> Gradients:
+def _usable(answer: Mapping[str, Any], net: Example, unusable: dict[str, str]) -> Gradients:
     """Return the gradients as arrays, of infinities where there is no usable one; say why."""
     usable = {}
     for name in NAMES:

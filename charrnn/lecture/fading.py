@@ -11,17 +11,18 @@ G gates, S parts of the state, N symbols.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from charrnn.config import CELLS, check, check_choice
+from charrnn.config import CELLS, CellName, ModelConfig, check, check_choice
 from charrnn.errors import UsageError
 from charrnn.lecture.rnn import Array, distance, softmax
 from charrnn.network.cells import CELL_CLASSES
-from charrnn.network.parameters import GATES, orthogonal
+from charrnn.network.parameters import GATES, Parameters, initialize
 
+LAYER = ("layers.0.V", "layers.0.W", "layers.0.b_h", "U", "b_y")
 STEADY = 0.03  # a norm that changes by less than this share a step neither fades nor explodes
 TINY = 1e-30  # of a complex step: f(x + iε) = f(x) + iε f'(x), with no rounding at all for such ε
 
@@ -84,49 +85,38 @@ def fading(
 ) -> Fading:
     """Return the gradient by lag in a random network; blocks of W are orthogonal times `gain`.
 
-    V and b_h are small, so that saturated units don't hide what W does; b_f = 1, as training
-    starts. Raises UsageError.
+    V is small, so that saturated units don't hide what W does, and b_h as training starts: b_f = 1.
+    Raises UsageError.
     """
     check_choice("--cell", cell, CELLS)
     check("--hidden", hidden, least=1)
     check("--seq-len", seq_len, least=1)
     check("--gain", gain, above=0, most=100)
     check("vocabulary_size", vocabulary_size, least=2)
-    rng, H, N, gates = np.random.default_rng(seed), hidden, vocabulary_size, GATES[cell]
-    W = np.vstack([gain * orthogonal(rng, H) for _ in gates])
-    V, U = rng.normal(0, 0.2, (len(gates) * H, N)), rng.normal(0, 1 / np.sqrt(H), (N, H))
-    b_h = np.repeat([float(gate == "f") for gate in gates], H)
-    return fading_of(cell, V, W, b_h, U, np.zeros(N), rng.integers(N, size=seq_len + 2), gain=gain)
+    config, rng = ModelConfig(cast(CellName, cell), hidden), np.random.default_rng(seed)
+    parameters = initialize(config, vocabulary_size, rng, dtype=np.float64)
+    parameters["layers.0.W"][:] *= gain
+    return fading_of(parameters, rng.integers(vocabulary_size, size=seq_len + 2), gain)
 
 
-def fading_of(
-    cell: str,
-    V: npt.NDArray[Any],
-    W: npt.NDArray[Any],
-    b_h: npt.NDArray[Any],
-    U: npt.NDArray[Any],
-    b_y: npt.NDArray[Any],
-    x: npt.NDArray[Any],
-    *,
-    gain: float | None = None,
-) -> Fading:
-    """Return the gradient by lag in this layer, which reads x (T+2,) from a zero state.
+def fading_of(parameters: Parameters, x: npt.NDArray[Any], gain: float | None = None) -> Fading:
+    """Return the gradient by lag in the first layer, which reads x (T+2,) from a zero state.
 
-    V (G·H, N), W (G·H, H), b_h (G·H,), U (N, H), b_y (N,), as in a checkpoint. Each symbol is the
-    target of the one before it. ŷ_t is read off this layer: with several layers the norms are the
-    first layer's own, but the shares are those of a loss on it alone. Raises UsageError for fewer
-    than 3 symbols.
+    Each symbol is the target of the one before it. ŷ_t is read off this layer: with several layers
+    the norms are its own, but the shares are those of a loss on it alone. Raises UsageError for
+    fewer than 3 symbols.
     """
     if len(x) < 3:
         raise UsageError(f"the text has {len(x)} characters; a gradient by lag needs at least 3")
-    V, W, b_h, U, b_y = (np.asarray(array, np.float64) for array in (V, W, b_h, U, b_y))
-    A, H = V[:, x[:-1]].T + b_h, W.shape[1]
+    cell, H = parameters.config.cell, parameters.config.hidden
+    V, W, b_h, U, b_y = (parameters[name].astype(np.float64) for name in LAYER)
+    A, targets = V[:, x[:-1]].T + b_h, x[1:]
     states = [np.zeros(len(CELL_CLASSES[cell].state_names) * H)]
     for A_t in A:
         states.append(step(cell, A_t, W, states[-1])[0])
     h = np.array(states)[1:, :H]
     D = softmax(h @ U.T + b_y)
-    D[np.arange(len(h)), x[1:]] -= 1
+    D[np.arange(len(h)), targets] -= 1
     terms, norms = terms_and_norms(cell, A, W, states, D @ U)
     sizes = np.linalg.norm(terms, axis=1)
     blocks = zip(GATES[cell], np.split(W, len(GATES[cell])), strict=True)

@@ -19,18 +19,15 @@ import numpy as np
 from charrnn.config import check
 from charrnn.lecture.rnn import (
     Array,
-    Network,
+    Example,
     bptt,
     distance,
     forward,
     h_by_b_h,
     h_by_h_before,
-    loss,
-    loss_by_y_hat,
-    losses_by_h,
+    losses_by_logits,
     numeric_gradient,
     random_network,
-    y_hat_by_logits,
 )
 
 TOLERANCE = 1e-5  # from the numeric gradient: right ones are nearer than 1e-8, wrong ones not 1e-2
@@ -140,8 +137,12 @@ class Candidate:
     at: int | None  # the t shown, where the formula has a single one
     from_numeric: float  # ‖value − numeric‖ / ‖numeric‖
     from_bptt: float  # the same from backpropagation through time
-    right: bool  # from_numeric < TOLERANCE
     sentence: str  # what it counts or misses
+
+    @property
+    def right(self) -> bool:
+        """Whether it is the numeric gradient."""
+        return self.from_numeric < TOLERANCE
 
     def as_json(self) -> dict[str, Any]:
         """Return the candidate as JSON has it; `distance` is that from the numeric gradient."""
@@ -158,21 +159,18 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Quiz:
-    """The whole quiz on one random network."""
+    """The whole quiz on one network."""
 
-    hidden: int  # H
-    seq_len: int  # T, the last step: there are T+1
-    vocabulary_size: int  # N
-    gain: float  # the largest singular value of W
-    loss: float  # L, nats
-    b_y: tuple[Candidate, ...]  # (1) to (5)
-    b_h: tuple[Candidate, ...]  # (1) to (4)
-    b_h_total: Candidate  # (2) of b_h with the total derivative
-    total_derivative_distance: float  # ‖b_h_total − (4)‖ / ‖(4)‖
-    numeric: dict[str, Array]  # b_y (N,) and b_h (H,) by central differences
-    bptt: dict[str, Array]  # the same by backpropagation through time
+    net: Example
     y_hat: Array  # (T+1, N), each row ŷ_t
-    labels: tuple[str, ...] = LABELS  # sentences that settle how the formulas are read
+    b_y: list[Candidate]  # (1) to (5)
+    b_h: list[Candidate]  # (1) to (4)
+    b_h_total: Candidate  # (2) of b_h with the total derivative
+
+    @property
+    def total_derivative_distance(self) -> float:
+        """How far (2) of b_h with the total derivative is from (4)."""
+        return distance(self.b_h_total.value, self.b_h[3].value)
 
     @property
     def doubt(self) -> str | None:
@@ -185,7 +183,7 @@ class Quiz:
                 "More than one candidate matches: what flows through W is too small to tell them "
                 "apart; raise the gain."
             )
-        size = float(np.linalg.norm(self.bptt["b_h"]))
+        size = float(np.linalg.norm(self.b_h[3].value))
         return (
             f"No candidate matches: at ‖∂L/∂b_h‖ = {size:.1g} float64 may not resolve L; lower the "
             "gain or the length."
@@ -200,18 +198,13 @@ class Quiz:
 
     def as_json(self) -> dict[str, Any]:
         """Return the quiz as JSON has it."""
+        total = {"distance_from_4": self.total_derivative_distance}
         return {
             "b_y": [candidate.as_json() for candidate in self.b_y],
             "b_h": [candidate.as_json() for candidate in self.b_h],
-            "b_h_total": {
-                **self.b_h_total.as_json(),
-                "distance_from_4": self.total_derivative_distance,
-            },
-            "y_hat": {
-                **asdict(self.y_hat_facts),
-                "sums": self.y_hat.sum(axis=1).tolist(),
-            },
-            "labels": list(self.labels),
+            "b_h_total": self.b_h_total.as_json() | total,
+            "y_hat": asdict(self.y_hat_facts) | {"sums": self.y_hat.sum(axis=1).tolist()},
+            "labels": LABELS,
             "doubt": self.doubt,
         }
 
@@ -231,35 +224,27 @@ def quiz(seed: int, hidden: int, seq_len: int, vocabulary_size: int, gain: float
     return take_quiz(random_network(rng, hidden, seq_len, vocabulary_size, gain))
 
 
-def take_quiz(net: Network) -> Quiz:
+def take_quiz(net: Example) -> Quiz:
     """Return every candidate beside the true gradient, on this network."""
-    (h, y_hat), backprop = forward(net), bptt(net)
-    numeric = {name: numeric_gradient(net, name) for name in ("b_y", "b_h")}
-    b_y = _measured(B_Y, b_y_terms(net, h, y_hat), numeric["b_y"], backprop["b_y"])
-    *b_h, b_h_total = _measured(B_H, b_h_terms(net, h, y_hat), numeric["b_h"], backprop["b_h"])
-    return Quiz(
-        hidden=len(net.b_h),
-        seq_len=len(net.x) - 1,
-        vocabulary_size=len(net.b_y),
-        gain=float(np.linalg.norm(net.W, 2)),
-        loss=loss(net),
-        b_y=tuple(b_y),
-        b_h=tuple(b_h),
-        b_h_total=replace(b_h_total, number=2),
-        total_derivative_distance=distance(b_h_total.value, b_h[3].value),
-        numeric=numeric,
-        bptt=backprop,
-        y_hat=y_hat,
+    h, y_hat = forward(net)
+    direct = losses_by_logits(net, y_hat)
+    row = [by_logits @ net.U for by_logits in direct]  # ∂L_t/∂h_t
+    zero = [np.zeros((len(net.b_h), len(net.b_y)))] * len(h)  # ∂h_t/∂b_y
+    b_y_terms = [direct, direct, *through_h(net, h, row, zero)]
+    same_step, *others = through_h(net, h, row, [h_by_b_h(h_k) for h_k in h])
+    total = [row_t @ by_b_h for row_t, by_b_h in zip(row, total_derivatives(net, h), strict=True)]
+    b_h_terms = [same_step, same_step, *others, total]
+    b_y, (*b_h, b_h_total) = (
+        _measured(texts, terms, numeric_gradient(net, name), bptt(net)[name])
+        for name, texts, terms in (("b_y", B_Y, b_y_terms), ("b_h", B_H, b_h_terms))
     )
+    return Quiz(net, y_hat, b_y, b_h, replace(b_h_total, number=2))
 
 
 def _measured(
     texts: Sequence[tuple[str, str]], sums: list[list[Array]], numeric: Array, backprop: Array
 ) -> list[Candidate]:
-    """Return the candidates, each the sum of its terms; of (1) only the nearest term is shown.
-
-    Whether a candidate is right is found by the numeric gradient alone.
-    """
+    """Return the candidates, each the sum of its terms; of (1) only the nearest term is shown."""
     distances = [distance(term, numeric) for term in sums[0]]
     at = int(np.argmin(distances))
     values = [sums[0][at], *(np.sum(terms, axis=0) for terms in sums[1:])]
@@ -267,63 +252,35 @@ def _measured(
     for number, ((formula, sentence), value) in enumerate(zip(texts, values, strict=True), 1):
         said = sentence.replace("{T}", str(len(distances) - 1)).replace("{at}", str(at))
         shown = at if number == 1 else None
-        away, from_bptt = distance(value, numeric), distance(value, backprop)
-        right = away < TOLERANCE
-        found.append(Candidate(number, formula, value, shown, away, from_bptt, right, said))
+        away = distance(value, numeric), distance(value, backprop)
+        found.append(Candidate(number, formula, value, shown, *away, said))
     return found
 
 
-# The formulas: the terms of each candidate's sum
+# The formulas: the terms of a candidate's sum
 
 
-def b_y_terms(net: Network, h: Array, y_hat: Array) -> list[list[Array]]:
-    """Return the terms of (1) to (5) of ∂L/∂b_y."""
-    losses = zip(y_hat, net.targets.tolist(), strict=True)
-    direct = [loss_by_y_hat(y, target) @ y_hat_by_logits(y) for y, target in losses]
-    row, zero = losses_by_h(net, y_hat), [np.zeros((len(net.b_h), len(net.b_y)))] * len(h)
-    return [
-        direct,
-        direct,
-        same_step(row, zero),  # ∂h_t/∂b_y = 0
-        without_product(row, zero),
-        with_product(net, h, row, zero),
-    ]
+def through_h(
+    net: Example, h: Array, row: list[Array], immediate: list[Array]
+) -> tuple[list[Array], list[Array], list[Array]]:
+    """Return the terms of Σ_t row_t [·] for three readings, where row_t = ∂L_t/∂h_t.
 
-
-def b_h_terms(net: Network, h: Array, y_hat: Array) -> list[list[Array]]:
-    """Return the terms of (1) to (4) of ∂L/∂b_h, and of (2) with the total derivative."""
-    row, immediate = losses_by_h(net, y_hat), [h_by_b_h(h_k) for h_k in h]
-    return [
-        same_step(row, immediate),
-        same_step(row, immediate),
-        without_product(row, immediate),
-        with_product(net, h, row, immediate),
-        same_step(row, total_derivatives(net, h)),
-    ]
-
-
-def same_step(row: list[Array], by_b: list[Array]) -> list[Array]:
-    """Return row_t · ∂h_t/∂b for t = 0…T, where row_t = ∂L_t/∂h_t."""
-    return [row_t @ by_b_t for row_t, by_b_t in zip(row, by_b, strict=True)]
-
-
-def without_product(row: list[Array], immediate: list[Array]) -> list[Array]:
-    """Return row_t · ∂h_k/∂b for all k ≤ t."""
-    return [row[t] @ immediate[k] for t in range(len(row)) for k in range(t + 1)]
-
-
-def with_product(net: Network, h: Array, row: list[Array], immediate: list[Array]) -> list[Array]:
-    """Return row_t · (Π_{i=k+1..t} ∂h_i/∂h_{i−1}) ∂h_k/∂b for all k ≤ t, the latest factor left."""
-    steps, terms = [h_by_h_before(net.W, h_i) for h_i in h], []
-    for t in range(len(row)):
+    [∂h_t/∂b], [Σ_{k≤t} ∂h_k/∂b] and [Σ_{k≤t} (Π_{i=k+1..t} ∂h_i/∂h_{i−1}) ∂h_k/∂b], of which the
+    product has its latest factor on the left.
+    """
+    steps = [h_by_h_before(net.W, h_i) for h_i in h]
+    same_step, without_product, with_product = [], [], []
+    for t, row_t in enumerate(row):
         product = np.eye(len(net.b_h))
+        same_step.append(row_t @ immediate[t])
         for k in range(t, -1, -1):
-            terms.append(row[t] @ product @ immediate[k])
+            without_product.append(row_t @ immediate[k])
+            with_product.append(row_t @ product @ immediate[k])
             product = product @ steps[k]
-    return terms
+    return same_step, without_product, with_product
 
 
-def total_derivatives(net: Network, h: Array) -> list[Array]:
+def total_derivatives(net: Example, h: Array) -> list[Array]:
     """Return dh_t/db_h = diag(1 − h_t²) (I + W dh_{t−1}/db_h) for t = 0…T."""
     total, totals = np.zeros_like(net.W), []
     for h_t in h:

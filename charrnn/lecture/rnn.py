@@ -21,12 +21,11 @@ from charrnn.network.parameters import orthogonal
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
-# Steps of the central differences; an exploding gradient needs the small ones.
-EPSILONS = tuple(10.0**-k for k in range(4, 11))
+EPSILONS = 10.0 ** -np.arange(4, 11)  # of central differences
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class Example:
     """The lecture's RNN and one text for it, all float64."""
 
     V: Array  # (H, N)
@@ -41,10 +40,10 @@ class Network:
 
 def random_network(
     rng: np.random.Generator, hidden: int, seq_len: int, vocabulary_size: int, gain: float
-) -> Network:
+) -> Example:
     """Return a random network and text; all singular values of W are `gain`."""
     H, N = hidden, vocabulary_size
-    return Network(
+    return Example(
         V=rng.normal(0, 0.5, (H, N)),
         W=gain * orthogonal(rng, H),
         b_h=rng.normal(0, 0.2, H),
@@ -68,7 +67,7 @@ def distance(candidate: Array, reference: Array) -> float:
     return float(np.linalg.norm(candidate - reference)) / (size or 1.0)
 
 
-def forward(net: Network) -> tuple[Array, Array]:
+def forward(net: Example) -> tuple[Array, Array]:
     """h (T+1, H) and ŷ (T+1, N)."""
     h = np.empty((len(net.x), len(net.b_h)))
     for t, x in enumerate(net.x):
@@ -76,28 +75,18 @@ def forward(net: Network) -> tuple[Array, Array]:
     return h, softmax(h @ net.U.T + net.b_y)
 
 
-def loss(net: Network) -> float:
+def loss(net: Example) -> float:
     """L = −Σ_t ln ŷ_t[target_t], nats."""
     y_hat = forward(net)[1]
     return float(-np.log(y_hat[np.arange(len(net.x)), net.targets]).sum())
 
 
-def numeric_gradient(net: Network, name: str) -> Array:
-    """Return ∂L/∂(the array called `name`) by central differences.
+def numeric_gradient(net: Example, name: str) -> Array:
+    """Return ∂L/∂(the array called `name`) by central differences at ε and 2ε, whose error is ε⁴.
 
-    Where the gradient explodes L bends so sharply that no one ε suits every network: too large a
-    step leaves the tangent, too small a one drowns in rounding, and either shows as a change from
-    one ε to the next. So the ε is chosen where ten times the step changes the result least.
-    """
-    estimates = [central_differences(net, name, epsilon) for epsilon in EPSILONS]
-    changes = [distance(larger, smaller) for larger, smaller in pairwise(estimates)]
-    return estimates[1 + int(np.argmin(changes))]
-
-
-def central_differences(net: Network, name: str, epsilon: float) -> Array:
-    """Return (8 [L(b + ε) − L(b − ε)] − [L(b + 2ε) − L(b − 2ε)]) / 12ε for each element of b.
-
-    Its error shrinks as ε⁴.
+    Where the gradient explodes, L bends so sharply that no one ε suits every network: too large a
+    step leaves the tangent, too small a one drowns in rounding. Either shows as a change from one ε
+    to the next, so the ε is chosen where ten times the step changes the result least.
     """
     b: Array = getattr(net, name)
 
@@ -105,14 +94,19 @@ def central_differences(net: Network, name: str, epsilon: float) -> Array:
         moved: dict[str, Any] = {name: b + push}
         return loss(replace(net, **moved))
 
-    pushes = epsilon * np.eye(b.size).reshape(-1, *b.shape)
-    differences = [
-        8 * (loss_at(e) - loss_at(-e)) - (loss_at(2 * e) - loss_at(-2 * e)) for e in pushes
-    ]
-    return np.array(differences).reshape(b.shape) / (12 * epsilon)
+    def estimate(epsilon: float) -> Array:
+        pushes = epsilon * np.eye(b.size).reshape(-1, *b.shape)
+        found = [
+            8 * (loss_at(e) - loss_at(-e)) - (loss_at(2 * e) - loss_at(-2 * e)) for e in pushes
+        ]
+        return np.reshape(found, b.shape) / (12 * epsilon)
+
+    estimates = [estimate(epsilon) for epsilon in EPSILONS]
+    changes = [distance(larger, smaller) for larger, smaller in pairwise(estimates)]
+    return estimates[1 + int(np.argmin(changes))]
 
 
-def bptt(net: Network) -> dict[str, Array]:
+def bptt(net: Example) -> dict[str, Array]:
     """Return the gradients of L by backpropagation through time, which forms no Jacobian.
 
     The exercise changes lines of it to see what known mistakes give.
@@ -165,9 +159,7 @@ def h_by_b_h(h: Array) -> Array:
     return np.diag(1 - h**2)
 
 
-def losses_by_h(net: Network, y_hat: Array) -> list[Array]:
-    """∂L_t/∂ŷ_t · ∂ŷ_t/∂h_t (H,) for t = 0…T."""
-    return [
-        loss_by_y_hat(y, target) @ (y_hat_by_logits(y) @ net.U)
-        for y, target in zip(y_hat, net.targets.tolist(), strict=True)
-    ]
+def losses_by_logits(net: Example, y_hat: Array) -> list[Array]:
+    """∂L_t/∂ŷ_t · ∂ŷ_t/∂b_y (N,) for t = 0…T; times U they are ∂L_t/∂h_t."""
+    losses = zip(y_hat, net.targets.tolist(), strict=True)
+    return [loss_by_y_hat(y, target) @ y_hat_by_logits(y) for y, target in losses]
