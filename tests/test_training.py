@@ -5,11 +5,13 @@ on how it was run.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import re
 import shlex
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +30,7 @@ from charrnn.text import batches
 from charrnn.training import setup, workers
 from charrnn.training.defaults import Facts, resolve
 from charrnn.training.events import Done, Event, Notice, Saved, Start, Step, Validated
+from charrnn.training.loop import PATIENCE
 from charrnn.training.replica import AVERAGING, Replica
 from charrnn.training.setup import prepare
 
@@ -383,6 +386,44 @@ def test_a_rate_that_had_begun_to_fall_rises_only_for_a_longer_run(
     assert any("rises again" in note for note in notes) == rises
     assert done(events).steps == steps
     assert not done(events).repeatable  # 38 steps fall otherwise than the first 37 of 40
+
+
+def test_a_budget_ends_early_after_eight_validations_without_a_new_best(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ticking(monkeypatch)
+    told = iter([2.0, 3.0, 3.0, 1.5, *[1.6] * 1000])
+    monkeypatch.setattr(Replica, "validate", lambda self, averaged: next(told))
+    config = TrainConfig(**{**SMALL, "steps": None, "budget": 1000.0, "val_every": 2})
+    events = list(charrnn.train([corpus], config, clock=clock))
+    fixed = next(event.step for event in events if isinstance(event, Step) and event.steps)
+    assert fixed == 2 * (4 + PATIENCE) + 1
+    assert PATIENCE == 8
+    assert done(events).stopped == "early"
+    assert done(events).val_loss == 1.5
+
+
+def test_without_validation_the_curve_has_the_training_loss(corpus: Path) -> None:
+    curve = done(run(corpus, val_fraction=0.0, steps=12, val_every=5)).model.curve
+    assert [(step, val) for step, _, val in curve] == [(5, None), (10, None), (12, None)]
+    assert all(train is not None and train > 0 for _, train, _ in curve)
+
+
+def test_the_first_step_may_be_validated(corpus: Path) -> None:
+    events = run(corpus, steps=3, val_every=1)
+    assert [event.step for event in events if isinstance(event, Validated)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["-text.txt", "a text", "-"])
+def test_the_command_names_the_text_as_a_shell_takes_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text(TEXT)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(TEXT.encode())))
+    events = list(charrnn.train([name], TrainConfig(**{**SMALL, "steps": 1})))
+    words = shlex.split(done(events).command)
+    assert words[:3] == ["charrnn", "train", "./-text.txt" if name == "-text.txt" else name]
 
 
 def test_weights_are_not_chosen_by_the_last_characters_of_tiny_texts(tmp_path: Path) -> None:
