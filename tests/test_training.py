@@ -26,6 +26,7 @@ from charrnn.checkpoint.model import load_resume
 from charrnn.cli import app
 from charrnn.config import CELLS, OPTIMIZERS, TrainConfig
 from charrnn.errors import CheckpointError, CorpusError, TrainingError, UsageError
+from charrnn.network.network import Network, zero_state
 from charrnn.text import batches
 from charrnn.training import setup, workers
 from charrnn.training.defaults import Facts, resolve
@@ -224,8 +225,11 @@ def test_speed_is_characters_by_the_seconds_of_a_step(
     clock = ticking(monkeypatch, lambda number: 0.5, validation=100.0)
     config = TrainConfig(**{**SMALL, "batch_size": 4, "seq_len": 10, "steps": 6})
     events = list(charrnn.train([corpus], config, clock=clock))
-    speeds = [event.chars_per_second for event in events if isinstance(event, Step)]
+    steps = [event for event in events if isinstance(event, Step)]
+    speeds = [event.chars_per_second for event in steps]
     assert speeds == pytest.approx([4 * 10 / 0.5] * 6, rel=0.02)
+    assert [event.seconds_left for event in steps] == [2.5, 2.0, 1.5, 1.0, 0.5, 0.0]
+    assert [event.progress for event in steps] == pytest.approx([n / 6 for n in range(1, 7)])
     assert done(events).chars_per_second == pytest.approx(80, rel=0.02)
 
 
@@ -424,6 +428,27 @@ def test_the_command_names_the_text_as_a_shell_takes_it(
     events = list(charrnn.train([name], TrainConfig(**{**SMALL, "steps": 1})))
     words = shlex.split(done(events).command)
     assert words[:3] == ["charrnn", "train", "./-text.txt" if name == "-text.txt" else name]
+
+
+@pytest.mark.parametrize("lines", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+def test_running_text_carries_the_state_on_and_items_begin_from_zero(
+    cell: str, lines: bool, tmp_path: Path
+) -> None:
+    text = tmp_path / "text"
+    text.write_text("".join(f"{word}\n" for word in TEXT.split()[:17]))
+    options = {"cell": cell, "lines": lines, "batch_size": 1, "val_fraction": 0.0, "dropout": 0.0}
+    config = TrainConfig(**{**SMALL, **options, "steps": 9, "lr": 1e-12})  # weights stay
+    begun = prepare([text], config)
+    network = Network(begun.config.model, len(begun.vocabulary))
+    zero = state = zero_state(begun.config.model, 1, "float32")
+    expected = []
+    for step in range(9):
+        batch = begun.training.batch(step, slice(0, 1))
+        nats, state = network.losses(begun.best, batch.x, batch.y, zero if lines else state)
+        expected.append(nats.mean())
+    assert np.ptp(expected) > 1e-3
+    assert losses(run(text, **vars(config) | {"steps": 9})) == pytest.approx(expected, rel=1e-5)
 
 
 def test_weights_are_not_chosen_by_the_last_characters_of_tiny_texts(tmp_path: Path) -> None:
