@@ -420,7 +420,11 @@ def test_the_commands_write_mark_and_hint(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["gradcheck", "--exercise", "my_rnn.py"]) == 0
-    assert "charrnn gradcheck --mine my_rnn.py" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "charrnn gradcheck --mine my_rnn.py" in err
+    assert main(["gradcheck", "--exercise", "my copy.py", "--json"]) == 0
+    assert "charrnn gradcheck --mine 'my copy.py'" in capsys.readouterr().err
     before = Path("my_rnn.py").read_bytes()
     assert main(["gradcheck", "--exercise", "my_rnn.py"]) == 1
     assert Path("my_rnn.py").read_bytes() == before

@@ -18,13 +18,15 @@ def write(path: Path) -> None:
     """Write the exercise to a new file. Raises CharRNNError if there is one already."""
     from charrnn.checkpoint.atomic_write import atomic_write, check_writable
     from charrnn.lecture.exercise import template
+    from charrnn.training.reproduce import joined
 
     if path.exists():
         raise CharRNNError(f"{path}: this file exists and is kept; choose another name")
     check_writable(path)
     with atomic_write(path) as file:
         file.write(template().replace("my_rnn.py", str(path)).encode())
-    print(f"Fill in backward in {path}, then: charrnn gradcheck --mine {path}")
+    mark = joined(["charrnn", "gradcheck", "--mine", str(path)])
+    say(f"Fill in backward in {path}, then: {mark}")
 
 
 @dataclass(frozen=True)
