@@ -195,3 +195,29 @@ def test_a_short_text_repeats_a_symbol_among_its_first_three() -> None:
         assert x.shape == y.shape == (8, 2)
     x, y = gradcheck.random_text(np.random.default_rng(0), 4, 50, 2)
     assert set(x.ravel().tolist()) == set(y.ravel().tolist()) == {0, 1, 2, 3}
+
+
+def test_the_sizes_and_the_seed_that_are_documented_are_used() -> None:
+    def same(**given: int) -> bool:
+        checks = gradcheck.gradcheck(["rnn"]), gradcheck.gradcheck(["rnn"], **given)
+        return [*checks[0]] == [*checks[1]]
+
+    assert same(hidden=5, seq_len=6, seed=0)
+    assert not same(seed=1)
+    assert gradcheck.check_network("rnn", 1, dropout=False) == gradcheck.check_network(
+        "rnn", 1, dropout=False, hidden=5, seq_len=6, seed=0
+    )
+
+
+def test_trained_weights_are_checked_along_8_directions_over_8_characters_and_up_to_64(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parameters = initialize(ModelConfig("rnn", 3), 4, np.random.default_rng(0))
+    expected = gradcheck.check_trained(parameters, seq_len=8, seed=0)
+    assert gradcheck.check_trained(parameters) == expected
+    asked: list[float] = []
+    monkeypatch.setattr(gradcheck, "check_direction", lambda *_: asked.append(0) or 0.0)
+    gradcheck.check_trained(parameters, seq_len=64)
+    assert len(asked) == 8
+    with pytest.raises(UsageError, match="at most 64"):
+        gradcheck.check_trained(parameters, seq_len=65)
