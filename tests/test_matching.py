@@ -201,6 +201,10 @@ def test_a_text_ends_at_the_stop_text_or_where_nothing_can_follow() -> None:
         assert "b." not in one.text[:-2]
     for one in sample_many(model, 300, seed=2, match="a+b|aba", stop="ab", length=9).samples():
         assert re.fullmatch("a+b", one.text)
+    drawn = sample_many(model, 50, seed=2, match="abb|ba", stop="ab").samples()
+    assert {one.text for one in drawn} == {"ba"}  # at the stop text "abb" isn't matched yet
+    with pytest.raises(UsageError, match="can't be met"):
+        sample_many(model, 1, match="abb", stop="ab")
     assert list(sample(model, match="")) == []
 
 
