@@ -276,3 +276,9 @@ def test_eight_processors_and_no_more_make_a_network_wider() -> None:
         for processors in (1, 2, 8, 64)
     ]
     assert widths[0] < widths[1] < widths[2] == widths[3]
+
+
+@pytest.mark.parametrize("workers", [None, 1, "auto"])
+def test_a_rank_of_mpi_may_be_asked_for_the_one_worker_that_it_has(workers: Any) -> None:
+    facts = Facts(1_000_000, 100_000, 65, 2, ranks=2)
+    assert resolve(TrainConfig(steps=10, workers=workers), facts).workers == 1

@@ -402,6 +402,8 @@ def test_a_budget_ends_early_after_eight_validations_without_a_new_best(
     events = list(charrnn.train([corpus], config, clock=clock))
     fixed = next(event.step for event in events if isinstance(event, Step) and event.steps)
     assert fixed == 2 * (4 + PATIENCE) + 1
+    left = [e.seconds_left for e in events if isinstance(e, Step) and e.steps is None]
+    assert left == pytest.approx([1000 - 0.05 * (n + 1) for n in range(fixed - 1)])
     assert PATIENCE == 8
     assert done(events).stopped == "early"
     assert done(events).val_loss == 1.5
@@ -449,6 +451,22 @@ def test_running_text_carries_the_state_on_and_items_begin_from_zero(
         expected.append(nats.mean())
     assert np.ptp(expected) > 1e-3
     assert losses(run(text, **vars(config) | {"steps": 9})) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("longer", "steps"), [({"steps": 50}, 50), ({"budget": 0.5}, None)])
+def test_a_longer_run_has_all_its_patience_again(
+    longer: dict[str, Any],
+    steps: int | None,
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Replica, "validate", lambda self, averaged: 1.0)
+    run(corpus, steps=30, out=tmp_path / "m.npz")
+    resumed = TrainConfig(out=tmp_path / "m.npz", resume=True)
+    assert prepare([], resumed).progress.without_best > 0
+    progress = prepare([], dataclasses.replace(resumed, **longer)).progress
+    assert (progress.steps, progress.without_best, progress.early) == (steps, 0, False)
 
 
 def test_weights_are_not_chosen_by_the_last_characters_of_tiny_texts(tmp_path: Path) -> None:
