@@ -231,8 +231,8 @@ def test_the_machine_is_measured_by_multiplications_and_additions_a_second(
 
 
 def test_speed_is_guessed_from_operations_a_character() -> None:
-    model, flops = ModelConfig("rnn", 100, 2), 1e9
-    operations = 6 * (100 * 100 * 3 + 65 * 100) + 60 * 100
+    model, flops = ModelConfig("rnn", 100, 3), 1e9
+    operations = 6 * (100 * 100 * 5 + 65 * 100) + 60 * 100
     speed = characters_per_second(model, 65, 2, flops)
     assert speed == pytest.approx(0.3 * flops * 2 / operations)
 
