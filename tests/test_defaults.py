@@ -282,3 +282,23 @@ def test_eight_processors_and_no_more_make_a_network_wider() -> None:
 def test_a_rank_of_mpi_may_be_asked_for_the_one_worker_that_it_has(workers: Any) -> None:
     facts = Facts(1_000_000, 100_000, 65, 2, ranks=2)
     assert resolve(TrainConfig(steps=10, workers=workers), facts).workers == 1
+
+
+def test_the_same_budget_gives_a_shorter_text_more_dropout() -> None:
+    dropouts = [chosen(characters=10**n, budget=600.0, hidden=256).dropout for n in (5, 6, 7)]
+    assert dropouts == sorted(set(dropouts), reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("characters", "item", "expected"),
+    [
+        (10**6, None, 64 * 64),
+        (10**6, 8.0, 64 * 8),
+        (100, 8.0, 100),
+        (1300, None, 1280),
+        (65, None, 64),
+    ],
+)
+def test_a_step_reads_what_the_text_has(characters: int, item: float | None, expected: int) -> None:
+    facts = Facts(characters, 0, 65, 1, item=item)
+    assert defaults._step_characters(64, 64, facts) == expected

@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import math
 import os
 import re
 import shlex
@@ -467,6 +468,22 @@ def test_a_longer_run_has_all_its_patience_again(
     assert prepare([], resumed).progress.without_best > 0
     progress = prepare([], dataclasses.replace(resumed, **longer)).progress
     assert (progress.steps, progress.without_best, progress.early) == (steps, 0, False)
+
+
+def test_the_training_loss_is_the_mean_since_the_last_validation(corpus: Path) -> None:
+    events = run(corpus, steps=12, val_every=5)
+    told = losses(events)
+    means = [np.mean(told[:5]), np.mean(told[5:10]), np.mean(told[10:])]
+    assert [train for _, train, _ in done(events).model.curve] == pytest.approx(means)
+    assert done(events).train_loss == pytest.approx(means[-1])
+
+
+@pytest.mark.parametrize(("epochs", "share"), [(1e-9, 0.0), (1.0, 1.0), (1.5, 1.5), (2.0, 2.0)])
+def test_epochs_are_steps_rounded_up_and_one_at_least(
+    epochs: float, share: float, corpus: Path
+) -> None:
+    begun = prepare([corpus], TrainConfig(**{**SMALL, "steps": None, "epochs": epochs}))
+    assert begun.config.steps == max(1, math.ceil(share * begun.training.steps_per_epoch))
 
 
 def test_weights_are_not_chosen_by_the_last_characters_of_tiny_texts(tmp_path: Path) -> None:
