@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -450,3 +451,30 @@ def test_a_path_is_part_of_a_file_or_folder_by_whatever_name(out: Path, tmp_path
         assert part_of(tmp_path / "link" / "m.npz", ["-", source]) == source
     assert part_of("-", ["-"]) is None
     assert part_of(out, [tmp_path / "fold", out.parent / "other.npz"]) is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="flock")
+@pytest.mark.parametrize(("number", "held"), [(errno.EAGAIN, True), (errno.ENOLCK, False)])
+def test_where_a_file_system_has_no_locks_a_run_goes_on(
+    number: int, held: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    refused = pytest.raises(CheckpointError, match="another run") if held else nullcontext()
+    with refused, exclusive_lock(tmp_path / "m.npz"):
+        pass
+
+
+@POSIX
+def test_others_who_may_write_may_lock(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with exclusive_lock(tmp_path / "m.npz"):
+            (lock,) = tmp_path.iterdir()
+            assert lock.stat().st_mode & 0o777 == 0o666
+    finally:
+        os.umask(before)

@@ -22,8 +22,10 @@ import pytest
 from fuzz_checkpoint import check, main, mutated, packed, parts, seeds
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import tiny
 
 from charrnn import __version__
+from charrnn.checkpoint import npz
 from charrnn.checkpoint.model import Model, load, load_resume, save
 from charrnn.config import CELLS, ModelConfig
 from charrnn.errors import CheckpointError
@@ -859,3 +861,29 @@ def test_the_fuzzer_counts_its_cases(
     assert re.match(
         r"60 files: \d+ refused, \d+ read rightly, 0 failures; ", capsys.readouterr().out
     )
+
+
+def test_members_are_dated_1980_and_their_owners_when_unpacked(tmp_path: Path) -> None:
+    save(tmp_path / "m.npz", tiny("ab"))
+    with zipfile.ZipFile(tmp_path / "m.npz") as archive:
+        for info in archive.infolist():
+            assert info.date_time == (1980, 1, 1, 0, 0, 0)
+            assert (info.create_system, info.external_attr >> 16) == (3, 0o600)
+
+
+def test_arrays_may_take_a_few_times_their_file_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(npz, "FREE_BYTES", 0)
+    save(tmp_path / "m.npz", tiny("ab", hidden=200))
+    with np.load(tmp_path / "m.npz") as file:
+        arrays = dict(file)
+    arrays["U"] = np.zeros_like(arrays["U"])
+    np.savez_compressed(tmp_path / "some.npz", **arrays)
+    size = sum(array.nbytes for array in arrays.values())
+    assert size > (tmp_path / "some.npz").stat().st_size
+    load(tmp_path / "some.npz")
+    arrays = {k: a if k == "meta" else np.zeros_like(a) for k, a in arrays.items()}
+    np.savez_compressed(tmp_path / "zeros.npz", **arrays)
+    with pytest.raises(CheckpointError, match="would take"):
+        load(tmp_path / "zeros.npz")
