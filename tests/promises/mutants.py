@@ -170,6 +170,9 @@ class Mutant:
     def package(self) -> str:
         return self.file.split("/")[1]
 
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.what}"
+
     def source(self) -> str:
         """Return the whole changed file."""
         Replace(self.node, self.changed).visit(self.tree)
@@ -297,16 +300,21 @@ class Replace(ast.NodeTransformer):
         return self.new if node is self.old else super().visit(node)
 
 
+def every(package: str, traced: Traced) -> list[Mutant]:
+    """Return all mutants of a package."""
+    files = sorted((ROOT / "charrnn" / package).glob("*.py"))
+    return [m for path in files for m in mutants(path.relative_to(ROOT).as_posix(), traced)]
+
+
 def chosen(count: int, seed: int, only: list[str], traced: Traced) -> list[Mutant]:
     """Return so many mutants, drawn at random within each package."""
     rng, found = random.Random(seed), []
     shares = {package: PACKAGES[package] for package in only}
     for package, share in shares.items():
-        files = sorted(path for path in (ROOT / "charrnn" / package).glob("*.py"))
-        every = [m for path in files for m in mutants(path.relative_to(ROOT).as_posix(), traced)]
-        number = min(len(every), round(count * share / sum(shares.values())))
-        print(f"{package}: {number} of {len(every):,} mutants", file=sys.stderr)
-        found += rng.sample(every, number)
+        among = every(package, traced)
+        number = min(len(among), round(count * share / sum(shares.values())))
+        print(f"{package}: {number} of {len(among):,} mutants", file=sys.stderr)
+        found += rng.sample(among, number)
     return found
 
 
@@ -376,7 +384,8 @@ def judge(mutant: Mutant, source: str, tree: Tree, traced: Traced) -> None:
         first = max(1, bisect(ends, LIMIT / 10))
         for tests in (mutant.tests[:first], mutant.tests[first : bisect(ends, LIMIT)]):
             if tests and not mutant.killer:
-                mutant.killer = tree.pytest(tests, "-x", limit=2 * LIMIT)
+                took = sum(traced.took.get(test, 0.0) for test in tests)
+                mutant.killer = tree.pytest(tests, "-x", limit=30 + 8 * took)
     finally:
         place.write_text(before, encoding="utf-8")
 
@@ -387,7 +396,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=400, help="mutants")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", nargs="+", choices=PACKAGES, default=list(PACKAGES))
-    parser.add_argument("--numbers", type=int, nargs="+", help="only these of them")
+    parser.add_argument("--again", type=Path, help="a report: only the survivors that it lists")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time")
     parser.add_argument("--traced", type=Path, help="where to keep what the tests execute")
     options = parser.parse_args()
@@ -406,36 +415,40 @@ def main() -> int:
         few = sorted(traced.took, key=traced.took.__getitem__)[:200]
         if failed := first.pytest(few, limit=600):
             raise SystemExit(f"a test fails without any mutant: {failed}")
-        found = chosen(options.count, options.seed, options.only, traced)
-        numbers = options.numbers or range(len(found))
-        found = [found[number] for number in numbers]
+        if options.again:
+            listed = options.again.read_text().splitlines()
+            found = [
+                m for package in PACKAGES for m in every(package, traced) if f"- {m}" in listed
+            ]
+        else:
+            found = chosen(options.count, options.seed, options.only, traced)
 
         def met(number: int, mutant: Mutant, source: str) -> None:
             tree = trees.get()
             judge(mutant, source, tree, traced)
             trees.put(tree)
             fate = f"killed by {mutant.killer}" if mutant.killer else "SURVIVED"
-            print(f"{number}: {mutant.file}:{mutant.line}: {mutant.what}: {fate}", flush=True)
+            print(f"{number}: {mutant}: {fate}", flush=True)
 
         with ThreadPoolExecutor(options.jobs) as pool:
-            list(pool.map(met, numbers, found, [m.source() for m in found]))
+            list(pool.map(met, range(len(found)), found, [m.source() for m in found]))
     report(found, time.perf_counter() - began)
     return 0
 
 
 def report(found: list[Mutant], seconds: float) -> None:
     """Print the table of packages and the survivors."""
-    every, killed = Counter(m.package for m in found), Counter(m.package for m in found if m.killer)
+    tried, killed = Counter(m.package for m in found), Counter(m.package for m in found if m.killer)
     print("\n| package | mutants | killed | |\n|---|---:|---:|---:|")
-    for package in every:
-        share = killed[package] / every[package]
-        print(f"| {package} | {every[package]} | {killed[package]} | {share:.1%} |")
-    share = killed.total() / max(1, every.total())
-    print(f"| all | {every.total()} | {killed.total()} | {share:.1%} |")
+    for package in tried:
+        share = killed[package] / tried[package]
+        print(f"| {package} | {tried[package]} | {killed[package]} | {share:.1%} |")
+    share = killed.total() / max(1, tried.total())
+    print(f"| all | {tried.total()} | {killed.total()} | {share:.1%} |")
     print(f"\n{seconds:.0f} s; the survivors:")
     for mutant in found:
         if not mutant.killer:
-            print(f"- {mutant.file}:{mutant.line}: {mutant.what}")
+            print(f"- {mutant}")
 
 
 if __name__ == "__main__":
