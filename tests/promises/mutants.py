@@ -390,8 +390,8 @@ def judge(mutant: Mutant, source: str, tree: Tree, traced: Traced) -> None:
         place.write_text(before, encoding="utf-8")
 
 
-def main() -> int:
-    """Print a table of what was killed, and each survivor."""
+def arguments() -> argparse.Namespace:
+    """Return what was asked for on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=400, help="mutants")
     parser.add_argument("--seed", type=int, default=1)
@@ -399,22 +399,33 @@ def main() -> int:
     parser.add_argument("--again", type=Path, help="a report: only the survivors that it lists")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time")
     parser.add_argument("--traced", type=Path, help="where to keep what the tests execute")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def traced_once(tree: Tree, kept: Path | None) -> Traced:
+    """Return what the tests execute, perhaps kept from an earlier run. Raises SystemExit."""
+    if kept and kept.exists():
+        traced = Traced.read(kept, Path("/tree"))
+    else:
+        traced = trace(tree)
+        if kept:
+            told = (tree.path / "traced.json").read_text()
+            kept.write_text(told.replace(str(tree.path), "/tree"))
+    few = sorted(traced.took, key=traced.took.__getitem__)[:200]
+    if failed := tree.pytest(few, limit=600):
+        raise SystemExit(f"a test fails without any mutant: {failed}")
+    return traced
+
+
+def main() -> int:
+    """Print a table of what was killed, and each survivor."""
+    options = arguments()
     with tempfile.TemporaryDirectory(prefix="charrnn-mutants-") as folder, ExitStack() as stack:
         began, trees = time.perf_counter(), SimpleQueue[Tree]()
         for job in range(options.jobs):
             first = stack.enter_context(closing(Tree(Path(folder).resolve() / f"{job}" / "tree")))
             trees.put(first)
-        if options.traced and options.traced.exists():
-            traced = Traced.read(options.traced, Path("/tree"))
-        else:
-            traced = trace(first)
-            if options.traced:
-                told = (first.path / "traced.json").read_text()
-                options.traced.write_text(told.replace(str(first.path), "/tree"))
-        few = sorted(traced.took, key=traced.took.__getitem__)[:200]
-        if failed := first.pytest(few, limit=600):
-            raise SystemExit(f"a test fails without any mutant: {failed}")
+        traced = traced_once(first, options.traced)
         if options.again:
             listed = options.again.read_text().splitlines()
             found = [
