@@ -135,6 +135,7 @@ class TrainConfig:
     seq_len: int = _option(least=1)  # T, characters of truncated BPTT
     lr: float = _option(above=0)  # peak learning rate
     optimizer: OptimizerName = _option("adam", choices=OPTIMIZERS)
+    weight_decay: float = _option(least=0, most=1, about={"before": 0.0})  # decoupled; 0: off
     clip: float = _option(1.0, least=0)  # largest global gradient norm; 0: off
     val_fraction: float = _option(0.1, least=0, most=0.9)  # the last part of each text validates
     seed: int = _option(0, least=0)  # everything random comes from it

@@ -12,14 +12,17 @@ from hypothesis import strategies as st
 from charrnn.config import OPTIMIZERS
 from charrnn.training.optimizers import OPTIMIZER_CLASSES, clip_by_norm
 
+PER_STEP = 3_000  # characters
+BETA2 = 0.5 ** (PER_STEP / 236_000)
+
 
 def textbook(name: str, gradients: list[float], lr: float) -> float:
     """Return θ from 1.0 on after one update for each gradient."""
     theta, m, v = 1.0, 0.0, 0.0
     for step, g in enumerate(gradients, 1):
         if name == "adam":
-            m, v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g * g
-            theta -= lr * (m / (1 - 0.9**step)) / (math.sqrt(v / (1 - 0.99**step)) + 1e-8)
+            m, v = 0.9 * m + 0.1 * g, BETA2 * v + (1 - BETA2) * g * g
+            theta -= lr * (m / (1 - 0.9**step)) / (math.sqrt(v / (1 - BETA2**step)) + 1e-8)
         elif name == "rmsprop":
             v = 0.95 * v + 0.05 * g * g
             theta -= lr * g / (math.sqrt(v) + 1e-8)
@@ -37,7 +40,7 @@ def test_updates_follow_the_formula(name: str) -> None:
     rng = np.random.default_rng(0)
     gradients = rng.standard_normal((12, 5))
     theta = np.ones(5)
-    optimizer = OPTIMIZER_CLASSES[name](theta)
+    optimizer = OPTIMIZER_CLASSES[name](theta, PER_STEP)
     for step, g in enumerate(gradients, 1):
         optimizer.update(theta, g.copy(), 0.05, step)
     expected = [textbook(name, list(column), 0.05) for column in gradients.T]
@@ -49,7 +52,7 @@ def test_moments_carry_all_that_goes_on(name: str) -> None:
     rng = np.random.default_rng(1)
     gradients = rng.standard_normal((10, 4)).astype(np.float32)
     straight = np.ones(4, np.float32)
-    optimizer = OPTIMIZER_CLASSES[name](straight)
+    optimizer = OPTIMIZER_CLASSES[name](straight, PER_STEP)
     for step, g in enumerate(gradients, 1):
         optimizer.update(straight, g.copy(), 0.05, step)
         if step == 6:
@@ -57,12 +60,19 @@ def test_moments_carry_all_that_goes_on(name: str) -> None:
                 straight.copy(),
                 {key: moment.copy() for key, moment in optimizer.moments.items()},
             )
-    again = OPTIMIZER_CLASSES[name](theta)
+    again = OPTIMIZER_CLASSES[name](theta, PER_STEP)
     for key, moment in again.moments.items():
         moment[:] = moments[key]
     for step, g in enumerate(gradients[6:], 7):
         again.update(theta, g.copy(), 0.05, step)
     np.testing.assert_array_equal(theta, straight)
+
+
+def test_adams_second_moment_forgets_within_ten_steps_at_the_slowest() -> None:
+    theta = np.zeros(1)
+    optimizer = OPTIMIZER_CLASSES["adam"](theta, 1e9)
+    optimizer.update(theta, np.array([3.0]), 0.01, 1)
+    assert optimizer.moments["v"] == pytest.approx(0.1 * 9)
 
 
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=20), st.floats(0.01, 10))

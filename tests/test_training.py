@@ -34,6 +34,7 @@ from charrnn.training.defaults import Facts, resolve
 from charrnn.training.events import Done, Event, Notice, Saved, Start, Step, Validated
 from charrnn.training.loop import PATIENCE
 from charrnn.training.replica import AVERAGING, Replica
+from charrnn.training.schedule import learning_rate
 from charrnn.training.setup import prepare
 
 CORPORA = Path(__file__).parents[1] / "corpora"
@@ -976,3 +977,14 @@ def test_a_validation_that_would_take_a_budgets_time_is_cut() -> None:
     assert resolve(TrainConfig(steps=10), facts).val_characters is None
     assert resolve(TrainConfig(budget=1e6), facts).val_characters is None
     assert resolve(TrainConfig(budget=10.0, val_characters=7), facts).val_characters == 7
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_weight_decay_shrinks_parameters_by_its_share_of_the_rate(
+    optimizer: str, corpus: Path
+) -> None:
+    options = {"optimizer": optimizer, "steps": 1, "lr": 0.01, "dropout": 0.0, "val_fraction": 0.0}
+    plain, decayed = (weights(run(corpus, weight_decay=decay, **options)) for decay in (0.0, 0.5))
+    begun = prepare([corpus], TrainConfig(**{**SMALL, "val_fraction": 0.0})).best.flat
+    lost = learning_rate(0, 0.01, 1) * 0.5 * begun
+    np.testing.assert_allclose(decayed, plain - lost, rtol=1e-5, atol=1e-7)

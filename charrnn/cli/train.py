@@ -114,6 +114,13 @@ def train(
     optimizer: OptimizerName | None = of_run(
         "--optimizer", LEARNING, "Update rule; sgd has momentum 0.9."
     ),
+    weight_decay: float | None = of_run(
+        "--weight-decay",
+        LEARNING,
+        "Decoupled: each step takes --lr times it off θ; 0: off.",
+        "X",
+        CHOSEN,
+    ),
     clip: float | None = of_run(
         "--clip", LEARNING, "Largest global norm of the gradient; 0: off.", "X"
     ),

@@ -26,6 +26,7 @@ USUAL, USUAL_TIMED = (
 CHARACTERS = 1024  # in a step of items under a budget
 HIDDEN, OPERATIONS = 256, 2.9e13  # the width for a run of so many operations
 NO_PRESSURE = 800.0  # epochs · parameters / √characters up to which nothing is dropped
+DECAY = 0.02  # of weights, for Adam
 SAMPLED_CHARACTERS = 400_000  # read between two samples
 VALIDATION_SHARE = 0.03  # of the time of training
 MOST_OF_BUDGET = 0.05  # that one validation may take
@@ -233,6 +234,7 @@ def resolve(config: TrainConfig, facts: Facts) -> TrainConfig:
         {
             "dropout": chosen_dropout(epochs, parameters, facts.characters),
             "lr": chosen_rate(c.optimizer, c.cell, c.hidden),
+            "weight_decay": DECAY if c.optimizer == "adam" else 0.0,
             "val_every": max(25, math.ceil(validation / (VALIDATING * VALIDATION_SHARE * step))),
             "sample_every": math.ceil(SAMPLED_CHARACTERS / step),
         },

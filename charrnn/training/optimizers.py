@@ -18,7 +18,9 @@ class Optimizer(ABC):
     lr: ClassVar[float]  # peak rate for an lstm of 256; defaults.chosen_rate has the others'
     names: ClassVar[str]  # of the moments, a letter each
 
-    def __init__(self, theta: Array) -> None:
+    def __init__(self, theta: Array, characters: float) -> None:
+        """`characters`: predicted in a step."""
+        self.characters = characters
         self.moments = {name: np.zeros_like(theta) for name in self.names}
         self.scratch = np.empty_like(theta)
 
@@ -34,19 +36,21 @@ class Adam(Optimizer):
     """
 
     lr, names = 1e-2, "mv"
-    beta1, beta2 = 0.9, 0.99
+    beta1 = 0.9
+    half_life = 236_000  # characters; v forgets in text, not in steps: β₂ is 0.997 at B = T = 32
 
     def update(self, theta: Array, g: Array, lr: float, step: int) -> None:
         m, v, u = self.moments["m"], self.moments["v"], self.scratch
+        beta2 = max(0.9, 0.5 ** (self.characters / self.half_life))
         np.multiply(g, 1 - self.beta1, out=u)
         m *= self.beta1
         m += u
         g *= g
-        g *= 1 - self.beta2
-        v *= self.beta2
+        g *= 1 - beta2
+        v *= beta2
         v += g
         # m̂ / (√v̂ + ε) with both corrections moved into two numbers
-        correction = (1 - self.beta2**step) ** 0.5
+        correction = (1 - beta2**step) ** 0.5
         rate = lr * correction / (1 - self.beta1**step)
         _scaled_step(theta, m, v, u, rate, EPSILON * correction)
 

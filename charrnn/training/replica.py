@@ -95,7 +95,9 @@ class Replica:
         self.gradient = Parameters(config.model, N, flat=self.message[:n])
         self.parameters = Parameters(config.model, N, flat=start["theta"])
         self.average = Parameters(config.model, N, flat=start["average"])
-        self.optimizer = OPTIMIZER_CLASSES[config.optimizer](self.parameters.flat)
+        self.optimizer = OPTIMIZER_CLASSES[config.optimizer](
+            self.parameters.flat, training.predictions / training.steps_per_epoch
+        )
         moments = self.optimizer.moments
         moments |= {name: start[name] for name in moments.keys() & start.keys()}
         self.network = Network(config.model, N, config.dtype)
@@ -140,6 +142,7 @@ class Replica:
         loss, g = float(self.message[-1]), self.gradient.flat
         norm = clip_by_norm(g, config.clip)
         if np.isfinite(loss) and np.isfinite(norm):
+            self.parameters.flat *= 1 - lr * config.weight_decay  # Loshchilov & Hutter 2019
             self.optimizer.update(self.parameters.flat, g, lr, step + 1)
             self._keep_average(step)
         return loss, norm
