@@ -237,6 +237,20 @@ def test_what_is_not_finite_in_meta_becomes_null(tmp_path: Path) -> None:
     assert (meta["loss"], meta["curve"]) == (None, [[1, None], [2, 0.5]])
 
 
+def test_a_meta_that_would_not_be_read_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="its meta has more than 200,000 values"):
+        save(tmp_path / "m.npz", a_model(meta={"curve": [0] * 200_001}))
+    assert listed(tmp_path) == []
+
+
+def test_lists_within_lists_come_back(tmp_path: Path) -> None:
+    deep: Any = 1
+    for _ in range(15):
+        deep = [{"a": deep}]
+    save(tmp_path / "m.npz", a_model(meta={"deep": deep}))
+    assert load(tmp_path / "m.npz").meta["deep"] == deep
+
+
 @pytest.mark.parametrize(("number", "half"), [(np.nan, False), (np.inf, False), (7e4, True)])
 def test_numbers_that_would_not_be_read_are_not_written(
     tmp_path: Path, number: float, half: bool

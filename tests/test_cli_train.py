@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -659,6 +660,19 @@ def test_a_log_is_only_opened_by_the_first_step(folder: Path) -> None:
     told = events(Path("run.jsonl").read_text())
     assert [event["event"] for event in told] == ["start", "step", "validated"]
     assert told[1]["loss"] is None
+
+
+def test_a_log_on_a_disk_that_takes_a_part_of_a_line_writes_the_rest(folder: Path) -> None:
+    taken: list[bytes] = []
+
+    def write(line: bytes) -> int:
+        taken.append(line[:10])
+        return len(taken[-1])
+
+    log = Log(Path("run.jsonl"), (), charrnn.TrainConfig())
+    log.file = SimpleNamespace(write=write)  # type: ignore[assignment]
+    log(Validated(1, 2.0, True, 99))
+    assert events(b"".join(taken).decode())[0]["val_loss"] == 2.0
 
 
 @pytest.mark.parametrize(

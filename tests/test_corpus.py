@@ -706,9 +706,10 @@ def test_a_temporary_folder_that_cannot_be_used_is_said(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_a_corpus_error(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("buffer", [0, -1])
+def test_a_full_disk_is_a_corpus_error(buffer: int, monkeypatch: pytest.MonkeyPatch) -> None:
     full = Path("/dev/full")
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: full.open("r+b", 0))
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: full.open("wb", buffer))
     with pytest.raises(
         CorpusError, match=r"take the corpus \(No space left on device\); set TMPDIR"
     ):

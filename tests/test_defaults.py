@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from charrnn.config import OPTIMIZERS, OPTIONS, ModelConfig, TrainConfig
 from charrnn.errors import UsageError
+from charrnn.network.loss import BLOCK
 from charrnn.network.parameters import parameter_count
 from charrnn.training import defaults
 from charrnn.training.defaults import (
@@ -219,6 +220,15 @@ def test_memory_counts_every_twin_of_the_parameters(
 
     growth = 4 * ((7 + moments) * workers + 3) * (parameters(4000) - parameters(2000))
     assert needed(4000) - needed(2000) == pytest.approx(growth, rel=0.01)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_memory_counts_a_block_of_probabilities_for_each_worker(workers: int) -> None:
+    def needed(batch_size: int) -> int:
+        config = chosen(steps=1, hidden=1, seq_len=1, batch_size=batch_size)
+        return memory_bytes(config, 100_000, workers)
+
+    assert needed(1000) - needed(1) == pytest.approx(4 * 2 * (workers * BLOCK - 1e5), rel=0.01)
 
 
 def test_the_machine_is_measured_by_multiplications_and_additions_a_second(

@@ -33,6 +33,7 @@ from charrnn.training import setup, workers
 from charrnn.training.defaults import Facts, resolve
 from charrnn.training.events import Done, Event, Notice, Saved, Start, Step, Validated
 from charrnn.training.loop import PATIENCE
+from charrnn.training.progress import Progress
 from charrnn.training.replica import AVERAGING, Replica
 from charrnn.training.schedule import learning_rate
 from charrnn.training.setup import prepare
@@ -233,6 +234,13 @@ def test_speed_is_characters_by_the_seconds_of_a_step(
     assert [event.seconds_left for event in steps] == [2.5, 2.0, 1.5, 1.0, 0.5, 0.0]
     assert [event.progress for event in steps] == pytest.approx([n / 6 for n in range(1, 7)])
     assert done(events).chars_per_second == pytest.approx(80, rel=0.02)
+
+
+def test_the_speed_of_a_run_is_the_median_of_its_steps() -> None:
+    progress = Progress()
+    for speed in (5.0, 1.0, 2.0):
+        progress.add_step(1.0, speed)
+    assert progress.speed() == 2.0
 
 
 def test_the_end_says_the_loss_in_bits_too(corpus: Path) -> None:

@@ -61,7 +61,9 @@ class Log:
             self.file = _cut(self.path, self.first_step)
         if self.file is not None:
             try:
-                self.file.write(self.waiting.encode("ascii"))
+                line = self.waiting.encode("ascii")
+                while line:  # a disk that is nearly full takes a part before it refuses
+                    line = line[self.file.write(line) :]
             except OSError as error:
                 raise OSError(error.errno, error.strerror, str(self.path)) from error
             self.waiting = ""

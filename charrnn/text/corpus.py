@@ -9,7 +9,7 @@ import threading
 import weakref
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -40,6 +40,11 @@ def _space_needed() -> Iterator[None]:
         ) from error
 
 
+def _close(file: Any) -> None:
+    with suppress(OSError):  # on a full disk it flushes once more what a write has failed on
+        file.close()
+
+
 class Store:
     """A sequence of indices, kept in memory while small, else in a temporary file.
 
@@ -55,7 +60,7 @@ class Store:
 
     def _keep(self, file: Any) -> None:
         self._file = file
-        weakref.finalize(self, file.close)
+        weakref.finalize(self, _close, file)
 
     def append(self, indices: Indices) -> None:
         """Add `indices`, which fit the dtype, at the end.
