@@ -26,6 +26,7 @@ from charrnn.training.setup import Text
 
 SHIPPED = Path(charrnn.__file__).parent / "models" / "shakespeare.npz"
 MOST_BYTES, MOST_NATS = 2_000_000, 1e-3
+SPLIT = ("encoding", "lines", "val_fraction", "batch_size", "seq_len")  # of the validation part
 
 
 def command(trained: Path, text: Path) -> str:
@@ -55,7 +56,8 @@ def halved(model: Model) -> Model:
 
 def validation_loss(model: Model, text: Path) -> float:
     """Return the model's nats per character on the validation part of its own run."""
-    batches = Text((text,), TrainConfig.from_dict(model.training), model).validation()
+    config = TrainConfig(**{name: model.training[name] for name in SPLIT})
+    batches = Text((text,), config, model).validation()
     assert batches is not None
     network = Network(model.config, len(model.vocabulary))
     return total_nats(network, model.parameters, batches) / batches.predictions
