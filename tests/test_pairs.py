@@ -46,6 +46,7 @@ TRAIN = {
     "--lr": "0.01 1e-9 0!2",
     "--optimizer": "rmsprop adagrad sgd newton!2",
     "--clip": "0 1e-9 -1!2",
+    "--weight-decay": "0 0.02 -1!2",
     "--seed": "0 9223372036854775808 -1!2",
     "--workers": "1 2 0!2",
     "--val-fraction": "0 0.5 1!2",
