@@ -41,22 +41,16 @@ def check(
     value: float | None,
     *,
     least: float = -math.inf,
-    most: float = math.inf,
+    most: float = HUGE,
     above: float = -math.inf,
 ) -> None:
-    """Raise UsageError unless `value` is None or a finite number within the limits."""
-    if value is None or (abs(value) < HUGE and above < value and least <= value <= most):
+    """Raise UsageError unless `value` is None or a number within the limits."""
+    if value is None or (above < value and least <= value <= most):
         return
     limits = {"more than": above, "at least": least, "at most": most}
-    bounds = [f"{words} {limit:.10g}" for words, limit in limits.items() if math.isfinite(limit)]
-    if isinstance(value, int) and abs(value) >= HUGE:
-        digits = len(str(abs(value)))
-        raise UsageError(
-            f"{name} has {digits} digits; it must be {' and '.join([*bounds, 'shorter'])}"
-        )
-    if above < value and least <= value <= most:
-        bounds.append(f"below {HUGE:g}")
-    raise UsageError(f"{name} is {value:.10g}; it must be {' and '.join(bounds) or 'finite'}")
+    bounds = [f"{words} {limit:.10g}" for words, limit in limits.items() if abs(limit) < HUGE]
+    shown = "beyond all limits" if abs(value) > HUGE else f"{value:.10g}"
+    raise UsageError(f"{name} is {shown}; it must be {' and '.join(bounds)}")
 
 
 def check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None:
@@ -65,31 +59,14 @@ def check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None
         raise UsageError(f"{name} is {value!r}; choose one of {', '.join(choices)}")
 
 
-def _option(
-    default: Any = None,
-    *,
-    choices: tuple[str, ...] = (),
-    about: Mapping[str, Any] = {},
-    **limits: float,
-) -> Any:
+def _option(default: Any = None, **about: Any) -> Any:
     """Return a field that is None until it is given; `default` fills it if nothing else does.
 
-    `about` says what else must be known of it. "changes": it may differ from one part of a run to
-    the next. "repeat": False keeps it out of the command that repeats a run. "before": its value
-    in runs from before the field existed.
+    What else must be known of it: its `choices`, or its limits as `check` takes them; `changes`: it
+    may differ from one part of a run to the next; `repeat=False`: it is left out of the command
+    that repeats a run; `before`: its value in runs from before the field existed.
     """
-    metadata = {"default": default, "choices": choices, "limits": limits, **about}
-    return field(default=None, metadata=metadata)
-
-
-def _check_fields(config: Any) -> None:
-    """Raise UsageError for the first field that is outside its limits or choices."""
-    for f in fields(config):
-        value = getattr(config, f.name)
-        if f.metadata.get("choices"):
-            check_choice(flag(f.name), value, f.metadata["choices"])
-        elif f.metadata.get("limits") and value != "auto":
-            check(flag(f.name), value, **f.metadata["limits"])
+    return field(default=None, metadata={"default": default, **about})
 
 
 @dataclass(frozen=True)
@@ -104,9 +81,6 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         TrainConfig(cell=self.cell, hidden=self.hidden, layers=self.layers)
-
-
-WATCHED = {"changes": True}
 
 
 @dataclass(frozen=True)
@@ -128,32 +102,36 @@ class TrainConfig:
     hidden: int = _option(least=1, most=MOST_HIDDEN)  # H, units in each layer
     layers: int = _option(1, least=1, most=MOST_LAYERS)  # L
     dropout: float = _option(least=0, most=0.95)  # probability of dropping; 0: off
-    budget: float | None = _option(above=0)  # seconds of wall time for the whole command
-    epochs: float | None = _option(above=0, most=1e9)  # passes over the training part
-    steps: int | None = _option(least=1)  # optimizer steps
+    budget: float | None = _option(above=0, changes=True)  # seconds, of the whole command
+    epochs: float | None = _option(above=0, most=1e9, changes=True)  # passes over the training part
+    steps: int | None = _option(least=1, changes=True)  # optimizer steps
     batch_size: int = _option(least=1)  # B, parallel streams; with lines: items
     seq_len: int = _option(least=1)  # T, characters of truncated BPTT
     lr: float = _option(above=0)  # peak learning rate
     optimizer: OptimizerName = _option("adam", choices=OPTIMIZERS)
-    weight_decay: float = _option(least=0, most=1, about={"before": 0.0})  # decoupled; 0: off
+    weight_decay: float = _option(least=0, most=1, before=0.0)  # decoupled; 0: off
     clip: float = _option(1.0, least=0)  # largest global gradient norm; 0: off
     val_fraction: float = _option(0.1, least=0, most=0.9)  # the last part of each text validates
     seed: int = _option(0, least=0)  # everything random comes from it
-    workers: int | Literal["auto"] = _option(least=1, most=1024, about=WATCHED)  # processes
-    encoding: str = _option("utf-8")
+    workers: int | Literal["auto"] = _option(least=1, most=1024, changes=True)  # processes
+    encoding: str | None = _option()  # None: utf-8, and what seems to be no text is refused
     lines: bool = _option(False)  # every line is an item of its own
-    sample_every: int = _option(least=0, about=WATCHED)  # steps between samples; 0: none
-    val_every: int = _option(least=1, about=WATCHED)  # steps between validations
-    val_characters: int | None = _option(
-        least=2, about={"before": None}
-    )  # read to validate; None: all
-    save_every: float = _option(60.0, above=0, about={"changes": True, "repeat": False})  # seconds
-    dtype: Dtype = _option("float32", choices=get_args(Dtype), about={"repeat": False})
+    sample_every: int = _option(least=0, changes=True)  # steps between samples; 0: none
+    val_every: int = _option(least=1, changes=True)  # steps between validations
+    val_characters: int | None = _option(least=2, before=None)  # read to validate; None: all
+    save_every: float = _option(60.0, above=0, changes=True, repeat=False)  # seconds
+    dtype: Dtype = _option("float32", choices=get_args(Dtype), repeat=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.workers, str) and self.workers != "auto":
             raise UsageError(f"--workers is {self.workers!r}; give a number, or auto")
-        _check_fields(self)
+        for option in OPTIONS:
+            name, value, about = flag(option.name), getattr(self, option.name), option.metadata
+            limits = {key: about[key] for key in ("above", "least", "most") if key in about}
+            if "choices" in about:
+                check_choice(name, value, about["choices"])
+            elif limits and value != "auto":
+                check(name, value, **limits)
         lengths = [name for name in LENGTHS if getattr(self, name) is not None]
         if len(lengths) > 1:
             first, second = map(flag, lengths[:2])
@@ -185,12 +163,8 @@ class TrainConfig:
 
         Raises KeyError, TypeError or UsageError for what no run can have.
         """
-        unknown = kept.keys() - {f.name for f in OPTIONS}
-        if unknown:
-            raise KeyError(*unknown)
-        return cls(
-            **{f.name: kept[f.name] if f.name in kept else f.metadata["before"] for f in OPTIONS}
-        )
+        lacking = [option for option in OPTIONS if option.name not in kept]
+        return cls(**kept, **{option.name: option.metadata["before"] for option in lacking})
 
 
 LENGTHS = ("budget", "epochs", "steps")  # how long a run is: one of them

@@ -135,7 +135,14 @@ def test_nothing_is_left_to_choose_but_the_length() -> None:
     for options in ({}, {"steps": 7}, {"epochs": 0.5}):
         config = chosen(**options)
         open_fields = {f.name for f in OPTIONS if getattr(config, f.name) is None}
-        assert open_fields <= {"init_from", "budget", "epochs", "steps", "val_characters"}
+        assert open_fields <= {
+            "init_from",
+            "encoding",
+            "budget",
+            "epochs",
+            "steps",
+            "val_characters",
+        }
         assert len({"budget", "epochs", "steps"} - open_fields) == 1
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from charrnn.text import ngram as ngram_module
 from charrnn.text.batches import Items
 from charrnn.text.corpus import Part, Store
-from charrnn.text.ngram import floor
+from charrnn.text.ngram import Floor, floor
 from charrnn.text.ngram import witten_bell as counted
 from charrnn.text.vocabulary import Indices
 
@@ -200,7 +200,7 @@ def test_the_floor_of_items_knows_their_ends() -> None:
 def test_there_is_no_floor_where_a_part_is_too_short_or_keys_have_no_room(
     train: int, val: int, N: int
 ) -> None:
-    assert floor(part(np.zeros(train, np.uint8)), part(np.zeros(val, np.uint8)), N) is None
+    assert floor(part(np.zeros(train, np.uint8)), part(np.zeros(val, np.uint8)), N) == Floor()
 
 
 def test_the_largest_keys_have_room() -> None:

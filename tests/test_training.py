@@ -492,7 +492,7 @@ def test_epochs_are_steps_rounded_up_and_one_at_least(
     epochs: float, share: float, corpus: Path
 ) -> None:
     begun = prepare([corpus], TrainConfig(**{**SMALL, "steps": None, "epochs": epochs}))
-    assert begun.config.steps == max(1, math.ceil(share * begun.training.steps_per_epoch))
+    assert begun.progress.steps == max(1, math.ceil(share * begun.training.steps_per_epoch))
 
 
 def test_weights_are_not_chosen_by_the_last_characters_of_tiny_texts(tmp_path: Path) -> None:
@@ -517,6 +517,18 @@ def test_the_hint_for_a_text_that_has_moved_can_be_copied(tmp_path: Path) -> Non
     words = shlex.split(str(error.value).rpartition("new place: ")[2])
     assert words == ["charrnn", "train", "PATH", "--resume", "--out", str(out)]
     assert app.main([str(moved) if word == "PATH" else word for word in words[1:]]) == 0
+
+
+def test_what_a_folder_left_out_is_left_out_again(tmp_path: Path) -> None:
+    """Files that seem to be no text are skipped where no encoding was given by name."""
+    folder, out = tmp_path / "folder", tmp_path / "m.npz"
+    folder.mkdir()
+    (folder / "a.txt").write_text(TEXT, encoding="utf-8")
+    (folder / "b.pdf").write_text("%PDF-1.4\n" + TEXT, encoding="utf-8")
+    first = run(folder, out=out)
+    assert "--encoding" not in done(first).command
+    events = list(charrnn.train([], TrainConfig(out=out, resume=True, steps=14)))
+    assert len(losses(events)) == 2
 
 
 def test_resuming_a_folder_by_its_files_says_that_a_folder_is_one_text(tmp_path: Path) -> None:
@@ -898,7 +910,7 @@ def test_an_older_run_cannot_be_resumed_and_says_so(corpus: Path, tmp_path: Path
     arrays["record"] = arrays.pop("run")
     charrnn.save(out, dataclasses.replace(model, meta={**model.meta, "version": "0.1.0"}), arrays)
     assert charrnn.load(out).config.hidden == 12
-    with pytest.raises(CheckpointError, match=r"charrnn .* made this run.*--init-from"):
+    with pytest.raises(CheckpointError, match=r"charrnn .* left no run in it.*--init-from"):
         list(charrnn.train([], TrainConfig(out=out, resume=True)))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,25 +41,24 @@ def planned(run: Run) -> dict[str, Any]:
 
     While a budget decides, the steps are a guess.
     """
-    from charrnn.training.defaults import characters_per_second, measured_flops, memory_bytes
+    from charrnn.training.defaults import characters_per_second, measured_flops
 
     config, progress, training = run.config, run.progress, run.training
-    N, processes = len(run.vocabulary), run.workers * run.ranks
-    speed = characters_per_second(config.model, N, processes, measured_flops())
+    processes = run.workers * run.ranks
+    speed = characters_per_second(config.model, len(run.vocabulary), processes, measured_flops())
     speed *= training.steps_per_epoch / training.predictions  # steps a second
     steps, seconds = progress.steps, max(0.0, (config.budget or 0.0) - progress.seconds)
     if steps is None:
         steps = progress.step + max(1, round(seconds * speed))
     else:
         seconds = max(0, steps - progress.step) / speed
-    used = replace(config, batch_size=training.batch_size, seq_len=training.seq_len)
     return {
         "steps": steps,
         "steps_fixed": progress.steps is not None,
         "steps_per_epoch": training.steps_per_epoch,
         "epochs": steps / training.steps_per_epoch,
         "seconds": seconds,
-        "memory_bytes": memory_bytes(used, N, processes),
+        "memory_bytes": run.memory,
         "settings": config.as_dict(),
     }
 

@@ -136,7 +136,7 @@ def train(
     val_fraction: float | None = of_run(
         "--val-fraction", TEXT, "The last part of each text validates; 0: none.", "F"
     ),
-    encoding: str | None = of_run("--encoding", TEXT, "Encoding of the texts.", "NAME"),
+    encoding: str | None = of_run("--encoding", TEXT, "Encoding of the texts.", "NAME", "utf-8"),
     lines: bool | None = of_run(
         "--lines", TEXT, "Every line is an item of its own, such as a name.", ""
     ),

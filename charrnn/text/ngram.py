@@ -18,22 +18,22 @@ _DENSE = 2  # use a table of all keys if it has at most this many entries a posi
 
 @dataclass(frozen=True)
 class Floor:
-    """The best n-gram model of a split."""
+    """The best n-gram model of a split, if it is known."""
 
-    nats: float  # per character of the validation part
-    order: int
+    nats: float | None = None  # per character of the validation part
+    order: int | None = None
     notes: tuple[str, ...] = ()  # says so if only a part of the text was counted
 
 
-def floor(training: Part | Items, validation: Part | Items, N: int) -> Floor | None:
-    """Return the best of the Witten-Bell models of order 1 to 7, None if it isn't known.
+def floor(training: Part | Items, validation: Part | Items, N: int) -> Floor:
+    """Return the best of the Witten-Bell models of order 1 to 7.
 
     Of a text longer than LIMIT, only the characters on both sides of the border between the two
     parts are counted: so many of each that their ratio stays.
     """
     sizes = training.characters, validation.characters
     if sizes[0] < 2 or not sizes[1] or N > MOST:
-        return None
+        return Floor()
     last, first = (math.ceil(size * min(1, LIMIT / sum(sizes))) for size in sizes)
     text = np.concatenate([training.read(sizes[0] - last, sizes[0]), validation.read(0, first)])
     boundary = int(training.symbols[0]) if isinstance(training, Items) else None

@@ -181,18 +181,18 @@ def _step_characters(B: int, T: int, facts: Facts) -> float:
     return min(B * T, facts.characters - B)
 
 
-def _workers(config: TrainConfig, facts: Facts, H: int, B: int) -> int:
+def chosen_workers(
+    asked: int | Literal["auto"], H: int, B: int, processors: int, ranks: int
+) -> int:
     """Return the processes that share a batch; a rank of MPI is one. Raises UsageError."""
-    asked = config.workers
-    if facts.ranks > 1:
-        if asked not in (None, 1, "auto"):
-            raise UsageError(
-                f"--workers {asked} in each of {facts.ranks} ranks; leave it out and launch a rank "
-                "for each core"
-            )
-        return 1
-    asked = facts.default_workers if asked is None else asked
-    return auto_workers(H, B, facts.processors) if asked == "auto" else asked
+    if ranks == 1:
+        return auto_workers(H, B, processors) if asked == "auto" else asked
+    if asked not in (1, "auto"):
+        raise UsageError(
+            f"--workers {asked} in each of {ranks} ranks; leave it out and launch a rank for each "
+            "core"
+        )
+    return 1
 
 
 def resolve(config: TrainConfig, facts: Facts) -> TrainConfig:
@@ -216,7 +216,9 @@ def resolve(config: TrainConfig, facts: Facts) -> TrainConfig:
             "seq_len": USUAL_TIMED if timed else USUAL,
         },
     )
-    c = replace(c, workers=_workers(c, facts, c.hidden, c.batch_size))
+    asked = c.workers or facts.default_workers
+    workers = chosen_workers(asked, c.hidden, c.batch_size, facts.processors, facts.ranks)
+    c = replace(c, workers=workers)
     step = _step_characters(c.batch_size, c.seq_len, facts)
     if timed:
         speed = characters_per_second(c.model, facts.N, int(c.workers) * facts.ranks, flops)

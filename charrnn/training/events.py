@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
@@ -19,7 +18,7 @@ class Event:
     @property
     def name(self) -> str:
         """Return the contract's name of the event: Validated → validated."""
-        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
+        return type(self).__name__.lower()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the event as JSON has it."""

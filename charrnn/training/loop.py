@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.checkpoint.atomic_write import check_writable, exclusive_lock, part_of
@@ -103,6 +102,7 @@ class Training:
     started: float
     ranks: MPIEnd | None
     validation_seconds: float | None = None  # of one pass over the validation part
+    stopped: Stopped | None = None  # None: it goes on
 
     def __post_init__(self) -> None:
         self.config, self.progress = self.run.config, self.run.progress
@@ -114,18 +114,18 @@ class Training:
         yield run.start_event()
         if progress.finished and not progress.validation_due(config.val_every):
             yield Notice(f"the run already has {progress.step:,} steps: nothing left to do")
-            yield self._done("early" if progress.early else "finished", run.best)
+            yield self._done(run.best, progress.ending)
             return
         with self._replicas() as self.replica:
             self.good = self.replica.parameters.flat.copy()
             self.untried = self.good.copy()
-            stopped = yield from self._steps()
-            if stopped in ("finished", "early"):
+            self.stopped = yield from self._steps()
+            if self.stopped == progress.ending:
                 yield from self._validate(last=True)
-            if stopped == "diverged" and progress.best is None:
+            if self.stopped == "diverged":
                 self.replica.parameters.flat[:] = self.good
-            yield from self._save(resumable=stopped != "diverged")
-            yield self._done(stopped, self._named())
+            yield from self._save()
+            yield self._done(self._named(), self.stopped)
 
     def _replicas(self) -> AbstractContextManager[Replica]:
         """Return rank 0's replica, as a context in which ranks of MPI or workers here follow it."""
@@ -150,7 +150,7 @@ class Training:
             if self.interrupted():
                 return "interrupted"
             yield from self._between_steps()
-        return "early" if progress.early else "finished"
+        return progress.ending
 
     def _between_steps(self) -> Iterator[Event]:
         """Yield what is due after these steps, except what the end of the run does itself."""
@@ -252,16 +252,14 @@ class Training:
             return
         yield Validating()
         before = self.clock()
-        tried = [(replica.lead(replica.validate, True), replica.average)]
+        loss, weights = replica.lead(replica.validate, True), replica.average
         if last:
-            tried.append((replica.lead(replica.validate, False), replica.parameters))
-        self.validation_seconds = (self.clock() - before) / len(tried)
-        loss, weights = min(tried, key=lambda pair: math.inf if math.isnan(pair[0]) else pair[0])
-        best = loss < (math.inf if progress.best is None else progress.best)
-        progress.add_point(loss)
-        progress.without_best = 0 if best else progress.without_best + 1
+            other = replica.lead(replica.validate, False)
+            if other < loss or math.isnan(loss):
+                loss, weights = other, replica.parameters
+        self.validation_seconds = (self.clock() - before) / (1 + last)
+        best = progress.add_point(loss)
         if best:
-            progress.best, progress.best_step = loss, progress.step
             self.run.best.flat[:] = weights.flat
         yield Validated(progress.step, loss, best, self.run.validation.predictions)
         if best and not last:
@@ -285,7 +283,7 @@ class Training:
             "seconds": round(self._elapsed(), 3),
             "train_loss": progress.mean_recent(),
             "val_loss": progress.best,
-            "floor_nats": run.floor_nats,
+            "floor_nats": run.floor.nats,
             "chars_per_second": progress.speed(),
         }
 
@@ -306,7 +304,7 @@ class Training:
             "best_step": progress.best_step,
             **self._figures(),
             "curve": progress.curve,
-            "floor_order": run.floor_order,
+            "floor_order": run.floor.order,
             "speeds": progress.speeds,
         }
 
@@ -316,25 +314,24 @@ class Training:
 
     def _resume_arrays(self) -> dict[str, Array]:
         """Return all that going on needs, bit for bit."""
-        replica, wide = self.replica, self.config.dtype != "float32"
+        replica = self.replica
         return {
             "run": self.run.packed(),
             "theta": replica.parameters.flat,
             "average": replica.average.flat,
             "state": replica.lead(replica.gather_state),
-            "best": self.run.best.flat if wide else np.zeros(0, np.float32),
             **replica.optimizer.moments,
         }
 
-    def _save(self, resumable: bool = True) -> Iterator[Event]:
+    def _save(self) -> Iterator[Event]:
         """Write the checkpoint, where there is one to write."""
         self.saved_at = self.clock()
         if self.config.out is not None:
-            resume = self._resume_arrays() if resumable else None
+            resume = None if self.stopped == "diverged" else self._resume_arrays()
             save(self.config.out, self._model(self._named()), resume)
             yield Saved(self.progress.step, str(self.config.out))
 
-    def _done(self, stopped: Stopped, parameters: Parameters) -> Done:
+    def _done(self, parameters: Parameters, stopped: Stopped) -> Done:
         """Return the last event."""
         run, best, out = self.run, self.progress.best, self.config.out
         return Done(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from statistics import median
-from typing import Any
+from typing import Any, Literal
+
+from charrnn.training.schedule import decay_start
 
 MOST_POINTS = 1000  # of the learning curve, and of speeds
 
@@ -47,6 +50,16 @@ class Progress:
         return self.steps is not None and self.step >= self.steps
 
     @property
+    def ending(self) -> Literal["finished", "early"]:
+        """How the run ends once all steps are done."""
+        return "early" if self.early else "finished"
+
+    @property
+    def decaying(self) -> bool:
+        """Whether the learning rate has begun to fall."""
+        return self.steps is not None and self.step > decay_start(self.steps)
+
+    @property
     def repeatable(self) -> bool:
         """Whether one command can repeat the run."""
         return self.steps is not None and not (self.extended or self.changed)
@@ -55,6 +68,18 @@ class Progress:
         """Whether a validation is due at this step; one that was interrupted is still due."""
         validated = bool(self.curve) and self.curve[-1][0] == self.step
         return self.step > 0 and not validated and (self.finished or self.step % every == 0)
+
+    def set_total(self, steps: int | None) -> bool:
+        """Make `steps` the total; return whether the learning rate rises again for a longer run."""
+        before, fell = self.steps, self.decaying
+        if steps == before:
+            return False
+        self.steps = steps
+        longer = before is not None and (steps is None or steps > before)
+        if longer:
+            self.early, self.without_best = False, 0
+        self.extended |= fell or self.decaying
+        return fell and longer and not self.finished
 
     def mean_recent(self) -> float | None:
         """Return the mean training loss since the last validation.
@@ -76,12 +101,22 @@ class Progress:
             del self.speeds[::2]
             self.stride *= 2
 
-    def add_point(self, val_loss: float | None) -> None:
-        """Add a point to the learning curve; of too many every second one is dropped."""
+    def add_point(self, val_loss: float | None) -> bool:
+        """Add a point to the learning curve and return whether its validation loss is the best.
+
+        Of too many points every second one is dropped.
+        """
         self.train_loss, self.recent_sum, self.recent_count = self.mean_recent(), 0.0, 0
         self.curve.append((self.step, self.train_loss, val_loss))
         if len(self.curve) > MOST_POINTS:
             del self.curve[1:-1:2]
+        if val_loss is None:
+            return False
+        self.without_best += 1
+        best = val_loss < (math.inf if self.best is None else self.best)
+        if best:
+            self.best, self.best_step, self.without_best = val_loss, self.step, 0
+        return best
 
     def speed(self) -> float | None:
         """Return the median speed of the run's steps in characters/s."""

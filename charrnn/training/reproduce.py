@@ -26,7 +26,7 @@ def command(run: Run) -> str:
     """
     config, path = run.config, Path(run.config.out or "model.npz")
     if run.progress.steps is not None:
-        config = replace(config, steps=run.progress.steps, budget=None)
+        config = replace(config, steps=run.progress.steps, budget=None, epochs=None)
     words = ["mpiexec", "-n", str(run.ranks)] if run.ranks > 1 else []
     words += ["charrnn", "train"]
     words += [f"./{path}" if re.match("-.", path) else path for path in map(str, run.text.sources)]
