@@ -1008,3 +1008,13 @@ def test_weight_decay_shrinks_parameters_by_its_share_of_the_rate(
     begun = prepare([corpus], TrainConfig(**{**SMALL, "val_fraction": 0.0})).best.flat
     lost = learning_rate(0, 0.01, 1) * 0.5 * begun
     np.testing.assert_allclose(decayed, plain - lost, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.08, 0.05), (0.05, 0.08)])
+def test_a_budget_is_used_up_although_the_machines_speed_changed_before_decay(
+    before: float, after: float, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ticking(monkeypatch, lambda number: before if number < 150 else after, validation=0.1)
+    config = TrainConfig(**{**SMALL, "steps": None, "budget": 40.0, "val_every": 40, "lr": 1e-3})
+    events = list(charrnn.train([corpus], config, clock=clock, started=0.0))
+    assert done(events).seconds == pytest.approx(40.0, rel=0.03)

@@ -103,10 +103,12 @@ class Training:
     ranks: MPIEnd | None
     validation_seconds: float | None = None  # of one pass over the validation part
     stopped: Stopped | None = None  # None: it goes on
+    recent: float = 0.0  # seconds of a step, the mean over about the last quarter of this part
 
     def __post_init__(self) -> None:
         self.config, self.progress = self.run.config, self.run.progress
-        self.loop_started = self.saved_at = self.clock()
+        self.first_step = self.progress.step
+        self.saved_at = self.clock()
 
     def events(self) -> Iterator[Event]:
         """Yield all events from Start to Done."""
@@ -139,7 +141,6 @@ class Training:
     def _steps(self) -> Generator[Event, None, Stopped]:
         """Yield the events of all steps and return why they ended."""
         progress = self.progress
-        self.loop_started = self.clock()
         if progress.validation_due(self.config.val_every):
             yield from self._between_steps()
         while not progress.finished:
@@ -171,6 +172,7 @@ class Training:
         before = self.clock()
         loss, norm = self.replica.lead(self.replica.step, progress.step, lr)
         seconds = max(self.clock() - before, 1e-9)
+        self.recent += (seconds - self.recent) * min(1, 4 / (progress.step - self.first_step + 1))
         speed = training.predictions / training.steps_per_epoch / seconds
         progress.add_step(loss, speed)
         every = max(1, round(SHOWN_CHARACTERS / (training.batch_size * training.seq_len)))
@@ -202,9 +204,8 @@ class Training:
         return self.progress.seconds + self.clock() - self.started
 
     def _seconds_per_step(self) -> float:
-        """Return the mean time of a step of the whole run, validation and saving included."""
-        seconds = self.progress.seconds + self.clock() - self.loop_started
-        return seconds / max(1, self.progress.step)
+        """Return the time that a step takes lately, with its share of a validation."""
+        return self.recent + (self.validation_seconds or 0.0) / self.config.val_every
 
     def _diverged(self, step: Step) -> bool:
         """Return whether the loss is beyond hope.
@@ -226,7 +227,7 @@ class Training:
         Because the time left is what decay takes, or early, because validation stopped improving.
         """
         progress, budget = self.progress, self.config.budget
-        if progress.steps is not None or budget is None:
+        if progress.steps is not None or budget is None or not self.recent:
             return
         if progress.without_best >= PATIENCE:
             progress.steps, progress.early = total_steps(progress.step), True
