@@ -11,7 +11,8 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from shutil import get_terminal_size
 from types import FrameType
@@ -24,6 +25,15 @@ DOCUMENTATION = (
     "charrnn help COMMAND tells more about a command; the README of charrnn has recipes, the "
     "lecture line by line, and the Python API."
 )
+COMMANDS = {  # and their functions, each in a file of the command's name
+    "train": "train",
+    "sample": "sample",
+    "gradcheck": "gradcheck",
+    "eval": "evaluate",
+    "info": "info",
+    "next": "next_characters",
+    "export": "export",
+}
 LEAST_WIDTH = 60  # columns, below which typer's tables cut off what doesn't fit
 # What MPI launchers set: MPICH, Intel MPI, MS-MPI, Cray and srun --mpi=pmi2; Open MPI; MVAPICH;
 # srun --mpi=pmix. The first pair that is set counts.
@@ -41,19 +51,11 @@ class Terminated(BaseException):
     exit_code = 143
 
 
-def program() -> "Typer":
-    """Return the program. A new command is a function in a file of its own, and a line here."""
+def program(names: Iterable[str] = COMMANDS) -> "Typer":
+    """Return the program with the commands of these names; others aren't imported."""
     import typer
 
     from charrnn import __version__
-    from charrnn.cli.eval import evaluate
-    from charrnn.cli.export import export
-    from charrnn.cli.gradcheck import gradcheck
-    from charrnn.cli.info import info
-    from charrnn.cli.next import next_characters
-    from charrnn.cli.options import switch
-    from charrnn.cli.sample import sample
-    from charrnn.cli.train import train
 
     app = typer.Typer(
         rich_markup_mode="rich",  # else typer shows no panels
@@ -61,24 +63,15 @@ def program() -> "Typer":
         context_settings={"help_option_names": ["-h", "--help"]},
         epilog=DOCUMENTATION,
     )
-    commands: dict[str, Callable[..., None]] = {
-        "train": train,
-        "sample": sample,
-        "gradcheck": gradcheck,
-        "eval": evaluate,
-        "info": info,
-        "next": next_characters,
-        "export": export,
-    }
-    for name, command in commands.items():
-        app.command(name)(command)
+    for name in names:
+        app.command(name)(getattr(import_module(f"charrnn.cli.{name}"), COMMANDS[name]))
 
     def print_version(asked: bool) -> None:
         if asked:
             print(f"charrnn {__version__}")
             raise typer.Exit
 
-    version = switch("--version", None, "Print it.", callback=print_version, is_eager=True)
+    version = typer.Option("--version", help="Print it.", callback=print_version, is_eager=True)
 
     @app.callback()
     def charrnn(version: Annotated[bool, version] = False) -> None:
@@ -95,13 +88,13 @@ def main(args: Sequence[str] | None = None) -> int:
     started = time.perf_counter()  # a budget counts from here
     words = sys.argv[1:] if args is None else list(args)
     if words[:1] in ([], ["help"]):
-        args = [*words[1:], "--help"]
+        words = [*words[1:], "--help"]
     if get_terminal_size().columns < LEAST_WIDTH:
         os.environ.setdefault("TERMINAL_WIDTH", str(LEAST_WIDTH))
     try:
         with _handled_by(_terminate, signal.SIGTERM):
             _prepare_streams()
-            code = _run(args, started)
+            code = _run(words, started)
             sys.stdout.flush()
             return code
     except BaseException as error:
@@ -111,11 +104,12 @@ def main(args: Sequence[str] | None = None) -> int:
             return fail(error, debug="--debug" in words)
 
 
-def _run(args: Sequence[str] | None, started: float) -> int:
+def _run(words: Sequence[str], started: float) -> int:
     from typer.main import get_command
 
-    code = get_command(program()).main(
-        args=args, prog_name="charrnn", standalone_mode=False, obj=started
+    program_of_words = program(words[:1] if words[0] in COMMANDS else COMMANDS)
+    code = get_command(program_of_words).main(
+        args=words, prog_name="charrnn", standalone_mode=False, obj=started
     )
     return code if isinstance(code, int) else 0
 
@@ -169,14 +163,10 @@ def explain(error: BaseException) -> tuple[str, int]:
 
 
 def _explain_usage(error: Any) -> str:
-    option = getattr(error, "param", None)
-    kind = re.search("valid (number|float|integer)", error.message)
-    message = " ".join(error.format_message().split()).rstrip(".")
-    if option is not None and kind is not None:
-        number = "a whole number" if kind[1] == "integer" else "a number"
-        message = f"{' / '.join(option.opts)} must be {number}"
+    message = re.sub("Value error, |, unable to parse.*", "", error.format_message())  # pydantic's
     context = getattr(error, "ctx", None)
-    return message if context is None else f"{message}; see {context.command_path} --help"
+    more = "" if context is None else f"; see {context.command_path} --help"
+    return " ".join(message.split()).rstrip(".") + more
 
 
 def _explain_foreign(error: BaseException) -> str:

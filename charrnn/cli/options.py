@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
@@ -12,6 +14,8 @@ from charrnn.errors import CheckpointError
 
 if TYPE_CHECKING:
     from charrnn.checkpoint.model import Model
+
+Command = Callable[..., None]
 
 DEFAULT = Path("model.npz")
 UnknownChoice = Literal["error", "skip"]
@@ -32,6 +36,48 @@ def option(
 def switch(flags: str, panel: str | None, help: str, **more: Any) -> Any:
     """Return the declaration of an option without a value."""
     return option(flags, panel, help, "", **more)
+
+
+def of_field(
+    config: Any,
+    panel: str,
+    flags: str,
+    help: str,
+    metavar: str | None = None,
+    shown: str = "",
+    **more: Any,
+) -> inspect.Parameter:
+    """Return the parameter of a command for the field of `config` that the first long flag names.
+
+    shown: the default in the help where it isn't the field's own.
+    """
+    name = flags.split("--")[1].strip().replace("-", "_")
+    field = config.__dataclass_fields__[name]
+    default = shown or field.metadata.get("default", field.default)
+    if str(default) not in ("None", "False", ""):
+        help = rf"{help} \[default: {default}]"
+    more |= {"rich_help_panel": panel, "metavar": metavar, "show_default": False}
+    declared = typer.Option(field.default, *flags.split(), help=help, **more)
+    kind = Any if "parser" in more else get_type_hints(config)[name] | None
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=declared, annotation=kind
+    )
+
+
+def with_options(*options: inspect.Parameter) -> Callable[[Command], Command]:
+    """Return a decorator that gives a command these options, before its own keyword arguments.
+
+    It gets their values as **options.
+    """
+
+    def decorate(command: Command) -> Command:
+        signature = inspect.signature(command, eval_str=True)
+        own = [one for one in signature.parameters.values() if one.kind != one.VAR_KEYWORD]
+        ordered = sorted([*options, *own], key=lambda one: one.kind)
+        command.__signature__ = signature.replace(parameters=ordered)  # type: ignore[attr-defined]
+        return command
+
+    return decorate
 
 
 def given(context: typer.Context, name: str) -> bool:
@@ -105,9 +151,10 @@ def known(model: Model, text: str, unknown: UnknownChoice, what: str) -> str:
     """
     from charrnn.sampling.sampling import check_known
 
+    if model.vocabulary.find_unknown(text) < 0:
+        return text
     if unknown == "error":
         check_known(model, text, what)
     kept = text.translate(dict.fromkeys(map(ord, model.vocabulary.missing(text))))
-    if kept != text:
-        say(f"{what}: {counted(len(text) - len(kept), 'unknown character')} left out")
+    say(f"{what}: {counted(len(text) - len(kept), 'unknown character')} left out")
     return kept

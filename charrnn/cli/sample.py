@@ -7,8 +7,9 @@ import select
 import stat
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,9 +21,11 @@ from charrnn.cli.options import (
     given,
     known,
     model_path,
+    of_field,
     option,
     switch,
     unknown_option,
+    with_options,
 )
 from charrnn.cli.terminal import say
 from charrnn.config import SampleConfig, check, flag
@@ -31,11 +34,8 @@ from charrnn.errors import CheckpointError, CorpusError, UsageError
 if TYPE_CHECKING:
     from charrnn.checkpoint.model import Model
 
-LONGEST_PRIME, LONGEST_SOURCE = (
-    1_000_000,
-    100_000_000,
-)  # characters: a small .gz may hold any number
-DRAWING, BEGINNING, SHOWING = "How characters are drawn", "How a text begins", "What is shown"
+LONGEST_PRIME, LONGEST_SOURCE = 1_000_000, 100_000_000  # a small .gz may hold any number
+BEGINNING, SHOWING = "How a text begins", "What is shown"
 CLASHES = (
     ("prime", "prime_file"),
     *(("show_probs", other) for other in ("novel", "copied")),
@@ -46,61 +46,32 @@ CLASHES = (
 )
 
 
+DRAWN = partial(of_field, SampleConfig, "How characters are drawn")
+
+
+@with_options(
+    DRAWN(
+        "--temp --temperature",
+        "Logits are divided by it; 0: the most probable character.",
+        "X",
+    ),
+    DRAWN("--length", "Characters to draw; models of lines end by themselves.", "N"),
+    DRAWN("--top-k", "Draw among the N most probable.", "N"),
+    DRAWN("--top-p", "Draw among the fewest that hold this probability.", "P"),
+    DRAWN("--min-p", "Draw among those with at least P times the greatest probability.", "P"),
+    DRAWN("--seed", "The same one gives the same text.", "N", "a fresh one, which is said"),
+    DRAWN("--stop", "End after this text.", "TEXT"),
+    DRAWN(
+        "--match",
+        "Draw only what can still match, whole; not the same as drawing until one does.",
+        "REGEX",
+    ),
+    of_field(SampleConfig, BEGINNING, "--prime", "Text to go on from.", "TEXT"),
+)
 def sample(
     context: typer.Context,
     model: MaybeModel = None,
-    temp: Annotated[
-        float,
-        option(
-            "--temp --temperature",
-            DRAWING,
-            "Logits are divided by it; 0: the most probable character.",
-            "X",
-        ),
-    ] = SampleConfig.temp,
-    length: Annotated[
-        int,
-        option("--length", DRAWING, "Characters to draw; models of lines end by themselves.", "N"),
-    ] = SampleConfig.length,
-    top_k: Annotated[
-        int | None, option("--top-k", DRAWING, "Draw among the N most probable.", "N")
-    ] = None,
-    top_p: Annotated[
-        float | None,
-        option("--top-p", DRAWING, "Draw among the fewest that hold this probability.", "P"),
-    ] = None,
-    min_p: Annotated[
-        float | None,
-        option(
-            "--min-p",
-            DRAWING,
-            "Draw among those with at least P times the greatest probability.",
-            "P",
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        option(
-            "--seed",
-            DRAWING,
-            "The same one gives the same text.",
-            "N",
-            show_default="a fresh one, which is said",
-        ),
-    ] = None,
-    stop: Annotated[str | None, option("--stop", DRAWING, "End after this text.", "TEXT")] = None,
-    match: Annotated[
-        str | None,
-        option(
-            "--match",
-            DRAWING,
-            "Draw only what can still match, whole; not the same as drawing until one does.",
-            "REGEX",
-        ),
-    ] = None,
-    prime: Annotated[
-        str | None, option("--prime", BEGINNING, "Text to go on from.", "TEXT")
-    ] = None,
+    *,
     prime_file: Annotated[
         str | None,
         option(
@@ -149,6 +120,7 @@ def sample(
     ] = False,
     json: Json = False,
     debug: Debug = False,
+    **options: Any,
 ) -> None:
     """Write text with a model.
 
@@ -156,20 +128,21 @@ def sample(
     """
     check("--num", num, least=1)
     _check_together(context)
-    config = SampleConfig(temp, length, top_k, top_p, min_p, stop, match, seed=seed)
+    config = SampleConfig(**options)
     from charrnn.cli.samples import Request, converse, write
 
     opened = _open(model)
-    if stop is not None:
-        config = replace(config, stop=known(opened, stop, unknown, "stop text"))
+    if config.stop is not None:
+        config = replace(config, stop=known(opened, config.stop, unknown, "stop text"))
     request = Request(opened, config, echo=not no_prime, num=num)
     if interactive:
         converse(request, unknown, probs=show_probs)
         return
+    prime = config.prime
     if prime_file is not None:
         prime = _read(prime_file, LONGEST_PRIME, encoding)
         prime = prime.removesuffix("\n") if opened.of_lines else prime
-    request = request.after(known(opened, prime or "", unknown, "prime"))
+    request = request.after(known(opened, prime, unknown, "prime"))
     if novel is not None:
         if not opened.of_lines:
             raise UsageError("--novel is for models of lines, which charrnn train --lines makes")

@@ -7,7 +7,6 @@ import re
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -16,9 +15,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charrnn.cli import app
-from charrnn.cli.options import OUTPUT, Debug, Json, complete_checkpoint, option, switch
+from charrnn.cli.options import (
+    OUTPUT,
+    Debug,
+    Json,
+    complete_checkpoint,
+    of_field,
+    option,
+    switch,
+    with_options,
+)
 from charrnn.cli.terminal import say
-from charrnn.config import CellName, OptimizerName, TrainConfig
+from charrnn.config import TrainConfig
 from charrnn.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -30,30 +38,6 @@ Listener = Callable[["Event"], None]
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 CHOSEN, BUDGETED = "chosen", ", or chosen for the budget"
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # the last where there is one: the terminal was closed
-MODEL, LENGTH, LEARNING, TEXT, FILES = (
-    "Model",
-    "How long (one of them)",
-    "Learning",
-    "Text",
-    "Files",
-)
-
-
-def of_run(
-    flags: str, panel: str, help: str, metavar: str | None = None, default: str = "", **more: Any
-) -> Any:
-    """Return an option that is a field of TrainConfig, as the default of a parameter of `train`.
-
-    The parameter is None where the option isn't given. default: what the help says about that;
-    otherwise it names the default of the field.
-    """
-    name = flags.rpartition("--")[2].replace("-", "_")
-    shown = default or TrainConfig.__dataclass_fields__[name].metadata.get("default")
-    if not (shown is None or shown is False):
-        help = rf"{help} \[default: {shown}]"
-    return typer.Option(
-        None, *flags.split(), help=help, rich_help_panel=panel, metavar=metavar, **more
-    )
 
 
 def seconds(text: str) -> float:
@@ -76,6 +60,87 @@ def count_or_auto(text: str) -> int | str:
     return int(text)
 
 
+MODEL = partial(of_field, TrainConfig, "Model")
+LENGTH = partial(of_field, TrainConfig, "How long (one of them)")
+LEARNING = partial(of_field, TrainConfig, "Learning")
+TEXT = partial(of_field, TrainConfig, "Text")
+FILES = partial(of_field, TrainConfig, "Files")
+EVENTS = partial(of_field, TrainConfig, OUTPUT)
+
+
+@with_options(
+    MODEL("--cell", "Recurrent cell; rnn is the lecture's."),
+    MODEL("--hidden", "Units in each layer.", "H", "256" + BUDGETED),
+    MODEL("--layers", "Layers, one above the other.", "L"),
+    MODEL("--dropout", "Probability of dropping a unit or weight; 0: off.", "P", CHOSEN),
+    LENGTH(
+        "--budget",
+        "Wall time of the whole command, summed over resumes.",
+        "90s|3m|1h",
+        "3m",
+        parser=seconds,
+    ),
+    LENGTH("--epochs", "Passes over the training part.", "X"),
+    LENGTH("--steps", "Optimizer steps.", "N"),
+    LEARNING("--batch-size", "Parallel streams of text.", "B", "64" + BUDGETED),
+    LEARNING("--seq-len", "Characters of truncated backpropagation.", "T", "64" + BUDGETED),
+    LEARNING("--lr", "Learning rate at its peak.", "X", "chosen for cell and optimizer"),
+    LEARNING("--optimizer", "Update rule; sgd has momentum 0.9."),
+    LEARNING(
+        "--weight-decay",
+        "Decoupled: each step shrinks the weights by --lr times X; 0: off.",
+        "X",
+        CHOSEN,
+    ),
+    LEARNING("--clip", "Largest global norm of the gradient; 0: off.", "X"),
+    LEARNING("--seed", "Everything random comes from it.", "N"),
+    LEARNING(
+        "--workers",
+        "Processes that share each batch; auto: a rule of model, batch and cores.",
+        "N|auto",
+        "auto",
+        parser=count_or_auto,
+    ),
+    TEXT("--val-fraction", "The last part of each text validates; 0: none.", "F"),
+    TEXT("--encoding", "Encoding of the texts.", "NAME", "utf-8"),
+    TEXT("--lines", "Every line is an item of its own, such as a name.", ""),
+    FILES(
+        "-o --out",
+        "Checkpoint to write; an existing one is kept unless --resume or --overwrite says so.",
+        "PATH",
+        parser=Path,
+        autocompletion=complete_checkpoint,
+    ),
+    FILES(
+        "--resume",
+        "Go on with the run in --out, bit for bit; a larger --steps, --epochs or --budget "
+        "extends it.",
+        "",
+    ),
+    FILES("--overwrite", "Start afresh over --out.", ""),
+    FILES(
+        "--init-from",
+        "Start from the weights of another checkpoint; new characters are added.",
+        "PATH",
+        parser=Path,
+        autocompletion=complete_checkpoint,
+    ),
+    FILES(
+        "--save-every",
+        "Save at every new best and at least this often.",
+        "30s|5m|1h",
+        "60s",
+        parser=seconds,
+    ),
+    EVENTS("--sample-every", "Steps between short samples; 0: none.", "N", CHOSEN),
+    EVENTS("--val-every", "Steps between validations.", "N", CHOSEN),
+    EVENTS(
+        "--val-characters",
+        "Characters read to validate, evenly over the validation part.",
+        "N",
+        "all, or chosen for the budget",
+    ),
+)
 def train(
     context: typer.Context,
     corpus: Annotated[
@@ -86,113 +151,16 @@ def train(
             "input, .gz, .bz2, .xz. Without one: the text that ships with charrnn.",
         ),
     ] = None,
-    cell: CellName | None = of_run("--cell", MODEL, "Recurrent cell; rnn is the lecture's."),
-    hidden: int | None = of_run("--hidden", MODEL, "Units in each layer.", "H", "256" + BUDGETED),
-    layers: int | None = of_run("--layers", MODEL, "Layers, one above the other.", "L"),
-    dropout: float | None = of_run(
-        "--dropout", MODEL, "Probability of dropping a unit or weight; 0: off.", "P", CHOSEN
-    ),
-    budget: float | None = of_run(
-        "--budget",
-        LENGTH,
-        "Wall time of the whole command, summed over resumes.",
-        "90s|3m|1h",
-        "3m",
-        parser=seconds,
-    ),
-    epochs: float | None = of_run("--epochs", LENGTH, "Passes over the training part.", "X"),
-    steps: int | None = of_run("--steps", LENGTH, "Optimizer steps.", "N"),
-    batch_size: int | None = of_run(
-        "--batch-size", LEARNING, "Parallel streams of text.", "B", "64" + BUDGETED
-    ),
-    seq_len: int | None = of_run(
-        "--seq-len", LEARNING, "Characters of truncated backpropagation.", "T", "64" + BUDGETED
-    ),
-    lr: float | None = of_run(
-        "--lr", LEARNING, "Learning rate at its peak.", "X", "chosen for cell and optimizer"
-    ),
-    optimizer: OptimizerName | None = of_run(
-        "--optimizer", LEARNING, "Update rule; sgd has momentum 0.9."
-    ),
-    weight_decay: float | None = of_run(
-        "--weight-decay",
-        LEARNING,
-        "Decoupled: each step takes --lr times it off θ; 0: off.",
-        "X",
-        CHOSEN,
-    ),
-    clip: float | None = of_run(
-        "--clip", LEARNING, "Largest global norm of the gradient; 0: off.", "X"
-    ),
-    seed: int | None = of_run("--seed", LEARNING, "Everything random comes from it.", "N"),
-    workers: Any = of_run(
-        "--workers",
-        LEARNING,
-        "Processes that share each batch; auto: a rule of model, batch and cores.",
-        "N|auto",
-        "auto",
-        parser=count_or_auto,
-    ),
-    val_fraction: float | None = of_run(
-        "--val-fraction", TEXT, "The last part of each text validates; 0: none.", "F"
-    ),
-    encoding: str | None = of_run("--encoding", TEXT, "Encoding of the texts.", "NAME", "utf-8"),
-    lines: bool | None = of_run(
-        "--lines", TEXT, "Every line is an item of its own, such as a name.", ""
-    ),
-    out: Path | None = of_run(
-        "-o --out",
-        FILES,
-        "Checkpoint to write; an existing one is kept unless --resume or --overwrite says so.",
-        "PATH",
-        str(TrainConfig.out),
-        autocompletion=complete_checkpoint,
-    ),
-    resume: bool | None = of_run(
-        "--resume",
-        FILES,
-        "Go on with the run in --out, bit for bit; a larger --steps, --epochs or --budget "
-        "extends it.",
-        "",
-    ),
-    overwrite: bool | None = of_run("--overwrite", FILES, "Start afresh over --out.", ""),
-    init_from: Path | None = of_run(
-        "--init-from",
-        FILES,
-        "Start from the weights of another checkpoint; new characters are added.",
-        "PATH",
-        autocompletion=complete_checkpoint,
-    ),
-    save_every: float | None = of_run(
-        "--save-every",
-        FILES,
-        "Save at every new best and at least this often.",
-        "30s|5m|1h",
-        "60s",
-        parser=seconds,
-    ),
-    sample_every: int | None = of_run(
-        "--sample-every", OUTPUT, "Steps between short samples; 0: none.", "N", CHOSEN
-    ),
-    val_every: int | None = of_run(
-        "--val-every", OUTPUT, "Steps between validations.", "N", CHOSEN
-    ),
+    *,
     log: Annotated[
         Path | None,
         option(
             "--log",
-            FILES,
+            "Files",
             "Write the events to a file as JSON lines; --resume continues it.",
             "PATH",
         ),
     ] = None,
-    val_characters: int | None = of_run(
-        "--val-characters",
-        OUTPUT,
-        "Characters read to validate, evenly over the validation part.",
-        "N",
-        "all, or chosen for the budget",
-    ),
     quiet: Annotated[bool, switch("-q --quiet", OUTPUT, "Say nothing but errors.")] = False,
     dry_run: Annotated[
         bool,
@@ -204,6 +172,7 @@ def train(
     ] = False,
     json: Json = False,
     debug: Debug = False,
+    **options: Any,
 ) -> None:
     """Train a network on texts and write it to a checkpoint.
 
@@ -211,11 +180,9 @@ def train(
 
     Example: charrnn train corpus.txt --budget 3m -o corpus.npz
     """
-    values = context.params
-    given = [field.name for field in fields(TrainConfig) if values.get(field.name) is not None]
-    config = TrainConfig(**{name: values[name] for name in given})
+    config = TrainConfig(**options)
     sources, (rank, size) = tuple(corpus or ()), app.launched()
-    if not (sources or resume or quiet or rank):
+    if not (sources or config.resume or quiet or rank):
         say("no text was given: the tales that ship with charrnn are taken")
     if dry_run:
         from charrnn.cli.dry_run import show
