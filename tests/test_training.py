@@ -946,9 +946,25 @@ def test_no_command_is_said_to_repeat_a_run_whose_beginning_is_overwritten(
     assert not done(run(corpus, **{**again, "out": out})).repeatable
     assert done(run(corpus, **{**again, "out": tmp_path / "other.npz"})).repeatable
     assert not done(run(corpus, dtype="float64")).repeatable
-    later = time.time() + 100
-    os.utime(corpus, (later, later))
-    assert not done(run(corpus)).repeatable
+
+
+@pytest.mark.parametrize("seconds", [-1e6, 1e6])
+@pytest.mark.parametrize("folder", [False, True])
+def test_no_command_is_said_to_repeat_a_run_whose_text_was_replaced(
+    corpus: Path, tmp_path: Path, folder: bool, seconds: float
+) -> None:
+    """The clock of whoever wrote the text may be wrong, and an older file may replace it."""
+    (tmp_path / "texts").mkdir()
+    text = tmp_path / "texts" / "a.txt"
+    text.write_bytes(corpus.read_bytes())
+    at = time.time() + seconds
+    os.utime(text, (at, at))
+    events = charrnn.train([text.parent if folder else text], TrainConfig(**SMALL))
+    assert done(list(events)).repeatable
+    events = charrnn.train([text.parent if folder else text], TrainConfig(**SMALL))
+    first = [next(events)]
+    os.utime(text, (at - 1, at - 1))
+    assert not done([*first, *events]).repeatable
 
 
 def test_a_text_that_has_moved_is_asked_for_with_a_command_that_works(

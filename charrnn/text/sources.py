@@ -108,7 +108,7 @@ class Source:
     def _folder(self) -> Iterator[str]:
         """Yield the characters of the text files, one file after the other by path."""
         read = 0
-        for path in self._walk():
+        for path in self.files():
             pieces = self._file(path)
             try:
                 piece = next(pieces, "")
@@ -128,8 +128,8 @@ class Source:
         if skipped:
             self._note(self.name, f"files read: {read}, skipped: {skipped}")
 
-    def _walk(self) -> list[Path]:
-        """Return the regular files of the folder that aren't hidden, sorted.
+    def files(self) -> list[Path]:
+        """Return the regular files of the folder that aren't hidden, sorted; of a file itself.
 
         Links are followed after everything that is really there, and only to what hasn't been met:
         no loops, nothing twice.

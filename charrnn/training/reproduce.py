@@ -45,11 +45,10 @@ def repeatable(run: Run) -> bool:
     It cannot where an input is gone: standard input, a pipe, a file that has changed since it was
     read, a starting checkpoint that the run has replaced. No option names another dtype.
     """
-    config, text = run.config, run.text
+    config = run.config
     replaced = config.out and config.init_from and part_of(config.out, [config.init_from])
-    paths = map(Path, text.sources)
-    there = all(p.is_dir() or (p.is_file() and p.stat().st_mtime <= text.read_at) for p in paths)
-    return run.progress.repeatable and there and not replaced and config.dtype == "float32"
+    stays = run.text.stays() and not replaced
+    return run.progress.repeatable and stays and config.dtype == "float32"
 
 
 def joined(words: Sequence[str]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -24,6 +23,7 @@ from charrnn.network.parameters import Parameters, initialize, parameter_count
 from charrnn.text.batches import Batches, ItemBatches, Items, Streams, read_items
 from charrnn.text.corpus import Part, default_corpus, read_corpus
 from charrnn.text.ngram import Floor, floor
+from charrnn.text.sources import Source
 from charrnn.text.vocabulary import Vocabulary
 from charrnn.training.defaults import (
     VALIDATION_CHUNK,
@@ -50,7 +50,8 @@ class Text:
     """A corpus and its training and validation parts: of its text, or of its distinct lines."""
 
     def __init__(self, sources: Sources, config: TrainConfig, base: Model | None) -> None:
-        self.sources, self.read_at = sources, time.time()
+        self.sources = sources
+        self._times = self._changed()
         self.corpus = read_corpus(
             sources,
             encoding=config.encoding,
@@ -66,6 +67,15 @@ class Text:
                 f"--val-fraction {fraction:g} leaves nothing to train on of "
                 f"{self.corpus.characters} characters; give a smaller one"
             )
+
+    def _changed(self) -> list[list[int]]:
+        """Return when the files of each source were changed; standard input and pipes have none."""
+        files = [Source(source).files() for source in self.sources]
+        return [[file.stat().st_mtime_ns for file in of_source] for of_source in files]
+
+    def stays(self) -> bool:
+        """Whether the sources can be read again and have not changed since they were read."""
+        return all(self._times) and self._times == self._changed()
 
     def training(self, config: TrainConfig) -> Batches:
         """Return the training part in batches."""

@@ -18,6 +18,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -420,6 +421,7 @@ def traced_once(tree: Tree, kept: Path | None) -> Traced:
 def main() -> int:
     """Print a table of what was killed, and each survivor."""
     options = arguments()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     with tempfile.TemporaryDirectory(prefix="charrnn-mutants-") as folder, ExitStack() as stack:
         began, trees = time.perf_counter(), SimpleQueue[Tree]()
         for job in range(options.jobs):
