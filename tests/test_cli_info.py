@@ -54,13 +54,13 @@ def test_one_screen_says_what_it_is_how_it_was_trained_and_how_well(
     assert len(output.splitlines()) <= 34
     assert max(map(len, output.splitlines()[1:])) <= 80  # the first line is the path, however long
     facts = {line[:13].strip(): line[13:].strip() for line in output.splitlines()}
-    assert facts["network"] == "gru, 2 layers of 4 units"
+    assert facts["network"] == "gru, 2 layers of 4 units, 321 parameters"
     assert facts["trained on"] == "book.txt, 123,456 characters"
-    assert facts["how long"] == "200 steps, 1.5 epochs, 1:23, 50,000 characters/s"
-    assert facts["validation"].startswith("1.9000 nats = 2.7411 bits")
-    assert facts["n-gram floor"].startswith("2.1000 nats")
-    assert facts["n-gram floor"].endswith("order 5")
-    assert facts["uniform"].startswith(f"{math.log(len(set(TEXT))):.4f} nats")
+    assert facts["time"] == "1:23, 200 steps, 1.5 epochs, 50,000 characters/s"
+    assert facts["validation"].startswith("1.900 nats = 2.741 bits")
+    assert facts["n-gram floor"].startswith("2.100 nats")
+    assert facts["n-gram floor"].endswith("order 5)")
+    assert facts["uniform"].startswith(f"{math.log(len(set(TEXT))):.3f} nats")
     assert "2.50 ┤" in output or "2.50 |" in output  # the curve's scale
 
 
@@ -73,7 +73,7 @@ def test_a_narrow_terminal_gets_whole_words_a_fact_below_the_other(
     saved(tiny(TEXT, cell="gru", hidden=4, **META), tmp_path)
     output = shown(capsys, *["tiny.npz"] * number)
     assert max(map(len, output.splitlines())) <= 20
-    assert output.count("network: gru, 1 \nlayer of 4 units\n") == number
+    assert output.count("network       gru, 1\nlayer of 4 units,") == number
     assert output.count("step 200") == number
 
 

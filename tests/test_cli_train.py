@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -492,7 +493,7 @@ def step(number: int, **more: Any) -> Step:
 def test_the_line_of_figures_leaves_room_for_a_bar() -> None:
     plain = Plain()
     plain.val_loss = 2 * math.log(2)
-    plain.count(step(999, steps=123_456))
+    plain.step(step(999, steps=123_456))
     line = plain.line(step(99_999, steps=123_456))
     assert len(line) < 80 - 5
     for shown in ("99,999/123,456", "62.1k/s", "2.000", "1.386", "2.00 bits", "1:01 left"):
@@ -502,7 +503,7 @@ def test_the_line_of_figures_leaves_room_for_a_bar() -> None:
 def test_the_shown_loss_is_the_plain_mean_at_first() -> None:
     plain = Plain()
     for loss in (3.0, 1.0):
-        plain.count(step(1, loss=loss))
+        plain.step(step(1, loss=loss))
     assert plain.loss() == pytest.approx(2.0, rel=0.01)
 
 
@@ -601,52 +602,33 @@ def test_an_excerpt_is_cut_by_columns_not_characters(monkeypatch: pytest.MonkeyP
     stream = screen(monkeypatch)
     monkeypatch.setenv("COLUMNS", "22")
     plain = Plain()
-    plain.above(excerpt("漢字" * 30 + "\n\n" + "a" * 100 + "\n\tb"))
-    assert stream.getvalue().splitlines() == ["  " + "漢字" * 5, "  " + "a" * 20, "      b"]
-    assert len(excerpt("a\n" * 100).plain.split("\n")) == 4
-
-
-def done(**more: Any) -> Done:
-    model = charrnn.load("m.npz")
-    given = {
-        "steps": 5,
-        "epochs": 1.0,
-        "seconds": 75.0,
-        "train_loss": 1.0,
-        "val_loss": 2.0,
-        "val_bpc": 2.9,
-        "val_characters": 99,
-        "floor_nats": 1.5,
-    }
-    sizes = {
-        "chars_per_second": 1.0,
-        "params": 9,
-        "workers": 1,
-        "ranks": 1,
-        "checkpoint": "a b.npz",
-        "stopped": "finished",
-    }
-    return Done(
-        **{
-            **given,
-            **sizes,
-            "command": "charrnn train x",
-            "repeatable": True,
-            "model": model,
-            **more,
-        }
-    )
+    plain.above(excerpt(Sampled(7, "漢字" * 30 + "\n\n" + "a" * 100 + "\n\tb")))
+    heading, *shown = stream.getvalue().splitlines()
+    assert "step 7" in heading
+    assert shown == ["  " + "漢字" * 5, "  " + "a" * 20, "      b"]
+    assert len(excerpt(Sampled(7, "a\n" * 100)).plain.split("\n")) == 1 + 4
 
 
 def test_the_summary_holds_the_loss_against_floor_and_uniform_and_quotes_paths() -> None:
-    trained("--quiet")
-    told = dict(summary(done()))
+    trained("--quiet", out="a b.npz")
+    model = charrnn.load("a b.npz")
+    model.meta.update(val_loss=2.0, floor_nats=1.5, floor_order=3)
+    given = dict.fromkeys(field.name for field in fields(Done)) | {
+        "steps": 5,
+        "ranks": 1,
+        "checkpoint": "a b.npz",
+        "stopped": "finished",
+        "command": "charrnn train x",
+        "repeatable": True,
+        "model": model,
+    }
+    told = summary(Done(**given))
     assert told["validation"].startswith("2.000 nats = 2.885 bits")
-    assert told["n-gram floor"].startswith("1.500")
+    assert told["n-gram floor"].startswith("1.500 nats")
     assert told["uniform"].startswith(f"{math.log(len(set(TEXT))):.3f}")
     assert told["sample it"] == "charrnn sample 'a b.npz' --temp 0.8"
     assert told["repeat it"] == "charrnn train x"
-    assert "go on" not in dict(summary(done(stopped="diverged")))
+    assert "go on" not in summary(Done(**given | {"stopped": "diverged"}))
 
 
 def test_a_log_is_only_opened_by_the_first_step(folder: Path) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from charrnn.cli.display import beginning
+from charrnn.cli.facts import beginning
 from charrnn.cli.log import Log
 from charrnn.cli.terminal import clock_time, console, counted, labelled, print_json, say
 from charrnn.config import TrainConfig
@@ -32,8 +32,7 @@ def show(
     if json:
         print_json(vars(start) | plan)
     else:
-        rows = [*beginning(start), *_rows(plan)]
-        console().print(labelled(rows), soft_wrap=True)
+        console().print(labelled(beginning(start) | _rows(plan)), soft_wrap=True)
 
 
 def planned(run: Run) -> dict[str, Any]:
@@ -63,14 +62,19 @@ def planned(run: Run) -> dict[str, Any]:
     }
 
 
-def _rows(plan: dict[str, Any]) -> Iterable[tuple[str, str]]:
-    """Yield the lines of the table: what each is about, and what it says."""
+def _rows(plan: dict[str, Any]) -> dict[str, str]:
+    """Return what is planned, by its label."""
     about = "" if plan["steps_fixed"] else "about "
     epochs = f"{plan['steps_per_epoch']:,} an epoch, {about}{counted(plan['epochs'], 'epoch')}"
-    yield "steps", f"{about}{plan['steps']:,} ({epochs})"
-    yield "time", f"about {clock_time(plan['seconds'])}"
-    yield "memory", f"about {plan['memory_bytes'] / 1e6:,.0f} MB"
-    yield "checkpoint", plan["out"]
-    for name, value in plan["settings"].items():
-        if value is not None and name != "steps":
-            yield name.replace("_", "-"), str(value)
+    settings = {
+        name.replace("_", "-"): str(value)
+        for name, value in plan["settings"].items()
+        if value is not None and name != "steps"
+    }
+    return {
+        "steps": f"{about}{plan['steps']:,} ({epochs})",
+        "time": f"about {clock_time(plan['seconds'])}",
+        "memory": f"about {plan['memory_bytes'] / 1e6:,.0f} MB",
+        "checkpoint": plan["out"],
+        **settings,
+    }

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from charrnn.cli.curve import curve
+from charrnn.cli.facts import facts
 from charrnn.cli.options import Debug, Json, complete_checkpoint, model_path
-from charrnn.cli.terminal import (
-    clock_time,
-    console,
-    counted,
-    is_ascii,
-    loss,
-    print_json,
-    say,
-    shape,
-    visible,
-)
+from charrnn.cli.terminal import console, is_ascii, labelled, print_json, say, visible
 from charrnn.errors import CheckpointError
-from charrnn.pictures.heatmap import symbol
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,8 +23,6 @@ if TYPE_CHECKING:
 
 WINDOWS = (8, 16, 32, 64, 128, 256)  # T of the feed-forward networks
 NARROW = 50  # columns below which nothing stands side by side
-SETTINGS = {"batch_size": "B", "seq_len": "T"}  # and by their own names:
-SETTINGS |= {name: name for name in ("optimizer", "lr", "dropout", "seed")}
 SAID = (  # by the model's attributes and by the JSON's keys
     *("version", "training", "corpus", "step", "steps", "best_step", "epochs", "seconds"),
     *("chars_per_second", "train_loss", "val_loss", "floor_nats", "floor_order", "curve"),
@@ -65,8 +53,7 @@ def info(
         for path, model in opened:
             print_json(as_json(path, model))
     elif len(opened) > 1 and screen.width >= NARROW:
-        columns = [{**facts(model, most=20), **feed_forward_facts(model)} for _, model in opened]
-        print_facts(screen, columns, [path for path, _ in opened])
+        show_side_by_side(screen, opened)
     else:
         for path, model in opened:
             show(screen, path, model)
@@ -119,50 +106,6 @@ def as_json(path: str, model: Model) -> dict[str, Any]:
     }
 
 
-def facts(model: Model, most: int = 60) -> dict[str, str]:
-    """Return what there is to say, by its label; at most so many columns of the vocabulary."""
-    config, characters = model.config, model.vocabulary.characters
-    symbols = _shortened("".join(map(symbol, characters[:most])), most)
-    found = {
-        "network": [shape(config.cell, config.layers, config.hidden)],
-        "parameters": [f"{model.parameters.flat.size:,}"],
-        "characters": [f"{len(characters)}: {symbols}"],
-        "trained on": [
-            _shortened(", ".join(model.corpus_names), 60),
-            _said("{:,} characters".format, model.corpus_characters),
-            "a line an item" * model.of_lines,
-        ],
-        "how long": [
-            _said(counted, model.step, "step"),
-            _said(counted, model.epochs, "epoch"),
-            _said(clock_time, model.seconds),
-            _said("{:,.0f} characters/s".format, model.chars_per_second),
-        ],
-        "settings": [
-            _said(f"{shown} {{}}".format, model.training.get(name))
-            for name, shown in SETTINGS.items()
-        ],
-        "made by": [model.command or ""],
-        "validation": [_said(loss, model.val_loss, 4)],
-        "training": [_said(loss, model.train_loss, 4)],
-        "n-gram floor": [
-            _said(loss, model.floor_nats, 4),
-            _said("order {}".format, model.floor_order),
-        ],
-        "uniform": [loss(math.log(len(characters)), 4), "ln N"],
-    }
-    return {label: visible(", ".join(filter(None, parts))) for label, parts in found.items()}
-
-
-def _said(words: Callable[..., str], value: object, *more: object) -> str:
-    """Return `words(value, *more)`, or nothing where nothing is known."""
-    return "" if value is None else words(value, *more)
-
-
-def _shortened(text: str, most: int) -> str:
-    return text if len(text) < most else f"{text[: most - 3]}..."
-
-
 def feed_forward_facts(model: Model) -> dict[str, str]:
     """Return the feed-forward networks' parameters, and where they are the fewer, by label."""
     params, longest = model.parameters.flat.size, longest_smaller(model)
@@ -178,7 +121,7 @@ def show(screen: Console, path: str, model: Model) -> None:
     from rich.text import Text
 
     screen.print(Text(visible(path), style="bold"), soft_wrap=True)
-    print_facts(screen, [facts(model)])
+    screen.print(labelled(facts(model)), soft_wrap=screen.width >= NARROW)  # to copy a command
     width = min(screen.width - 1, 100)
     drawing = curve(model.curve, width, 9, is_ascii(sys.stdout), model.floor_nats)
     if drawing:
@@ -187,25 +130,19 @@ def show(screen: Console, path: str, model: Model) -> None:
         "\nParameters of a feed-forward network with as many hidden units over a window of T "
         "one-hot characters; recurrence reads any length:"
     )
-    print_facts(screen, [feed_forward_facts(model)])
+    screen.print(labelled(feed_forward_facts(model)))
 
 
-def print_facts(
-    screen: Console, columns: Sequence[dict[str, str]], headings: Sequence[str] = ()
-) -> None:
-    """Print facts, a column for each model; a narrow screen has a paragraph for each fact."""
+def show_side_by_side(screen: Console, opened: Sequence[tuple[str, Model]]) -> None:
+    """Print a table with a column for each model."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, show_header=bool(headings))
-    table.add_column(style="cyan", no_wrap=True)
-    for heading in headings or [""]:
-        table.add_column(Text(visible(heading)), overflow="fold", ratio=1)
-    labels = [label for label in columns[0] if any(column[label] for column in columns)]
-    for label in labels:
-        table.add_row(label, *(Text(column[label] or "-") for column in columns))
-    if screen.width >= NARROW:
-        screen.print(table)
-        return
-    for label in labels:
-        screen.print(Text.assemble((f"{label}: ", "cyan"), columns[0][label]))
+    columns = [{**facts(model, most=20), **feed_forward_facts(model)} for _, model in opened]
+    table = Table("", box=None, pad_edge=False)
+    for path, _ in opened:
+        table.add_column(Text(visible(path)), overflow="fold", ratio=1)
+    for label in columns[0]:
+        cells = [Text(visible(column[label]) or "-") for column in columns]
+        table.add_row(Text(label, style="bold", no_wrap=True), *cells)
+    screen.print(table)

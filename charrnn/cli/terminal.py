@@ -7,10 +7,9 @@ characters.
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -108,16 +107,6 @@ def short(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
-def shape(cell: str, layers: int, hidden: int) -> str:
-    """Return a network's shape: "lstm, 1 layer of 128 units"."""
-    return f"{cell}, {counted(layers, 'layer')} of {counted(hidden, 'unit')}"
-
-
-def loss(nats: float, digits: int = 3) -> str:
-    """Return a loss in nats and in bits."""
-    return f"{nats:.{digits}f} nats = {nats / math.log(2):.{digits}f} bits a character"
-
-
 def clock_time(seconds: float) -> str:
     """Return 75 s as 1:15 and 3675 s as 1:01:15."""
     minutes, rest = divmod(round(seconds), 60)
@@ -125,11 +114,13 @@ def clock_time(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def labelled(rows: Iterable[tuple[str, str]]) -> Text:
-    """Return lines, each with what it is about and what it says."""
+def labelled(rows: Mapping[str, str]) -> Text:
+    """Return a line for each row that says something, after its label."""
     from rich.text import Text
 
-    lines = []
-    for label, text in rows:
-        lines.append(Text(f"{label:<14}", style="bold").append(visible(text), style="not bold"))
+    lines = [
+        Text(f"{label:<14}", style="bold").append(visible(said), style="not bold")
+        for label, said in rows.items()
+        if said
+    ]
     return Text("\n").join(lines)
