@@ -33,8 +33,9 @@ from charrnn.training import setup, workers
 from charrnn.training.defaults import Facts, resolve
 from charrnn.training.events import Done, Event, Notice, Saved, Start, Step, Validated
 from charrnn.training.loop import PATIENCE
+from charrnn.training.optimizers import OPTIMIZER_CLASSES
 from charrnn.training.progress import Progress
-from charrnn.training.replica import AVERAGING, Replica
+from charrnn.training.replica import AVERAGING, Alone, Replica
 from charrnn.training.schedule import learning_rate
 from charrnn.training.setup import prepare
 
@@ -262,11 +263,13 @@ def test_the_average_forgets_the_first_weights_soon(step: int) -> None:
     mine, average = np.array([1.0, 2.0]), np.array([5.0, -3.0])
     replica: Any = SimpleNamespace(
         parameters=SimpleNamespace(flat=mine),
-        average=SimpleNamespace(flat=average.copy()),
-        _spare=np.zeros(2),
+        arrays={"theta": mine, "average": average.copy(), "m": np.zeros(2)},
+        config=TrainConfig(weight_decay=0.0),
+        optimizer=OPTIMIZER_CLASSES["sgd"](1.0),
+        transport=Alone(),
     )
-    Replica._keep_average(replica, step)
-    np.testing.assert_allclose(replica.average.flat, k * average + (1 - k) * mine)
+    Replica._update(replica, np.zeros(2), step, 0.1)
+    np.testing.assert_allclose(replica.arrays["average"], k * average + (1 - k) * mine)
 
 
 def test_a_resumed_run_keeps_the_number_of_its_ranks(corpus: Path, tmp_path: Path) -> None:

@@ -268,9 +268,9 @@ class Training:
 
     def _sample(self) -> str:
         """Return a short text by the averaged weights, at the same seed each time."""
-        return "".join(
-            sample(self._model(self.replica.average), length=200, temp=0.8, seed=self.config.seed)
-        )
+        self.replica.lead(self.replica.gather)
+        model = self._model(self.replica.average)
+        return "".join(sample(model, length=200, temp=0.8, seed=self.config.seed))
 
     def _model(self, parameters: Parameters) -> Model:
         """Return `parameters` as a model that says how it was trained."""
@@ -315,14 +315,7 @@ class Training:
 
     def _resume_arrays(self) -> dict[str, Array]:
         """Return all that going on needs, bit for bit."""
-        replica = self.replica
-        return {
-            "run": self.run.packed(),
-            "theta": replica.parameters.flat,
-            "average": replica.average.flat,
-            "state": replica.lead(replica.gather_state),
-            **replica.optimizer.moments,
-        }
+        return {"run": self.run.packed(), **self.replica.lead(self.replica.gather)}
 
     def _save(self) -> Iterator[Event]:
         """Write the checkpoint, where there is one to write."""

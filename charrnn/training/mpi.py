@@ -60,14 +60,26 @@ class MPIEnd:
                 "mpi4py for this one"
             )
 
-    def buffer(self, size: int, dtype: Any) -> Array:
-        """Return the array (size,) that `all_reduce` sums."""
-        self._buffer = np.zeros(size, dtype)
-        return self._buffer
+    def gradient(self, n: int, dtype: Any) -> Array:
+        shares = [share(n, rank, self.size) for rank in range(self.size)]
+        self.counts = [own.stop - own.start for own in shares]
+        self._gradient: Array = np.zeros(n, dtype)
+        self._sum: Array = np.zeros(self.counts[self.rank], dtype)
+        return self._gradient
 
-    def all_reduce(self) -> None:
-        """Sum the buffers. MPI adds in the same order each time; every rank gets the same bits."""
-        self.world.Allreduce(self.MPI.IN_PLACE, self._buffer)
+    def common(self, array: Array) -> Array:
+        return array
+
+    def reduce_scatter(self) -> Array:
+        self.world.Reduce_scatter(self._gradient, self._sum, self.counts)
+        return self._sum
+
+    def all_gather(self, common: Array) -> None:
+        self.world.Allgatherv(self.MPI.IN_PLACE, [common, self.counts])
+
+    def all_reduce(self, numbers: Array) -> Array:
+        self.world.Allreduce(self.MPI.IN_PLACE, numbers)
+        return numbers
 
     def broadcast(self, order: Any) -> Any:
         """Return rank 0's order on every rank; the empty one is the last."""

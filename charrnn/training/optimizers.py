@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,15 +19,15 @@ class Optimizer(ABC):
     lr: ClassVar[float]  # peak rate for an lstm of 256; defaults.chosen_rate has the others'
     names: ClassVar[str]  # of the moments, a letter each
 
-    def __init__(self, theta: Array, characters: float) -> None:
+    def __init__(self, characters: float) -> None:
         """`characters`: predicted in a step."""
         self.characters = characters
-        self.moments = {name: np.zeros_like(theta) for name in self.names}
-        self.scratch = np.empty_like(theta)
 
     @abstractmethod
-    def update(self, theta: Array, g: Array, lr: float, step: int) -> None:
-        """Move theta against g in place; g may be overwritten. `step` counts from 1."""
+    def update(
+        self, theta: Array, g: Array, moments: Sequence[Array], lr: float, step: int
+    ) -> None:
+        """Move any stretch of theta against g, in place; `step` counts from 1."""
 
 
 class Adam(Optimizer):
@@ -39,20 +40,19 @@ class Adam(Optimizer):
     beta1 = 0.9
     half_life = 236_000  # characters; v forgets in text, not in steps: β₂ is 0.997 at B = T = 32
 
-    def update(self, theta: Array, g: Array, lr: float, step: int) -> None:
-        m, v, u = self.moments["m"], self.moments["v"], self.scratch
+    def update(
+        self, theta: Array, g: Array, moments: Sequence[Array], lr: float, step: int
+    ) -> None:
+        m, v = moments
         beta2 = max(0.9, 0.5 ** (self.characters / self.half_life))
-        np.multiply(g, 1 - self.beta1, out=u)
         m *= self.beta1
-        m += u
-        g *= g
-        g *= 1 - beta2
+        m += (1 - self.beta1) * g
         v *= beta2
-        v += g
+        v += (1 - beta2) * (g * g)
         # m̂ / (√v̂ + ε) with both corrections moved into two numbers
         correction = (1 - beta2**step) ** 0.5
         rate = lr * correction / (1 - self.beta1**step)
-        _scaled_step(theta, m, v, u, rate, EPSILON * correction)
+        theta -= rate * (m / (np.sqrt(v) + EPSILON * correction))
 
 
 class RMSprop(Optimizer):
@@ -61,13 +61,13 @@ class RMSprop(Optimizer):
     lr, names = 2e-3, "v"
     rho = 0.95
 
-    def update(self, theta: Array, g: Array, lr: float, step: int) -> None:
-        v, u = self.moments["v"], self.scratch
-        np.multiply(g, g, out=u)
-        u *= 1 - self.rho
+    def update(
+        self, theta: Array, g: Array, moments: Sequence[Array], lr: float, step: int
+    ) -> None:
+        (v,) = moments
         v *= self.rho
-        v += u
-        _scaled_step(theta, g, v, u, lr)
+        v += (1 - self.rho) * (g * g)
+        theta -= lr * (g / (np.sqrt(v) + EPSILON))
 
 
 class Adagrad(Optimizer):
@@ -75,11 +75,12 @@ class Adagrad(Optimizer):
 
     lr, names = 2e-2, "v"
 
-    def update(self, theta: Array, g: Array, lr: float, step: int) -> None:
-        v, u = self.moments["v"], self.scratch
-        np.multiply(g, g, out=u)
-        v += u
-        _scaled_step(theta, g, v, u, lr)
+    def update(
+        self, theta: Array, g: Array, moments: Sequence[Array], lr: float, step: int
+    ) -> None:
+        (v,) = moments
+        v += g * g
+        theta -= lr * (g / (np.sqrt(v) + EPSILON))
 
 
 class SGD(Optimizer):
@@ -88,12 +89,13 @@ class SGD(Optimizer):
     lr, names = 0.5, "m"
     mu = 0.9
 
-    def update(self, theta: Array, g: Array, lr: float, step: int) -> None:
-        m, u = self.moments["m"], self.scratch
+    def update(
+        self, theta: Array, g: Array, moments: Sequence[Array], lr: float, step: int
+    ) -> None:
+        (m,) = moments
         m *= self.mu
         m += g
-        np.multiply(m, lr, out=u)
-        theta -= u
+        theta -= lr * m
 
 
 OPTIMIZER_CLASSES: dict[str, type[Optimizer]] = {
@@ -104,25 +106,17 @@ OPTIMIZER_CLASSES: dict[str, type[Optimizer]] = {
 }
 
 
-def _scaled_step(
-    theta: Array, g: Array, v: Array, u: Array, lr: float, epsilon: float = EPSILON
-) -> None:
-    """θ ← θ − lr · g / (√v + ε), with u as scratch."""
-    np.sqrt(v, out=u)
-    u += epsilon
-    np.divide(g, u, out=u)
-    u *= lr
-    theta -= u
+def sum_of_squares(g: Array) -> float:
+    """Return Σ g², in float64 where it is too large for single precision."""
+    with np.errstate(over="ignore"):
+        total = float(np.dot(g, g))
+    return total if np.isfinite(total) else float(np.sum(np.square(g, dtype=np.float64)))
 
 
-def clip_by_norm(g: Array, limit: float) -> float:
-    """Return the Euclidean norm of g before it was scaled, in place, to at most `limit` (0: off).
+def clip(g: Array, norm: float, limit: float) -> None:
+    """Scale g in place, a share of the gradient, so that its whole `norm` is at most `limit`.
 
-    The norm is finite wherever g is: large gradients are measured in float64, where their squares
-    don't overflow.
+    A limit of 0 is none.
     """
-    wide = g if np.abs(g).max(initial=0) < 1e15 else g.astype(np.float64)
-    norm = float(np.sqrt(np.dot(wide, wide)))
-    if limit and norm > limit and np.isfinite(norm):
+    if limit and norm > limit:
         g *= limit / norm
-    return norm

@@ -1,12 +1,14 @@
 """One replica of a run: its share of the batch's columns, forward, backward, the optimizer's step.
 
-A run has one or more replicas, the same program on other columns. In each step their gradients are
-summed once over the flat array; then every replica takes the same optimizer step, so that their
-parameters stay equal to the last bit. Rank 0 leads: it alone knows the clock and the schedule.
+A run has one or more replicas, the same program on other columns. In each step every replica gets
+the sum of their gradients for its share of the flat array, updates that share of the parameters, of
+their average and of the moments (Rajbhandari et al. 2020, stage 1), and gathers the parameters of
+all. Rank 0 leads: it alone knows the clock and the schedule.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -16,9 +18,9 @@ from numpy.typing import NDArray
 from charrnn.config import TrainConfig
 from charrnn.network.dropout import draw_masks
 from charrnn.network.network import Network, zero_state
-from charrnn.network.parameters import Parameters, parameter_count
+from charrnn.network.parameters import Parameters
 from charrnn.text.batches import Batch, Batches
-from charrnn.training.optimizers import OPTIMIZER_CLASSES, clip_by_norm
+from charrnn.training.optimizers import OPTIMIZER_CLASSES, clip, sum_of_squares
 
 Array = NDArray[Any]
 Order = tuple[Any, ...]  # a method's name and its arguments; empty: the run is over
@@ -28,11 +30,12 @@ Parts = tuple[TrainConfig, int, Batches, Batches | None, Mapping[str, Array]]
 P = ParamSpec("P")
 R = TypeVar("R")
 AVERAGING = 0.98  # share of the old average of the weights kept in a step
+BLOCK = 1 << 14  # parameters updated at a time: all that belongs to them stays in the cache
 
 
-def share(B: int, rank: int, size: int) -> slice:
-    """Return the columns of B that are `rank`'s."""
-    return slice(rank * B // size, (rank + 1) * B // size)
+def share(n: int, rank: int, size: int) -> slice:
+    """Return which of n columns, or of n parameters, are `rank`'s."""
+    return slice(rank * n // size, (rank + 1) * n // size)
 
 
 class Transport(Protocol):
@@ -41,11 +44,23 @@ class Transport(Protocol):
     rank: int
     size: int
 
-    def buffer(self, size: int, dtype: Any) -> Array:
-        """Return the array (size,) whose contents `all_reduce` sums."""
+    def gradient(self, n: int, dtype: Any) -> Array:
+        """Return this rank's array (n,) for `reduce_scatter`."""
 
-    def all_reduce(self) -> None:
-        """Replace the buffer of every rank by the sum over ranks, always added in one order."""
+    def common(self, array: Array) -> Array:
+        """Return the array, where ranks share memory moved there.
+
+        Each rank writes its share of it, and `all_gather` shows it to the others.
+        """
+
+    def reduce_scatter(self) -> Array:
+        """Return this rank's share of the sum of all gradients, always added in one order."""
+
+    def all_gather(self, common: Array) -> None:
+        """Complete a common array by the shares of all ranks, before rank 0's next order."""
+
+    def all_reduce(self, numbers: Array) -> Array:
+        """Return the sum over ranks of a few numbers, the same bits on every rank."""
 
     def broadcast(self, order: Order | None) -> Order:
         """Return rank 0's order on every rank; the others pass None."""
@@ -59,11 +74,21 @@ class Alone:
 
     rank, size = 0, 1
 
-    def buffer(self, size: int, dtype: Any) -> Array:
-        return np.zeros(size, dtype)
+    def gradient(self, n: int, dtype: Any) -> Array:
+        self._gradient: Array = np.zeros(n, dtype)
+        return self._gradient
 
-    def all_reduce(self) -> None:
+    def common(self, array: Array) -> Array:
+        return array
+
+    def reduce_scatter(self) -> Array:
+        return self._gradient
+
+    def all_gather(self, common: Array) -> None:
         pass
+
+    def all_reduce(self, numbers: Array) -> Array:
+        return numbers
 
     def broadcast(self, order: Order | None) -> Order:
         return order or ()
@@ -90,20 +115,21 @@ class Replica:
         """
         self.config, self.N, self.transport = config, N, transport
         self.training, self.validation = training, validation
-        n = parameter_count(config.model, N)
-        self.message = transport.buffer(n + 1, config.dtype)  # the gradient, then the loss
-        self.gradient = Parameters(config.model, N, flat=self.message[:n])
-        self.parameters = Parameters(config.model, N, flat=start["theta"])
-        self.average = Parameters(config.model, N, flat=start["average"])
         self.optimizer = OPTIMIZER_CLASSES[config.optimizer](
-            self.parameters.flat, training.predictions / training.steps_per_epoch
+            training.predictions / training.steps_per_epoch
         )
-        moments = self.optimizer.moments
-        moments |= {name: start[name] for name in moments.keys() & start.keys()}
+        theta = start["theta"]
+        self.arrays = {
+            name: transport.common(start.get(name, np.zeros_like(theta)))
+            for name in ("theta", "average", *self.optimizer.names)
+        }
+        self.parameters = Parameters(config.model, N, flat=self.arrays["theta"])
+        self.average = Parameters(config.model, N, flat=self.arrays["average"])
+        gradient = transport.gradient(theta.size, theta.dtype)
+        self.gradient = Parameters(config.model, N, flat=gradient)
         self.network = Network(config.model, N, config.dtype)
         self.columns = share(training.batch_size, transport.rank, transport.size)
         self.state = start["state"][..., self.columns].copy()
-        self._spare = np.empty_like(self.parameters.flat)
 
     def lead(self, order: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call one of rank 0's own methods on every replica and return rank 0's result."""
@@ -121,7 +147,6 @@ class Replica:
         Return the loss in nats per character and the norm of the gradient before clipping.
         """
         config, batch = self.config, self.training.batch(step, self.columns)
-        self.message[:] = 0
         B = batch.x.shape[1]
         if B and batch.predictions:
             weight, first = 1 / batch.predictions, self.columns.start
@@ -136,26 +161,32 @@ class Replica:
                 lengths=batch.lengths,
                 masks=draw_masks(config, self.N, step, len(batch.x), columns),
             )
-            self.message[-1] = batch_nats(batch, nats) * weight
+            own_loss = batch_nats(batch, nats) * weight
             self.state[..., :B] = after
-        self.transport.all_reduce()
-        loss, g = float(self.message[-1]), self.gradient.flat
-        norm = clip_by_norm(g, config.clip)
-        if np.isfinite(loss) and np.isfinite(norm):
-            self.parameters.flat *= 1 - lr * config.weight_decay  # Loshchilov & Hutter 2019
-            self.optimizer.update(self.parameters.flat, g, lr, step + 1)
-            self._keep_average(step)
+        else:
+            own_loss, self.gradient.flat[:] = 0.0, 0
+        g = self.transport.reduce_scatter()
+        loss, squares = self.transport.all_reduce(np.array([own_loss, sum_of_squares(g)])).tolist()
+        norm = math.sqrt(squares)
+        if math.isfinite(loss + norm):
+            clip(g, norm, config.clip)
+            self._update(g, step, lr)
+        self.transport.all_gather(self.parameters.flat)
         return loss, norm
 
-    def _keep_average(self, step: int) -> None:
-        """average ← average + (1 − k)(θ − average).
+    def _update(self, g: Array, step: int, lr: float) -> None:
+        """Update this rank's share of θ, then average ← average + (1 − k)(θ − average).
 
         k grows with the step up to AVERAGING, so that the first weights are soon forgotten.
         """
         k = min(AVERAGING, (step + 1) / (step + 10))
-        np.subtract(self.parameters.flat, self.average.flat, out=self._spare)
-        self._spare *= 1 - k
-        self.average.flat += self._spare
+        own = share(self.parameters.flat.size, self.transport.rank, self.transport.size)
+        for start in range(0, g.size, BLOCK):
+            block = slice(start, start + BLOCK)
+            theta, average, *moments = (array[own][block] for array in self.arrays.values())
+            theta *= 1 - lr * self.config.weight_decay  # Loshchilov & Hutter 2019
+            self.optimizer.update(theta, g[block], moments, lr, step + 1)
+            average += (1 - k) * (theta - average)
 
     def validate(self, averaged: bool) -> float:
         """Return the loss in nats per character over the validation part, on rank 0.
@@ -163,15 +194,18 @@ class Replica:
         On the other ranks the returned number means nothing.
         """
         assert self.validation is not None
+        self.transport.all_gather(self.average.flat)
         parameters = self.average if averaged else self.parameters
         columns = share(self.validation.batch_size, self.transport.rank, self.transport.size)
         own = total_nats(self.network, parameters, self.validation, columns)
         return float(sum(self.transport.gather(own)) / self.validation.predictions)
 
-    def gather_state(self) -> Array:
-        """Return the carried state of all columns, on rank 0 (on others: their own)."""
+    def gather(self) -> dict[str, Array]:
+        """Return on rank 0 what `start` was, as it is now: theta, average, moments and state."""
+        for array in self.arrays.values():
+            self.transport.all_gather(array)
         states = self.transport.gather(self.state)
-        return np.concatenate(states, axis=-1) if states else self.state
+        return {**self.arrays, "state": np.concatenate(states or [self.state], axis=-1)}
 
 
 def total_nats(

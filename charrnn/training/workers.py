@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from charrnn.blas import ONE_THREAD, blas_threads
 from charrnn.errors import TrainingError
+from charrnn.training.optimizers import OPTIMIZER_CLASSES
 from charrnn.training.replica import Alone, Parts, Replica, share
 
 Array = NDArray[Any]
@@ -59,37 +60,47 @@ class Peer:
             raise PeerGoneError(self.rank) from None
 
 
-@dataclass
 class SharedMemory:
-    """The transport between processes of one machine."""
+    """The transport between processes of one machine.
 
-    rank: int
-    size: int
-    key: int  # of the memory
-    peers: list[Peer]  # on rank 0 all workers, in a worker rank 0 alone
+    `peers` are on rank 0 all workers, in a worker rank 0 alone. `key` is that of the shared rows: a
+    gradient for each rank, then the common arrays.
+    """
 
-    def buffer(self, size: int, dtype: Any) -> Array:
-        """Return this rank's slot. Each rank has one, and their sum has the last."""
-        nbytes = (self.size + 1) * size * np.dtype(dtype).itemsize
+    def __init__(self, rank: int, size: int, peers: list[Peer], key: int, parts: Parts) -> None:
+        self.rank, self.size, self.peers = rank, size, peers
+        count, n, dtype = _shared_rows(size, parts)
+        nbytes = count * n * dtype.itemsize
         if sys.platform == "win32":
-            memory = mmap.mmap(-1, nbytes, tagname=f"charrnn-{self.key}")
+            memory = mmap.mmap(-1, nbytes, tagname=f"charrnn-{key}")
         else:
-            memory = mmap.mmap(self.key, nbytes)
-        self.slots: Array = np.frombuffer(memory, dtype).reshape(self.size + 1, size)
-        self.own = share(size, self.rank, self.size)
-        return self.slots[self.rank, :]
+            memory = mmap.mmap(key, nbytes)
+        rows: Array = np.frombuffer(memory, dtype).reshape(count, n)
+        self.gradients, self.free = rows[:size], iter(rows[size:])
+        self.own = share(n, rank, size)
 
-    def all_reduce(self) -> None:
-        """Sum the slots: each rank its share of the numbers; then each copies the whole sum."""
-        self._wait()
-        np.sum(self.slots[:-1, self.own], axis=0, out=self.slots[-1, self.own])
-        self._wait()
-        self.slots[self.rank] = self.slots[-1]
+    def gradient(self, n: int, dtype: Any) -> Array:
+        own: Array = self.gradients[self.rank]
+        return own
 
-    def _wait(self) -> None:
-        """Return when every rank has called this."""
-        self.gather(None)
-        self.broadcast(None)
+    def common(self, array: Array) -> Array:
+        row: Array = next(self.free)
+        row[:] = array
+        return row
+
+    def reduce_scatter(self) -> Array:
+        self.broadcast(self.gather(None))  # every gradient is there
+        total: Array = self.gradients[self.rank, self.own]
+        for rank in range(self.size):
+            if rank != self.rank:
+                total += self.gradients[rank, self.own]
+        return total
+
+    def all_gather(self, common: Array) -> None:
+        self.gather(None)  # rank 0 goes on when all have written, and the others when it says so
+
+    def all_reduce(self, numbers: Array) -> Array:
+        return np.asarray(self.broadcast(sum(self.gather(numbers))))
 
     def broadcast(self, order: Any) -> Any:
         if self.rank:
@@ -105,6 +116,13 @@ class SharedMemory:
         return []
 
 
+def _shared_rows(size: int, parts: Parts) -> tuple[int, int, np.dtype[Any]]:
+    """Return how many rows `size` ranks share, the length of a row and its dtype."""
+    config, *_, start = parts
+    moments = len(OPTIMIZER_CLASSES[config.optimizer].names)
+    return size + 2 + moments, start["theta"].size, start["theta"].dtype
+
+
 @contextmanager
 def replicas(count: int, parts: Parts, descriptors: tuple[int, ...]) -> Iterator[Replica]:
     """Yield rank 0's replica of `count`; the other processes have ended when the with block has.
@@ -114,15 +132,14 @@ def replicas(count: int, parts: Parts, descriptors: tuple[int, ...]) -> Iterator
     if count == 1:
         yield Replica(Alone(), *parts)
         return
-    config, *_, start = parts
-    nbytes = (count + 1) * (start["theta"].size + 1) * np.dtype(config.dtype).itemsize
-    with blas_threads(1), _shared_memory(nbytes) as key:
+    rows, n, dtype = _shared_rows(count, parts)
+    with blas_threads(1), _shared_memory(rows * n * dtype.itemsize) as key:
         try:
             with _processes(count - 1, (*descriptors, key)) as workers:
                 peers = [Peer(rank, w.stdout, w.stdin) for rank, w in enumerate(workers, 1)]
                 for peer in peers:
                     peer.send((peer.rank, count, key, parts))
-                transport = SharedMemory(0, count, key, peers)
+                transport = SharedMemory(0, count, peers, key, parts)
                 yield Replica(transport, *parts)
                 transport.broadcast(())
         except PeerGoneError as gone:
@@ -199,7 +216,7 @@ def main() -> None:
     os.dup2(2, 1)  # what prints to standard output must not land among the answers
     try:
         rank, size, key, parts = leader.receive()
-        Replica(SharedMemory(rank, size, key, [leader]), *parts).follow()
+        Replica(SharedMemory(rank, size, [leader], key, parts), *parts).follow()
     except PeerGoneError:
         sys.exit(1)
 

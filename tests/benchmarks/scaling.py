@@ -30,7 +30,7 @@ from charrnn.network.parameters import initialize, parameter_count
 from charrnn.text.batches import Streams
 from charrnn.text.corpus import Part, Store
 from charrnn.training.mpi import MPIEnd
-from charrnn.training.replica import Alone, Replica, Transport
+from charrnn.training.replica import Alone, Array, Replica, Transport, share
 
 N, CHARACTERS = 65, 1_000_000
 RANKS = [2**k for k in range(1, 11)]
@@ -118,14 +118,30 @@ def replica(o: argparse.Namespace, B: int, transport: Transport) -> Replica:
     return Replica(transport, config, N, streams, None, start)
 
 
+class Silent(Alone):
+    """One of several ranks, without the others."""
+
+    def __init__(self, rank: int, size: int) -> None:
+        self.rank, self.size = rank, size
+
+    def reduce_scatter(self) -> Array:
+        return self._gradient[share(self._gradient.size, self.rank, self.size)]
+
+
+def exchange(whole: Replica) -> None:
+    """Send what goes between the ranks in a step, but for the order."""
+    whole.transport.reduce_scatter()
+    whole.transport.all_reduce(np.zeros(2))
+    whole.transport.all_gather(whole.parameters.flat)
+
+
 def worker(o: argparse.Namespace) -> None:
     """Measure steps with and without what goes between the ranks; print them as JSON on rank 0."""
     end = MPIEnd(*launched())
-    silent = Alone()
-    silent.rank, silent.size = end.rank, end.size
-    whole, alone = replica(o, o.batch_size, end), replica(o, o.batch_size, silent)
+    whole = replica(o, o.batch_size, end)
+    alone = replica(o, o.batch_size, Silent(end.rank, end.size))
     rounds: dict[str, list[float]] = {
-        name: [] for name in ("step", "compute", "all_reduce", "order", "small")
+        name: [] for name in ("step", "compute", "messages", "order", "small")
     }
     small = np.zeros(2, np.float32)
     for k in range(o.rounds + 1):
@@ -138,7 +154,7 @@ def worker(o: argparse.Namespace) -> None:
             end.broadcast(())
         else:
             whole.follow()
-        found["all_reduce"] = timed(lambda k: end.all_reduce(), 3 * o.steps)
+        found["messages"] = timed(lambda k: exchange(whole), 3 * o.steps)
         found["order"] = timed(
             lambda k: end.broadcast(("step", 1, 0.1) if end.rank == 0 else None), 3 * o.steps
         )
@@ -168,13 +184,16 @@ def measured(ranks: int) -> dict[str, float]:
 
 
 class Computing:
-    """Seconds of a step of one rank by its columns: measured at powers of two, interpolated."""
+    """Seconds of a step of one rank by its columns: measured at powers of two, interpolated.
+
+    The rank updates half of the parameters, as each of two does.
+    """
 
     def __init__(self, o: argparse.Namespace) -> None:
         self.columns = [2**k for k in range(int(math.log2(max(o.weak, o.batch_size, 32))) + 1)]
         self.seconds = []
         for B in self.columns:
-            alone = replica(o, B, Alone())
+            alone = replica(o, 2 * B, Silent(0, 2))
             timed(lambda k, one=alone: one.step(k, 1e-4), 3)
             self.seconds.append(
                 min(
@@ -190,12 +209,13 @@ class Computing:
 
 
 def between(ranks: int, nbytes: int, latency: float, bandwidth: float) -> float:
-    """Return the seconds of an all-reduce and of the order before it; bandwidth in bytes/s.
+    """Return the seconds of a step's messages; bandwidth in bytes/s.
 
-    The first is a reduce-scatter, then an all-gather; the second sends its length, then itself.
+    An order, which sends its length, then itself; a reduce-scatter, a small all-reduce and an
+    all-gather.
     """
     rounds = math.ceil(math.log2(ranks)) if ranks > 1 else 0
-    return 2 * (ranks - 1) / ranks * nbytes / bandwidth + 4 * rounds * latency
+    return 2 * (ranks - 1) / ranks * nbytes / bandwidth + 6 * rounds * latency
 
 
 def predict(o: argparse.Namespace, computing: Computing, nbytes: int) -> None:
@@ -220,16 +240,16 @@ def predict(o: argparse.Namespace, computing: Computing, nbytes: int) -> None:
 
 def show(o: argparse.Namespace, found: dict[int, dict[str, float]], nbytes: int) -> None:
     """Print what was measured here, and the model's step beside it."""
-    names = "step", "compute", "all-reduce", "order", "predicted"
+    names = "step", "compute", "messages", "order", "predicted"
     print(f"{'ranks':>6}", *(f"{name:>11}" for name in names), f"{'efficiency':>11}   (ms)")
     for ranks, one in found.items():
         talk = 0.0
         if ranks > 1:  # the machine's own latency and bandwidth, from a small and the whole message
             latency = one["small"] / (2 * math.ceil(math.log2(ranks)))
-            speed = 2 * (ranks - 1) / ranks * nbytes / max(one["all_reduce"] - one["small"], 1e-9)
+            speed = 2 * (ranks - 1) / ranks * nbytes / max(one["messages"] - 2 * one["small"], 1e-9)
             talk = between(ranks, nbytes, latency, speed)
         predicted = one["compute"] + talk
-        row = one["step"], one["compute"], one["all_reduce"], one["order"], predicted
+        row = one["step"], one["compute"], one["messages"], one["order"], predicted
         efficiency = next(iter(found.values()))["step"] * min(found) / ranks / one["step"]
         print(
             f"{ranks:>6}",
@@ -244,10 +264,10 @@ def main() -> None:
     if o.worker:
         worker(o)
         return
-    nbytes = 4 * (parameter_count(ModelConfig(o.cell, o.hidden, 1), N) + 1)
+    nbytes = 4 * parameter_count(ModelConfig(o.cell, o.hidden, 1), N)
     print(
         f"{o.cell} of {o.hidden}, B = {o.batch_size}, T = {o.seq_len}, N = {N}, dropout "
-        f"{o.dropout:g}: {nbytes:,} bytes in an all-reduce; {cores()} cores"
+        f"{o.dropout:g}: {nbytes:,} bytes of gradient; {cores()} cores"
     )
     show(o, {ranks: measured(ranks) for ranks in o.ranks}, nbytes)
     computing = Computing(o)

@@ -30,7 +30,6 @@ from charrnn.network import matmul as products
 from charrnn.network import network as model
 from charrnn.network.parameters import GATES
 from charrnn.training import replica, workers
-from charrnn.training.optimizers import Adam
 
 SYMBOLS, BATCH, LENGTH = 65, 64, 64
 RECURRENT, POSITIONS, ELEMENTWISE, OUTPUT = (
@@ -99,11 +98,14 @@ class Clocks:
             (kind, "backward", ELEMENTWISE),
             (model, "symbol_input_backward", POSITIONS),
             (model, "losses_backward", OUTPUT),
-            (replica, "clip_by_norm", OPTIMIZER),
-            (Adam, "update", OPTIMIZER),
-            (replica.Replica, "_keep_average", OPTIMIZER),
-            (workers.SharedMemory, "all_reduce", REDUCE),
-            (replica.Alone, "all_reduce", REDUCE),
+            (replica, "sum_of_squares", OPTIMIZER),
+            (replica, "clip", OPTIMIZER),
+            (replica.Replica, "_update", OPTIMIZER),
+            *(
+                (transport, name, REDUCE)
+                for transport in (workers.SharedMemory, replica.Alone)
+                for name in ("reduce_scatter", "all_reduce", "all_gather")
+            ),
         ]
         with ExitStack() as stack:
             for owner, name, part in timed:
