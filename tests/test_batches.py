@@ -39,7 +39,7 @@ def counting(n: int, pieces: int = 1) -> Part:
         store.append(np.array([9999]))
         extents.append((store.length, store.length + stop - start))
         store.append(np.arange(start, stop))
-    return Part(store, tuple(extents))
+    return Part(store, extents)
 
 
 def corpus_of(text: str) -> Corpus:
@@ -146,12 +146,6 @@ def test_batches_are_contiguous_arrays_of_intp() -> None:
         assert array.flags.c_contiguous
 
 
-@pytest.mark.parametrize("n", [0, 1])
-def test_a_text_without_anything_to_predict_is_refused(n: int) -> None:
-    with pytest.raises(CorpusError, match=f"a text of {n} characters"):
-        Streams(counting(n), 3, 7)
-
-
 def test_lines_are_ended_by_newlines_alone() -> None:
     corpus = corpus_of("ab\n\nb\nab\nc\x0bd\u2028e\n")
     items = read_items(corpus)
@@ -188,26 +182,25 @@ def test_the_end_of_a_text_ends_a_line(tmp_path: Path) -> None:
 
 
 def test_repeats_and_long_lines_are_noted() -> None:
-    assert read_items(corpus_of("ab\ncd\n\nab\nab\n")).notes == (
-        "4 lines, 2 of them distinct: repeats are left out",
-    )
-    assert read_items(corpus_of("ab\ncd\n\n")).notes == ()
+    assert read_items(corpus_of("ab\ncd\n\nab\nab\n")).notes == [
+        "4 lines, 2 of them distinct: repeats are left out"
+    ]
+    assert read_items(corpus_of("ab\ncd\n\n")).notes == []
     long = "x" * 511
-    assert read_items(corpus_of(f"ab\n{long}\n")).notes == ()
-    assert read_items(corpus_of(f"ab\n{long}y\n")).notes == (
+    assert read_items(corpus_of(f"ab\n{long}\n")).notes == []
+    assert read_items(corpus_of(f"ab\n{long}y\n")).notes == [
         "lines of 512 characters or more are learned in pieces: 1 of 2; "
-        f"the longest has 512 and begins {long[:40]!r}",
-    )
-    assert read_items(corpus_of("ab\r\ncd")).notes == (
-        r"standard input: line ends '\r\n' made '\n'",
-    )
+        f"the longest has 512 and begins {long[:40]!r}"
+    ]
+    assert read_items(corpus_of("ab\r\ncd")).notes == [
+        r"standard input: line ends '\r\n' made '\n'"
+    ]
 
 
 def test_items_need_a_newline_and_something_in_a_line() -> None:
-    with pytest.raises(CorpusError, match="no newline"):
-        read_items(corpus_of("abc"))
-    with pytest.raises(CorpusError, match="nothing but empty lines"):
-        read_items(corpus_of("\n\n"))
+    for text in ("abc", "\n\n"):
+        with pytest.raises(CorpusError, match="no newline, or nothing but empty lines"):
+            read_items(corpus_of(text))
 
 
 def test_the_first_share_of_the_items_trains_and_the_others_validate() -> None:
@@ -243,12 +236,12 @@ LONGEST = st.sampled_from([1, 2, 3, 512])
 @given(
     lines=ITEMS,
     B=st.integers(1, 9),
-    seed=st.none() | st.integers(0, 3),
+    seed=st.integers(0, 3),
     epoch=st.integers(0, 2),
     longest=LONGEST,
 )
 def test_an_epoch_predicts_each_item_once_between_newlines(
-    lines: list[str], B: int, seed: int | None, epoch: int, longest: int
+    lines: list[str], B: int, seed: int, epoch: int, longest: int
 ) -> None:
     items = items_from(*lines)
     with pytest.MonkeyPatch.context() as patch:
@@ -320,14 +313,15 @@ def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone() -> None:
     assert one.batch(0).fresh
 
 
-def test_without_a_seed_items_are_ordered_by_length_in_every_epoch() -> None:
-    items = numbered(100)
-    batches = ItemBatches(items, 8, None)
-    assert epochs_of(batches, 0) == epochs_of(batches, 3)
-    epoch = [batches.batch(step) for step in range(batches.steps_per_epoch)]
-    lengths = [len(predictions(batch, b)) for batch in epoch for b in range(batch.x.shape[1])]
-    assert lengths == sorted(lengths)
-    assert len(lengths) == 100
+def test_items_of_a_pool_are_ordered_by_length() -> None:
+    batches = ItemBatches(numbered(100), 8)
+    lengths = [
+        sorted(len(predictions(batch, b)) for b in range(batch.x.shape[1]))
+        for batch in map(batches.batch, range(batches.steps_per_epoch))
+    ]
+    joined = [length for of_batch in sorted(lengths) for length in of_batch]
+    assert joined == sorted(joined)
+    assert len(joined) == 100
 
 
 def test_items_of_much_the_same_length_stand_together() -> None:
@@ -337,13 +331,11 @@ def test_items_of_much_the_same_length_stand_together() -> None:
     assert shapes < 1.2 * items.characters
 
 
-def test_few_items_make_a_narrow_batch_and_none_are_refused() -> None:
+def test_few_items_make_a_narrow_batch() -> None:
     items = items_from("ab", "c", "d")
     batches = ItemBatches(items, 8, 0)
     assert (batches.batch_size, batches.steps_per_epoch, batches.seq_len) == (3, 1, 3)
     assert batches.batch(0).x.shape == (3, 3)
-    with pytest.raises(CorpusError, match="no items"):
-        ItemBatches(items.split(0)[1], 8, 0)
 
 
 @pytest.mark.skipif(not NAMES.exists(), reason="needs the shared corpora")

@@ -111,9 +111,9 @@ def test_indices_vocabulary_and_digest_do_not_depend_on_the_chunks(
     corpus, whole = piped(text.encode(), chunk_size=chunk_size), piped(text.encode())
     assert text_of(corpus) == clean(text)
     assert corpus.vocabulary == Vocabulary.of(clean(text))
-    assert (corpus.vocabulary, corpus.lengths, corpus.notes, corpus.digest) == (
+    assert (corpus.vocabulary, corpus.texts, corpus.notes, corpus.digest) == (
         whole.vocabulary,
-        whole.lengths,
+        whole.texts,
         whole.notes,
         whole.digest,
     )
@@ -138,11 +138,11 @@ def test_other_encodings_are_read_when_named(encoding: str, text: str) -> None:
 def test_line_ends_are_noted_once_a_source_and_nothing_else_is_changed() -> None:
     corpus = piped(MIXED.encode(), chunk_size=1)
     assert text_of(corpus) == clean(MIXED)
-    assert corpus.notes == (
+    assert corpus.notes == [
         r"standard input: line ends '\r' made '\n'",
         r"standard input: line ends '\r\n' made '\n'",
-    )
-    assert piped(b"a\nb\n").notes == ()
+    ]
+    assert piped(b"a\nb\n").notes == []
 
 
 def test_the_dtype_grows_with_the_symbols() -> None:
@@ -151,15 +151,6 @@ def test_the_dtype_grows_with_the_symbols() -> None:
         corpus = piped(text.encode(), chunk_size=8192)
         assert corpus.store.dtype == corpus.vocabulary.dtype == np.dtype(dtype)
         assert text_of(corpus) == text
-
-
-def test_a_corpus_beyond_memory_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "".join(chr(0x4E00 + i * i % 331) + "xyz"[i % 3] for i in range(3000))
-    whole = piped(text.encode())
-    monkeypatch.setattr(corpus_module, "Store", lambda dtype: Store(dtype, memory=500))
-    corpus = piped(text.encode(), chunk_size=512)
-    assert text_of(corpus) == text
-    assert corpus.digest == whole.digest
 
 
 def test_characters_of_a_base_keep_their_indices_and_new_ones_follow_in_order() -> None:
@@ -174,7 +165,7 @@ def test_each_source_is_a_text_and_the_digest_tells_where_it_ends(tmp_path: Path
     one = read_corpus([tmp_path / "1", str(tmp_path / "2")])
     other = read_corpus([tmp_path / "3", tmp_path / "4"])
     assert text_of(one) == text_of(other) == "abcab"
-    assert (one.lengths, one.characters, one.texts) == ((2, 3), 5, [(0, 2), (2, 5)])
+    assert (one.characters, one.texts) == (5, [(0, 2), (2, 5)])
     assert one.digest != other.digest
     assert one.digest == read_corpus([tmp_path / "4", tmp_path / "2"]).digest
 
@@ -187,7 +178,7 @@ def test_a_byte_order_mark_is_left_out_at_the_start_alone(tmp_path: Path) -> Non
     with chunks(1):
         corpus = read_corpus([tmp_path / "a"])
     assert text_of(corpus) == "one\ufeff"
-    assert corpus.notes == (f"{tmp_path / 'a'}: byte order mark at the start left out",)
+    assert corpus.notes == [f"{tmp_path / 'a'}: byte order mark at the start left out"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig", "utf-16-le"])
@@ -389,7 +380,7 @@ def test_a_missing_file_is_named_with_what_is_like_it(tmp_path: Path) -> None:
 def test_names_that_cannot_be_files_are_refused(tmp_path: Path) -> None:
     assert "empty" in refusal("")
     assert "cannot be read" in refusal("a\0b")
-    assert "no corpus" in refusal(kind=UsageError)
+    assert "nothing to predict" in refusal()
     assert "only once" in refusal("-", "-", kind=UsageError)
 
 
@@ -450,8 +441,8 @@ def test_a_folder_is_one_text_in_the_order_of_paths(tmp_path: Path) -> None:
         if path.is_file()
     )
     assert text_of(corpus) == expected == "01234"
-    assert corpus.lengths == (5,)
-    assert corpus.notes == ()
+    assert corpus.texts == [(0, 5)]
+    assert corpus.notes == []
 
 
 def test_what_is_hidden_or_no_text_is_skipped_and_said(tmp_path: Path) -> None:
@@ -591,13 +582,11 @@ def test_read_text_gives_the_clean_text_and_notes(tmp_path: Path) -> None:
 # The store
 
 
-IN_MEMORY, IN_A_FILE = 1 << 20, 1
-
-
-def filled(memory: int, dtype: str = "u1", size: int = 1000) -> Store:
-    store = Store(dtype, memory)
-    for start in range(0, size, 300):
-        store.append(np.arange(start, min(start + 300, size)) % 250)
+def filled(dtype: str = "u1") -> Store:
+    """A store of 1,000 indices."""
+    store = Store(dtype)
+    for start in range(0, 1000, 300):
+        store.append(np.arange(start, min(start + 300, 1000)) % 250)
     return store
 
 
@@ -608,13 +597,13 @@ def unnamed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         pytest.skip("needs POSIX files")
     if not request.param:
         monkeypatch.setattr(tempfile, "TemporaryFile", tempfile.NamedTemporaryFile)
+        monkeypatch.delattr(os, "pread", raising=False)
     return bool(request.param)
 
 
-@pytest.mark.parametrize("memory", [IN_MEMORY, 1200, IN_A_FILE])
 @pytest.mark.parametrize("dtype", ["u1", "u2", "u4"])
-def test_any_range_reads_what_was_appended(unnamed: bool, memory: int, dtype: str) -> None:
-    store = filled(memory, dtype)
+def test_any_range_reads_what_was_appended(unnamed: bool, dtype: str) -> None:
+    store = filled(dtype)
     assert store.length == 1000
     for start, stop in ((0, 1000), (0, 0), (1000, 1000), (299, 301), (7, 990)):
         read = store.read(start, stop)
@@ -625,44 +614,44 @@ def test_any_range_reads_what_was_appended(unnamed: bool, memory: int, dtype: st
 @pytest.mark.parametrize(("start", "stop"), [(-1, 3), (4, 3), (0, 1001)])
 def test_a_range_outside_is_refused(start: int, stop: int) -> None:
     with pytest.raises(IndexError):
-        filled(IN_MEMORY).read(start, stop)
+        filled().read(start, stop)
 
 
-@pytest.mark.parametrize("memory", [IN_MEMORY, IN_A_FILE])
-@pytest.mark.parametrize("to", ["u1", "u2", "u4"])
-def test_recoding_applies_the_table_to_every_index(
-    monkeypatch: pytest.MonkeyPatch, memory: int, to: str
+def test_a_table_stands_for_every_index_here_and_in_other_processes(unnamed: bool) -> None:
+    store = filled()
+    store.table = np.random.default_rng(0).permutation(250).astype("u1")
+    for reader in (store, pickle.loads(pickle.dumps(store))):
+        np.testing.assert_array_equal(reader.read(0, 1000), store.table[np.arange(1000) % 250])
+        assert reader.read(0, 1).dtype == np.uint8
+
+
+@pytest.mark.parametrize("to", ["u2", "u4"])
+def test_a_wider_store_has_the_same_indices_and_takes_more(
+    unnamed: bool, monkeypatch: pytest.MonkeyPatch, to: str
 ) -> None:
     monkeypatch.setattr(corpus_module, "_BLOCK", 77)
-    table = np.random.default_rng(0).permutation(250).astype(to)
-    recoded = filled(memory).recode(table)
-    assert recoded.dtype == np.dtype(to)
-    np.testing.assert_array_equal(recoded.read(0, 1000), table[np.arange(1000) % 250])
-
-
-def test_appending_goes_on_after_reading_and_recoding() -> None:
-    store = filled(IN_MEMORY)
+    store = filled()
     kept = store.read(0, 10)
     store.append(np.array([5, 6]))
-    store = store.recode(np.arange(250, dtype=np.uint16))
-    store.append(np.array([249]))
-    assert store.read(998, 1003).tolist() == [248, 249, 5, 6, 249]
+    wider = store.widened(to)
+    wider.append(np.array([60_000]))
+    assert wider.dtype == np.dtype(to)
+    assert wider.read(998, 1003).tolist() == [248, 249, 5, 6, 60_000]
+    np.testing.assert_array_equal(wider.read(0, 1000), np.arange(1000) % 250)
     assert kept.tolist() == list(range(10))
 
 
 def test_several_threads_may_read(unnamed: bool) -> None:
-    store = filled(IN_A_FILE)
+    store = filled()
     with ThreadPoolExecutor(4) as pool:
         read = list(pool.map(lambda at: store.read(at, at + 3).tolist(), range(240)))
     assert read == [[at, at + 1, at + 2] for at in range(240)]
 
 
-@pytest.mark.parametrize("memory", [IN_MEMORY, IN_A_FILE])
-def test_an_attached_store_reads_the_same(unnamed: bool, memory: int) -> None:
-    store = filled(memory, "u2")
-    descriptors = store.share()
+def test_an_attached_store_reads_the_same(unnamed: bool) -> None:
+    store = filled("u2")
     attached = pickle.loads(pickle.dumps(store))
-    assert len(descriptors) == unnamed
+    assert len(store.descriptors) == unnamed
     np.testing.assert_array_equal(attached.read(0, 1000), store.read(0, 1000))
     del store
     assert attached.read(5, 6).tolist() == [5]
@@ -670,12 +659,11 @@ def test_an_attached_store_reads_the_same(unnamed: bool, memory: int) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="descriptors are not handed over on Windows")
 def test_a_child_process_reads_the_same() -> None:
-    store = filled(IN_MEMORY)
-    descriptors = store.share()
+    store = filled()
     code = f"import pickle; print(pickle.loads({pickle.dumps(store)!r}).read(248, 252).tolist())"
     done = subprocess.run(
         [sys.executable, "-c", code],
-        pass_fds=descriptors,
+        pass_fds=store.descriptors,
         capture_output=True,
         text=True,
         check=True,
@@ -688,7 +676,7 @@ def test_nothing_stays_on_disk(
     unnamed: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    store = filled(IN_A_FILE)
+    store = filled()
     attached = pickle.loads(pickle.dumps(store))
     assert list(tmp_path.iterdir()) == [] or not unnamed
     del store, attached
@@ -700,19 +688,18 @@ def test_a_temporary_folder_that_cannot_be_used_is_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    for use in (lambda: filled(IN_A_FILE), lambda: filled(IN_MEMORY).share()):
-        with pytest.raises(CorpusError, match=r"no temporary file can take .* set TMPDIR"):
-            use()
+    with pytest.raises(CorpusError, match=r"no temporary file can take .* set TMPDIR"):
+        piped(b"text")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_a_corpus_error() -> None:
-    store = Store("u1")
-    store._keep(os.fdopen(os.open("/dev/full", os.O_WRONLY), "wb"))
+def test_a_full_disk_is_a_corpus_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Path("/dev/full").open("wb"))
     with pytest.raises(
         CorpusError, match=r"take the corpus \(No space left on device\); set TMPDIR"
     ):
-        store.append(np.zeros(3, np.uint8))
+        piped(b"text")
+    gc.collect()
 
 
 # The split
@@ -754,7 +741,7 @@ def test_a_part_reads_as_its_extents_joined(
 ) -> None:
     store = Store(np.uint8)
     store.append(np.arange(40))
-    part = Part(store, tuple((start, start + length) for start, length in extents))
+    part = Part(store, [(start, start + length) for start, length in extents])
     whole = [p for start, length in extents for p in range(start, start + length)]
     start = data.draw(st.integers(0, len(whole)))
     stop = data.draw(st.integers(start, len(whole)))
@@ -767,18 +754,14 @@ def test_a_part_reads_as_its_extents_joined(
 # The texts that ship and the shared ones
 
 
-def test_the_default_corpus_is_a_file_or_a_clear_error(
+def test_the_default_corpus_is_in_the_package_or_beside_it_in_a_checkout(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    written(tmp_path, {"corpora/tales.txt": b"Once"})
-    for inner in ("text/corpus.py", "charrnn/text/corpus.py"):
-        monkeypatch.setattr(corpus_module, "__file__", str(tmp_path / inner))
-        assert default_corpus() == tmp_path / "corpora" / "tales.txt"
-    monkeypatch.setattr(Path, "is_file", lambda _: False)
-    with pytest.raises(
-        CorpusError, match=r"tales\.txt: the text that ships with charrnn is missing"
-    ):
-        default_corpus()
+    monkeypatch.setattr(corpus_module, "__file__", str(tmp_path / "charrnn/text/corpus.py"))
+    assert "tales.txt: no such file" in refusal(default_corpus())
+    for folder in (".", "charrnn"):
+        path = written(tmp_path / folder, {"corpora/tales.txt": b"Once"}) / "corpora/tales.txt"
+        assert default_corpus() == path
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the shared corpora")
@@ -797,7 +780,7 @@ def test_the_shared_corpora_have_their_published_sizes(
     file = SHARED / f"{name}.txt"
     with chunks(9999):
         corpus = read_corpus([file])
-    assert (corpus.characters, len(corpus.vocabulary), corpus.notes) == (characters, distinct, ())
+    assert (corpus.characters, len(corpus.vocabulary), corpus.notes) == (characters, distinct, [])
     assert text_of(corpus) == file.read_bytes().decode()
 
 

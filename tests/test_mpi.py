@@ -449,7 +449,7 @@ def test_a_rank_needs_no_character_but_its_own(ranks: int) -> None:
     rng = np.random.default_rng(1)
     whole, columns = Store(np.uint8), 5
     whole.append(rng.integers(0, 9, 203))
-    streams = Streams(Part(whole, ((0, 90), (93, 203))), columns, 7)
+    streams = Streams(Part(whole, [(0, 90), (93, 203)]), columns, 7)
     total = 0
     for rank in range(ranks):
         own = share(columns, rank, ranks)
@@ -457,7 +457,7 @@ def test_a_rank_needs_no_character_but_its_own(ranks: int) -> None:
         excerpt = Store(np.uint8)
         excerpt.append(streams.part.read(start, stop))
         total, n = total + excerpt.length, streams.part.characters
-        part = Streams(Part(excerpt, ((-start, n - start),)), columns, 7)
+        part = Streams(Part(excerpt, [(-start, n - start)]), columns, 7)
         for step in range(2 * streams.steps_per_epoch):
             expected, found = streams.batch(step, own), part.batch(step, own)
             np.testing.assert_array_equal(found.x, expected.x)

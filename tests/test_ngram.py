@@ -137,7 +137,7 @@ def part(indices: Indices) -> Part:
     """A text of its own."""
     store = Store(indices.dtype)
     store.append(indices)
-    return Part(store, ((0, len(indices)),))
+    return Part(store, [(0, len(indices))])
 
 
 def test_a_certain_text_has_a_floor_of_0_and_not_of_minus_0() -> None:

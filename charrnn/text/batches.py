@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -67,15 +67,11 @@ class Streams:
 
     Stream b of a text of n characters covers b·n//B … (b+1)·n//B. Each of its characters but the
     first is predicted once an epoch, or only the first of them: `most` in all streams together. A
-    short text gets fewer streams, a very short one shorter steps. Raises CorpusError if n < 2.
+    short text gets fewer streams, a very short one shorter steps; it has 2 characters at least.
     """
 
     def __init__(self, part: Part, batch_size: int, seq_len: int, most: int | None = None) -> None:
         n = part.characters
-        if n < 2:
-            raise CorpusError(
-                f"a text of {n} characters: there is nothing to predict; give a longer one"
-            )
         self.part, self.batch_size = part, min(batch_size, max(1, n // (seq_len + 1)))
         self._borders = np.arange(self.batch_size + 1) * n // self.batch_size
         most = max(1, min(most or n, n) // self.batch_size)
@@ -121,7 +117,7 @@ class Items:
     """Texts of their own, such as names, each between two newlines."""
 
     symbols: Indices  # newline, item, newline, item, …, newline
-    notes: tuple[str, ...] = ()  # what was changed or left out, a line each
+    notes: Sequence[str] = ()  # what was changed or left out, a line each
 
     @cached_property
     def starts(self) -> Symbols:
@@ -142,8 +138,7 @@ class Items:
 
     def first(self, most: int | None) -> Items:
         """Return the first items of at most so many characters together, one at least."""
-        ends = self.starts[1:]
-        count = len(self) if most is None else np.searchsorted(ends, most, "right")
+        count = np.searchsorted(self.starts[1:], most or self.characters, "right")
         return self._cut(max(1, int(count)))[0]
 
     def split(self, val_fraction: float) -> tuple[Items, Items]:
@@ -160,19 +155,15 @@ def read_items(corpus: Corpus) -> Items:
 
     The order depends on nothing but the lines. Raises CorpusError if there is no newline or line.
     """
-    if "\n" not in corpus.vocabulary:
-        raise CorpusError(
-            "the corpus has no newline, and with --lines every line is an item; "
-            "give a text of several lines"
-        )
     counts = Counter(_lines(corpus))
-    if not counts:
+    if "\n" not in corpus.vocabulary or not counts:
         raise CorpusError(
-            "the corpus has nothing but empty lines; give a text with something in its lines"
+            "with --lines every line is an item, and the corpus has no newline, or nothing but "
+            "empty lines; give a text of several lines"
         )
     ordered = sorted(counts, key=lambda line: blake2b(line.encode(), digest_size=16).digest())
     symbols = corpus.vocabulary.encode("\n".join(["", *ordered, ""]))
-    return Items(symbols, (*corpus.notes, *_notes(counts)))
+    return Items(symbols, [*corpus.notes, *_notes(counts)])
 
 
 def _notes(counts: Counter[str]) -> Iterator[str]:
@@ -203,17 +194,15 @@ def _lines(corpus: Corpus) -> Iterator[str]:
 class ItemBatches:
     """Batches of B items, each read from a zero state: the newline first, and predicted last.
 
-    Every epoch has an order of its own from (seed, epoch), without a seed always the same. Items
-    of much the same length stand together, so that little is padded.
+    Every epoch has an order of its own from (seed, epoch). Items of much the same length stand
+    together, so that little is padded.
 
     Items longer than LONGEST stand together too, the longest first. Their batch is read in pieces
     of LONGEST, step after step, in which the state is carried on; a column ends with its item. A
     batch has fewer than B columns where no more items are left.
     """
 
-    def __init__(self, items: Items, batch_size: int, seed: int | None = None) -> None:
-        if not len(items):
-            raise CorpusError("there are no items to predict; give more lines")
+    def __init__(self, items: Items, batch_size: int, seed: int = 0) -> None:
         self.batch_size = min(batch_size, len(items))
         self._items, self._seed = items, seed
         self._lengths = np.diff(items.starts)  # predictions of each
@@ -239,18 +228,14 @@ class ItemBatches:
 
     def _arrange(self, epoch: int) -> list[tuple[Symbols, int]]:
         """Return what each step of an epoch reads: these items, so many characters done before."""
-        lengths, B, permuted = self._lengths, self.batch_size, cast(Any, np.arange)
-        if self._seed is not None:
-            seeds = np.random.SeedSequence([self._seed, Stream.ORDER, epoch])
-            permuted = np.random.Generator(np.random.PCG64(seeds)).permutation
-        short = permuted(len(lengths))
-        short = short[lengths[short] <= LONGEST]
+        lengths, B = self._lengths, self.batch_size
+        rng = np.random.default_rng([self._seed, Stream.ORDER, epoch])
+        short = rng.permutation(np.flatnonzero(lengths <= LONGEST))
         short = short[np.lexsort((lengths[short], np.arange(len(short)) // (_POOL * B)))]
-        longest = np.argsort(-lengths, kind="stable")
-        longest = longest[lengths[longest] > LONGEST]
+        longest = np.argsort(-lengths, kind="stable")[: len(lengths) - len(short)]
         groups = [some[at : at + B] for some in (short, longest) for at in range(0, len(some), B)]
         return [
             (groups[i], done)
-            for i in permuted(len(groups))
+            for i in rng.permutation(len(groups))
             for done in range(0, int(lengths[groups[i]].max()), LONGEST)
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import tempfile
 import threading
 import weakref
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from hashlib import blake2b
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from charrnn.errors import CorpusError, UsageError, VocabularyError
 from charrnn.text.sources import Source
 from charrnn.text.vocabulary import Indices, Vocabulary
 
-MEMORY = 32 << 20  # bytes a store may hold in memory before it moves to a temporary file
-_BLOCK = 4 << 20  # elements handled at once when all of them are rewritten
+_BLOCK = 4 << 20  # indices copied at once
+# Windows wants every handle to agree to the deletion on close.
+_SHARED = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_TEMPORARY", 0)
 
 
 @contextmanager
@@ -46,84 +48,69 @@ def _close(file: Any) -> None:
 
 
 class Store:
-    """A sequence of indices, kept in memory while small, else in a temporary file.
+    """A sequence of indices in a temporary file.
 
     It is appended to, then read by range from any number of threads and processes.
     """
 
-    def __init__(self, dtype: npt.DTypeLike, memory: int = MEMORY) -> None:
-        self.dtype: np.dtype[Any] = np.dtype(dtype)
-        self.length, self._limit, self._lock = 0, memory, threading.Lock()
-        self._by_position = False  # whether other processes share the file's offset
-        file = tempfile.SpooledTemporaryFile(memory, prefix="charrnn-")  # noqa: SIM115 (see _keep)
-        self._keep(file)
+    table: Indices | None = None  # what is read in place of each index that is kept, if it differs
 
-    def _keep(self, file: Any) -> None:
-        self._file = file
-        weakref.finalize(self, _close, file)
+    def __init__(self, dtype: npt.DTypeLike, place: int | str | None = None) -> None:
+        """Make an empty store, or attach to another process's file."""
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self.length, self._lock = 0, threading.Lock()
+        self._file: Any
+        with _space_needed():
+            if place is None:
+                self._file = tempfile.TemporaryFile(prefix="charrnn-")  # noqa: SIM115 (closed below)
+            else:
+                descriptor = os.dup(place) if isinstance(place, int) else os.open(place, _SHARED)
+                self._file = os.fdopen(descriptor, "rb")
+        weakref.finalize(self, _close, self._file)
 
     def append(self, indices: Indices) -> None:
         """Add `indices`, which fit the dtype, at the end.
 
         Raises CorpusError if the temporary folder is full.
         """
-        self._write(self.length, indices)
-        self.length += len(indices)
-
-    def _write(self, start: int, indices: Indices) -> None:
-        with _space_needed(), self._lock:
-            self._file.seek(start * self.dtype.itemsize)
+        with _space_needed():
+            self._file.seek(0, os.SEEK_END)
             self._file.write(indices.astype(self.dtype, copy=False).tobytes())
             self._file.flush()
+        self.length += len(indices)
 
     def read(self, start: int, stop: int) -> Indices:
-        """Return the indices start … stop−1, (stop − start,) of `dtype`."""
+        """Return the indices start … stop−1, (stop − start,)."""
         if not 0 <= start <= stop <= self.length:
             raise IndexError(f"{start}:{stop} isn't within the store's 0:{self.length}")
         at, count = start * self.dtype.itemsize, (stop - start) * self.dtype.itemsize
-        if self._by_position:
-            return np.frombuffer(os.pread(self._file.fileno(), count, at), self.dtype)
-        with self._lock:
-            self._file.seek(at)
-            return np.frombuffer(self._file.read(count), self.dtype)
+        if hasattr(os, "pread"):  # processes share the file's position
+            data = os.pread(self._file.fileno(), count, at)
+        else:
+            with self._lock:
+                self._file.seek(at)
+                data = self._file.read(count)
+        found = np.frombuffer(data, self.dtype)
+        return found if self.table is None else self.table[found]
 
-    def recode(self, table: Indices) -> Store:
-        """Return a store of table[i] for each index i: this one, rewritten, if its dtype stays."""
-        target = self if table.dtype == self.dtype else Store(table.dtype, self._limit)
+    def widened(self, dtype: npt.DTypeLike) -> Store:
+        """Return a store of the same indices in another dtype."""
+        wider = Store(dtype)
         for start in range(0, self.length, _BLOCK):
-            block = self.read(start, min(start + _BLOCK, self.length))
-            if table.dtype == self.dtype == np.uint8:  # several times faster than table[block]
-                data = block.tobytes().translate(table.tobytes().ljust(256))
-                target._write(start, np.frombuffer(data, np.uint8))
-            else:
-                target._write(start, table[block])
-        target.length = self.length
-        return target
+            wider.append(self.read(start, min(start + _BLOCK, self.length)))
+        return wider
 
-    def share(self) -> tuple[int, ...]:
-        """Return the descriptors that a child needs to unpickle this store (Popen's pass_fds).
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """The open files that a child needs to unpickle this store (Popen's pass_fds).
 
         On POSIX the file has a descriptor and no name, on Windows a name that can be opened again.
         """
-        with _space_needed(), self._lock:
-            self._file.rollover()
-            self._file.flush()
         return (self._file.name,) if isinstance(self._file.name, int) else ()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        self.share()
-        return Store._attached, (self._file.name, self.dtype.str, self.length)
-
-    @classmethod
-    def _attached(cls, place: int | str, dtype: str, length: int) -> Store:
-        """Return the store of another process, for reading."""
-        store = cls(dtype)
-        store.length, store._by_position = length, isinstance(place, int)
-        # Windows wants every handle to agree to the deletion on close.
-        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_TEMPORARY", 0)
-        handle = os.dup(place) if isinstance(place, int) else os.open(place, flags)
-        store._keep(os.fdopen(handle, "rb"))
-        return store
+        state = {"length": self.length, "table": self.table}
+        return Store, (self.dtype, self._file.name), state
 
 
 def training_share(count: int, val_fraction: float) -> int:
@@ -140,7 +127,7 @@ class Part:
     """
 
     store: Store
-    extents: tuple[tuple[int, int], ...]  # (start, stop) in the store
+    extents: list[tuple[int, int]]  # (start, stop) in the store
 
     @cached_property
     def _borders(self) -> list[int]:
@@ -153,9 +140,7 @@ class Part:
         return self._borders[-1]
 
     def read(self, start: int, stop: int) -> Indices:
-        """Return the indices start … stop−1 of this part, (stop − start,) of the store's dtype."""
-        if not 0 <= start <= stop <= self.characters:
-            raise IndexError(f"{start}:{stop} isn't within the part's 0:{self.characters}")
+        """Return the indices start … stop−1 of this part, (stop − start,)."""
         pieces = [np.empty(0, self.store.dtype)]
         which = bisect_right(self._borders, start) - 1
         while start < stop:
@@ -172,42 +157,23 @@ class Corpus:
 
     vocabulary: Vocabulary
     store: Store
-    lengths: tuple[int, ...]  # characters of each text
-    notes: tuple[str, ...]  # what was changed or left out, a line each
+    texts: list[tuple[int, int]]  # (start, stop) of each in the store
+    notes: list[str]  # what was changed or left out, a line each
     digest: str  # of the characters and of where each text ends
 
     @property
     def characters(self) -> int:
         """How many characters all texts have together."""
-        return sum(self.lengths)
-
-    @property
-    def texts(self) -> list[tuple[int, int]]:
-        """(start, stop) of each text in the store."""
-        return list(pairwise(accumulate(self.lengths, initial=0)))
+        return self.store.length
 
     def split(self, val_fraction: float) -> tuple[Part, Part]:
         """Return (training, validation).
 
         Of each text of n characters the first floor((1 − F)·n) train, the others validate.
         """
-        starts, stops = zip(*self.texts, strict=True)
-        borders = [start + training_share(stop - start, val_fraction) for start, stop in self.texts]
-        return (
-            Part(self.store, tuple(zip(starts, borders, strict=True))),
-            Part(self.store, tuple(zip(borders, stops, strict=True))),
-        )
-
-
-def _extended(vocabulary: Vocabulary | None, text: str) -> tuple[Vocabulary, Indices]:
-    """Return the vocabulary, with new characters of `text` at its end, and the text's indices."""
-    if vocabulary is None:
-        vocabulary = Vocabulary.of(text)
-    try:
-        return vocabulary, vocabulary.encode(text)
-    except VocabularyError:  # rare; to ask first what is missing would scan each piece twice
-        vocabulary = Vocabulary(vocabulary.characters + vocabulary.missing(text))
-        return vocabulary, vocabulary.encode(text)
+        cuts = [(a, a + training_share(b - a, val_fraction), b) for a, b in self.texts]
+        training, validation = [(a, cut) for a, cut, _ in cuts], [(cut, b) for _, cut, b in cuts]
+        return Part(self.store, training), Part(self.store, validation)
 
 
 def read_corpus(
@@ -223,43 +189,44 @@ def read_corpus(
     their indices and new ones follow. lines: every line is an item, and a file's end ends one.
     Raises CorpusError, UsageError.
     """
-    texts = [Source(source, encoding, lines=lines) for source in sources]
-    if not texts:
-        raise UsageError("no corpus was given; give a file, a folder or - for standard input")
-    if sum(text.is_stdin for text in texts) > 1:
+    if list(map(str, sources)).count("-") > 1:
         raise UsageError("- is given more than once, and standard input can be read only once")
     vocabulary, store = base, Store(np.uint8 if base is None else base.dtype)
-    notes, lengths, digest = list[str](), list[int](), blake2b(digest_size=16)
-    for text in texts:
-        of_text, before = blake2b(), store.length
-        for piece in text:
-            of_text.update(_utf8(piece, text.name))
-            vocabulary, indices = _extended(vocabulary, piece)
+    texts, notes, digest = list[tuple[int, int]](), list[str](), blake2b(digest_size=16)
+    for source in [Source(source, encoding, lines=lines) for source in sources]:
+        start, of_text = store.length, blake2b()
+        for piece in source:
+            of_text.update(_utf8(piece, source.name))
+            vocabulary, indices = _extended(vocabulary or Vocabulary.of(piece), piece)
             if vocabulary.dtype != store.dtype:
-                store = store.recode(np.arange(len(vocabulary), dtype=vocabulary.dtype))
+                store = store.widened(vocabulary.dtype)
             store.append(indices)
-        lengths.append(store.length - before)
-        notes += text.notes
+        texts.append((start, store.length))
+        notes += source.notes
         digest.update(of_text.digest())  # of fixed size, so that moving a border changes the whole
     if vocabulary is None or store.length < 2:
         raise CorpusError(
             "the corpus is a single character: there is nothing to predict; give a longer text"
         )
-    final = _in_order(vocabulary, 0 if base is None else len(base))
-    if final != vocabulary:
-        store = store.recode(final.encode(vocabulary.characters))
-    return Corpus(final, store, tuple(lengths), tuple(notes), digest.hexdigest())
+    kept = len(base) if base else 0
+    new = sorted(vocabulary.characters[kept:])
+    final = Vocabulary(vocabulary.characters[:kept] + "".join(new))
+    store.table = final.encode(vocabulary.characters)
+    return Corpus(final, store, texts, notes, digest.hexdigest())
 
 
-def _in_order(vocabulary: Vocabulary, known: int) -> Vocabulary:
-    """Return the first `known` characters as they are, and then the others ascending."""
-    kept, new = vocabulary.characters[:known], vocabulary.characters[known:]
-    return Vocabulary(kept + "".join(sorted(new)))
+def _extended(vocabulary: Vocabulary, text: str) -> tuple[Vocabulary, Indices]:
+    """Return the vocabulary, with new characters of `text` at its end, and the text's indices."""
+    try:
+        return vocabulary, vocabulary.encode(text)
+    except VocabularyError:  # rare; to ask first what is missing would scan each piece twice
+        vocabulary = Vocabulary(vocabulary.characters + vocabulary.missing(text))
+        return vocabulary, vocabulary.encode(text)
 
 
 def _utf8(text: str, name: str) -> bytes:
     try:
-        return text.encode("utf-8")
+        return text.encode()
     except UnicodeEncodeError as error:
         raise CorpusError(
             f"{name}: has U+{ord(text[error.start]):04X}, half of a UTF-16 pair and no character; "
@@ -268,10 +235,7 @@ def _utf8(text: str, name: str) -> bytes:
 
 
 def read_text(
-    source: str | Path,
-    *,
-    encoding: str | None = None,
-    limit: int | None = None,
+    source: str | Path, *, encoding: str | None = None, limit: int = sys.maxsize
 ) -> tuple[str, list[str]]:
     """Return (the characters of one source, at most the first `limit`; notes on what was changed).
 
@@ -280,18 +244,13 @@ def read_text(
     read, text = Source(source, encoding), ""
     for piece in read:
         text += piece
-        if limit is not None and len(text) >= limit:
+        if len(text) >= limit:
             break
     _utf8(text, read.name)
     return text[:limit], read.notes
 
 
 def default_corpus() -> Path:
-    """Return the text that ships with charrnn. Raises CorpusError if this installation lacks it."""
-    for root in Path(__file__).parents[1:3]:
-        path = root / "corpora" / "tales.txt"
-        if path.is_file():
-            return path
-    raise CorpusError(
-        f"{path}: the text that ships with charrnn is missing; give a file, or install it again"
-    )
+    """Return the path of the text that ships with charrnn: in the package, or in a checkout."""
+    package, checkout = (root / "corpora" / "tales.txt" for root in Path(__file__).parents[1:3])
+    return package if package.exists() else checkout

@@ -135,8 +135,7 @@ class Training:
         parts = (self.config, len(run.vocabulary), run.training, run.validation, run.start)
         if self.ranks is not None:
             return self.ranks.lead(parts)
-        descriptors = run.text.corpus.store.share() if run.workers > 1 else ()
-        return replicas(run.workers, parts, descriptors)
+        return replicas(run.workers, parts, run.text.corpus.store.descriptors)
 
     def _steps(self) -> Generator[Event, None, Stopped]:
         """Yield the events of all steps and return why they ended."""

@@ -136,7 +136,7 @@ class MPIEnd:
         store = Store(dtype)
         for _ in range(start, stop, CHUNK):
             store.append(self.world.recv())
-        streams.part = Part(store, ((-start, length - start),))
+        streams.part = Part(store, [(-start, length - start)])
         return streams
 
 

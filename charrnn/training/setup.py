@@ -371,7 +371,7 @@ def _still_there(came_from: list[str], out: str | Path) -> Sources:
 def _check_text(text: Text, model: Model, out: str | Path) -> None:
     """Raise CheckpointError unless the corpus is the one of the run."""
     if text.corpus.digest != model.corpus_digest:
-        texts, names = len(text.corpus.lengths), model.corpus_names
+        texts, names = len(text.corpus.texts), model.corpus_names
         raise CheckpointError(
             f"{out}: the corpus is not the one of this run: {text.corpus.characters:,} characters "
             f"in {texts} text{'s' * (texts > 1)} now, {model.corpus_characters:,} in {len(names)} "

@@ -111,7 +111,7 @@ def replica(o: argparse.Namespace, B: int, transport: Transport) -> Replica:
     )
     store = Store(np.uint8)
     store.append(np.random.default_rng(0).integers(0, N, max(CHARACTERS, 2 * B * o.seq_len)))
-    streams = Streams(Part(store, ((0, store.length),)), B, o.seq_len)
+    streams = Streams(Part(store, [(0, store.length)]), B, o.seq_len)
     theta = initialize(config.model, N, np.random.default_rng(0), np.ones(N), "float32").flat
     state = zero_state(config.model, B, "float32")
     start = {"theta": theta, "average": theta.copy(), "state": state}
