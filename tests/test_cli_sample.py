@@ -187,7 +187,7 @@ def test_an_unknown_character_of_the_prime_is_pointed_at_or_skipped(
 ) -> None:
     assert main(["sample", path, "--prime", "caZt"]) == 1
     (told,) = capsys.readouterr().err.splitlines()  # no seed before it: nothing was drawn
-    assert told.startswith("charrnn: character 3 of the prime, 'Z' (U+005A) after 'ca', ")
+    assert told.startswith("charrnn: prime: line 1, column 3: 'Z' (U+005A) ")
     assert told.endswith("--unknown skip")
     assert (
         main(["sample", path, "--prime", "caZt", "--seed", "1", "--unknown", "skip", "--json"]) == 0
@@ -491,8 +491,7 @@ def test_a_stop_text_with_an_unknown_character_is_refused(
     assert main(["sample", path, "--stop", stop]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("charrnn: character ")
-    assert " of the stop text, " in captured.err
+    assert captured.err.startswith("charrnn: stop text: line 1, column ")
     assert captured.err.count("\n") == 1
 
 

@@ -145,7 +145,7 @@ def test_lines_of_any_length_and_many_pieces_are_cut_at_newlines_alone(
     from charrnn.text import sources
 
     monkeypatch.setattr(sources, "CHUNK", 7)
-    monkeypatch.setattr(each, "TOGETHER", 11)
+    monkeypatch.setattr(each, "TOGETHER", 2)
     lines = ["", "a" * 40, "bb", "", "c" * 9, "d"]
     for end in ("", "\n"):
         (tmp_path / "t.txt").write_text("\n".join(lines) + end, encoding="ascii")

@@ -146,7 +146,7 @@ def test_the_command_names_the_page_after_the_model_and_tells_where_it_is(
         (["abba.npz", "-o", "folder", "--overwrite"], 1, "folder: this is a folder"),
         (["abba.npz", "-o", "nowhere/x.html"], 1, "nowhere/x.html: cannot be written"),
         (["abba.npz", "-o", "abba.npz", "--overwrite"], 1, "abba.npz: this is the model itself"),
-        (["abba.npz", "--prime", "axb"], 1, "character 2 of the prime"),
+        (["abba.npz", "--prime", "axb"], 1, "prime: line 1, column 2"),
         (["abba.npz", "--temp", "-1"], 2, "--temp is -1"),
         (["old.html"], 1, "old.html: "),
     ],

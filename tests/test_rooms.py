@@ -117,6 +117,11 @@ def test_start_up_loads_no_numpy(code: str) -> None:
     assert done.stderr == "none"
 
 
+def test_eval_loads_the_heat_map_only_to_draw_one() -> None:
+    code = "import sys, charrnn.cli.eval; sys.exit('charrnn.pictures.heatmap' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_every_public_name_is_there() -> None:
     import charrnn
 

@@ -561,8 +561,8 @@ def test_an_unknown_character_of_the_prime_is_named_with_its_place() -> None:
     with pytest.raises(VocabularyError) as caught:
         sample(make(), prime="ab\té")
     assert str(caught.value) == (
-        r"character 3 of the prime, '\t' (U+0009) after 'ab', isn't among the 8 that the model "
-        "knows; the nearest: ' '; replace it, or use --unknown skip"
+        r"prime: line 1, column 3: '\t' (U+0009) isn't among the 8 characters the model knows "
+        "(one of 2 such); the nearest it knows: ' '; replace it, or use --unknown skip"
     )
 
 
@@ -571,7 +571,7 @@ def test_an_unknown_character_of_the_prime_is_named_with_its_place() -> None:
 def test_a_stop_text_that_can_never_be_drawn_is_refused(
     start: Callable[..., Any], stop: str
 ) -> None:
-    with pytest.raises(VocabularyError, match="of the stop text"):
+    with pytest.raises(VocabularyError, match="^stop text: line "):
         start(make(), stop=stop)
 
 
@@ -595,7 +595,8 @@ def test_what_is_said_of_an_unknown_character_is_one_printable_line(prime: str) 
         sample(make(), prime=prime)
     at = next(at for at, char in enumerate(prime) if char not in LETTERS)
     assert str(caught.value).isprintable()
-    assert f"character {at + 1} of the prime, {prime[at]!a}" in str(caught.value)
+    line, column = prime[:at].count("\n") + 1, at - prime[:at].rfind("\n")
+    assert f"prime: line {line}, column {column}: {prime[at]!r}" in str(caught.value)
 
 
 def test_the_options_of_sample_are_the_fields_of_its_configuration() -> None:

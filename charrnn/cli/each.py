@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from queue import Empty, Queue
-from threading import Thread
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from charrnn.cli.stream import Stream
@@ -14,11 +12,8 @@ from charrnn.errors import CorpusError, VocabularyError
 if TYPE_CHECKING:
     from charrnn.checkpoint.model import Model
     from charrnn.sampling.scoring import Unknown
-    from charrnn.text.sources import Source
 
-PATIENCE = 0.1  # seconds that lines wait for more, which are scored together
-TOGETHER = 1 << 19  # characters scored together at most, unless one line has more
-AHEAD = 4  # pieces of the text that are read while others are scored
+TOGETHER = 2048  # lines that are scored together at most
 
 
 def write_each(
@@ -40,9 +35,9 @@ def write_each(
     with Stream() as stream, blas_threads(1):
         try:
             for lines in batches(source):
-                for line, row in _scored(model, source.name, lines, number, unknown):
+                for row in _scored(model, source.name, lines, number, unknown):
                     if above is None or row["nats"] > above:
-                        text = f"{row['nats']:.4f}\t{line}\n"
+                        text = f"{row['nats']:.4f}\t{row['line']}\n"
                         stream.raw(as_json(row) + "\n") if json else stream.write(text)
                 stream.flush()
                 number += len(lines)
@@ -54,72 +49,40 @@ def write_each(
 
 def _scored(
     model: Model, name: str, lines: list[str], number: int, unknown: Unknown
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield lines with their scores; those before a line that can't be scored come first."""
+) -> Iterator[dict[str, Any]]:
+    """Yield what is said of each line behind so many others.
+
+    Those before a line that can't be scored come first.
+    """
     from charrnn.sampling.scoring import score_lines
 
-    strange = bool(unknown == "error" and model.vocabulary.missing("".join(lines)))
-    missing = (i for i, line in enumerate(lines) if strange and model.vocabulary.missing(line))
-    good = next(missing, len(lines))
-    columns = score_lines(model, lines[:good], unknown) if good else ((), (), ())
-    for i, (total, characters, strangers) in enumerate(zip(*columns, strict=True)):
-        mean = total / max(characters, 1)
-        yield (
-            lines[i],
-            {
-                "line": lines[i],
-                "number": number + i + 1,
-                "nats": mean,
-                "total": total,
-                "characters": characters,
-                "unknown": strangers,
-            },
-        )
+    text = "\n".join(lines)
+    at = model.vocabulary.find_unknown(text) if unknown == "error" else -1
+    good = len(lines) if at < 0 else text.count("\n", 0, at)
+    columns = (column.tolist() for column in score_lines(model, lines[:good], unknown))
+    for line, nats, characters, strange in zip(lines[:good], *columns, strict=False):
+        number += 1
+        yield {
+            "line": line,
+            "number": number,
+            "nats": nats / characters,
+            "total": nats,
+            "characters": characters,
+            "unknown": strange,
+        }
     if good < len(lines):
-        at = model.vocabulary.find_unknown(lines[good])
-        char = lines[good][at]
-        raise VocabularyError(
-            f"{name}: line {number + good + 1}, column {at + 1}: {char!r} (U+{ord(char):04X}) "
-            f"isn't among the {len(model.vocabulary)} characters the model knows; "
-            "use --unknown score or skip"
-        )
+        error = model.vocabulary.unknown(lines[good], number + 1)
+        raise VocabularyError(f"{name}: {error}")
 
 
-def batches(source: Source) -> Iterator[list[str]]:
-    """Yield the lines of a text: many at once from a file, what there is from a slow pipe."""
-    pieces: Queue[str | BaseException | None] = Queue(AHEAD)
-    Thread(target=_read, args=(source, pieces), daemon=True).start()
-    lines, begun, size = list[str](), list[str](), 0  # `begun`: pieces of a line without its end
-    while True:
-        try:
-            piece = pieces.get(timeout=PATIENCE if lines else None)
-        except Empty:
-            piece = ""
-        if isinstance(piece, str):
-            first, *others = piece.split("\n")
-            begun.append(first)
-            if others:
-                lines += ["".join(begun), *others[:-1]]
-                begun = others[-1:]
-            size += len(piece)
-            if piece and size < TOGETHER:
-                continue
-        elif piece is None and any(begun):
-            lines.append("".join(begun))  # an unterminated last line still counts
-        if lines:
-            yield lines
-        if isinstance(piece, BaseException):
-            raise piece
-        if piece is None:
-            return
-        lines, size = [], 0
-
-
-def _read(source: Source, pieces: Queue[str | BaseException | None]) -> None:
-    """Put the pieces of a text, and None or an error behind them."""
-    try:
-        for piece in source:
-            pieces.put(piece)
-        pieces.put(None)
-    except BaseException as error:
-        pieces.put(error)
+def batches(pieces: Iterable[str]) -> Iterator[list[str]]:
+    """Yield the lines that end in each piece of a text: many of a file, few of a slow pipe."""
+    begun = list[str]()  # the pieces of a line without its end
+    for piece in pieces:
+        first, *others = piece.split("\n")
+        begun.append(first)
+        if others:
+            lines, begun = ["".join(begun), *others[:-1]], others[-1:]
+            yield from (lines[i : i + TOGETHER] for i in range(0, len(lines), TOGETHER))
+    if any(begun):  # an unterminated last line still counts
+        yield ["".join(begun)]

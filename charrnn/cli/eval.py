@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from charrnn.checkpoint.atomic_write import atomic_write, check_writable, part_of
-from charrnn.cli.options import (
-    OUTPUT,
-    Debug,
-    Json,
-    ModelPath,
-    option,
-    switch,
-    unknown_option,
-)
+from charrnn.cli.options import OUTPUT, Debug, Json, ModelPath, option, switch, unknown_option
 from charrnn.cli.stream import Stream
 from charrnn.cli.terminal import console, print_json, say, visible
 from charrnn.config import check
 from charrnn.errors import CharRNNError, CorpusError, UsageError, VocabularyError
-from charrnn.pictures import heatmap
-from charrnn.pictures.colormap import SURPRISE, Colormap, activation
-from charrnn.pictures.heatmap import Heat, Painter
+from charrnn.pictures.colormap import SURPRISE, activation
 
 if TYPE_CHECKING:
     from charrnn.checkpoint.model import Model
+    from charrnn.pictures.heatmap import Heat
     from charrnn.sampling.scoring import Score, Unknown
 
 READING, LINES, PICTURES = "How the text is read", "Line by line", "Pictures"
@@ -115,22 +104,30 @@ def evaluate(
     seen = Evaluation(opened, unit, worst or 0)
     for path in texts:
         name = "standard input" if path == "-" else path
-        seen.add(name, _score(opened, name, path, encoding, streams, unknown))
+        text = _read(path, encoding)
+        if len(text) > SLOW and streams == 1 and not opened.of_lines:
+            say(
+                f"reading {len(text):,} characters as one stream; --streams 64 is much faster and "
+                "costs next to no accuracy"
+            )
+        seen.add(name, text, streams, unknown)
     if svg or html:
         names = ", ".join(Path(text.facts["text"]).name for text in seen.texts)
         seen.save(svg, html, visible(f"{Path(model).name} reads {names}"))
     if json:
         print_json(seen.as_json(values))
-    else:
-        if heat or (unit is not None and not (svg or html)):
-            seen.show_heat()
-        elif worst:
-            seen.show_lines()
-        seen.show_table()
+        return
+    if heat or (unit is not None and not (svg or html)):
+        seen.show_heat()
+    elif worst:
+        seen.show_lines()
+    seen.show_table()
 
 
 def _check_pictures(svg: str | None, html: str | None, read: Sequence[str]) -> None:
     """Raise CharRNNError unless each picture has a place apart from all that is read."""
+    from charrnn.checkpoint.atomic_write import check_writable, part_of
+
     for path in filter(None, (svg, html)):
         if part_of(path, read) is not None:
             raise CharRNNError(
@@ -141,32 +138,16 @@ def _check_pictures(svg: str | None, html: str | None, read: Sequence[str]) -> N
         raise UsageError(f"--svg and --html are both {svg}; give them different names")
 
 
-def _score(
-    model: Model, name: str, path: str, encoding: str | None, streams: int, unknown: Unknown
-) -> Score:
-    """Return the score of the text at a path. What was changed while reading is said."""
-    from charrnn.blas import blas_threads
-    from charrnn.sampling.scoring import score
+def _read(path: str, encoding: str | None) -> str:
+    """Return a text. What was changed in it is said."""
     from charrnn.text.corpus import read_text
 
     text, notes = read_text(path, encoding=encoding, limit=MOST + 1)
     if len(text) > MOST:
-        raise CorpusError(
-            f"{name}: has more than {MOST:,} characters, which is more than is read at once; "
-            "give it in pieces"
-        )
+        raise CorpusError(f"{path}: has more than {MOST:,} characters; give it in pieces")
     for note in notes:
         say(note)
-    if len(text) > SLOW and streams == 1 and not model.of_lines:
-        say(
-            f"reading {len(text):,} characters as one stream; --streams 64 is much faster and "
-            "costs next to no accuracy"
-        )
-    try:
-        with blas_threads(1):  # steps are too short for several: they would only spin
-            return score(model, text, streams=streams, unknown=unknown)
-    except (CorpusError, VocabularyError) as error:
-        raise type(error)(f"{name}: {error}") from None
+    return text
 
 
 class Passage(NamedTuple):
@@ -176,33 +157,39 @@ class Passage(NamedTuple):
     heat: Heat
 
 
-@dataclass(eq=False)
 class Evaluation:
     """What was measured of some texts, and what of it is to be shown."""
 
-    model: Model
-    unit: int | None
-    worst: int  # lines
-    scores: list[Score] = field(default_factory=list)
-    texts: list[Passage] = field(default_factory=list)
-    lines: list[Passage] = field(default_factory=list)  # the most surprising, the worst first
+    def __init__(self, model: Model, unit: int | None, worst: int) -> None:
+        self.model, self.unit, self.worst = model, unit, worst
+        self.colormap = SURPRISE if unit is None else activation(unit)
+        self.scores: list[Score] = []
+        self.texts: list[Passage] = []
+        self.lines: list[Passage] = []  # the most surprising, the worst first
 
-    def add(self, name: str, score: Score) -> None:
-        """Take a text, and its most surprising lines."""
-        from charrnn.sampling.scoring import Score, activations
+    def add(self, name: str, text: str, streams: int, unknown: Unknown) -> None:
+        """Score a text, and keep its most surprising lines."""
+        from charrnn.blas import blas_threads
+        from charrnn.pictures.heatmap import Heat
+        from charrnn.sampling.scoring import Score, activations, score
 
-        values = score.surprise[: len(score.text)]
-        if self.unit is not None:
-            values = activations(self.model, score.text, self.unit)
-        self.scores.append(score)
-        heat = Heat(name, score.text, values, score.summary)
-        self.texts.append(Passage({"text": name, **_figures(score)}, heat))
-        for number, part in score.worst(self.worst) if self.worst else ():
-            line = Score(score.text[part], score.surprise[part])
+        with blas_threads(1):  # steps are too short for several: they would only spin
+            try:
+                found = score(self.model, text, streams=streams, unknown=unknown)
+            except (CorpusError, VocabularyError) as error:
+                raise type(error)(f"{name}: {error}") from None
+            values = found.surprise[: len(text)]
+            if self.unit is not None:
+                values = activations(self.model, text, self.unit)
+        self.scores.append(found)
+        heat = Heat(name, text, values, found.summary)
+        self.texts.append(Passage({"text": name, **found.as_dict()}, heat))
+        for number, place in found.worst(self.worst) if self.worst else ():
+            line = Score(text[place], found.surprise[place])
             content = line.text.rstrip("\n")
             facts = {"text": name, "line": number, "bpc": line.bpc, "content": content}
             summary = f"{line.bpc:.2f} bits per character"
-            heat = Heat(f"{name}, line {number}", line.text, values[part], summary)
+            heat = Heat(f"{name}, line {number}", line.text, values[place], summary)
             self.lines.append(Passage(facts, heat))
         self.lines = sorted(self.lines, key=lambda line: -line.facts["bpc"])[: self.worst]
 
@@ -213,40 +200,34 @@ class Evaluation:
 
         from charrnn.sampling.scoring import Score
 
-        if len(self.scores) == 1:
-            return self.scores[0]
-        nats = np.concatenate([score.nats for score in self.scores])
-        return Score("", nats, sum(score.unknown for score in self.scores))
-
-    @property
-    def colormap(self) -> Colormap:
-        """What is coloured."""
-        return SURPRISE if self.unit is None else activation(self.unit)
+        surprise = np.concatenate([score.surprise for score in self.scores])
+        return Score("", surprise, sum(score.unknown for score in self.scores))
 
     def as_json(self, values: bool) -> dict[str, Any]:
         """Return all figures; values: those of each character too."""
-        texts = [
-            {**text.facts, "values": text.heat.values} if values else text.facts
-            for text in self.texts
-        ]
+        texts = [facts | ({"values": heat.values} if values else {}) for facts, heat in self.texts]
         floor = {"floor_nats": self.model.floor_nats, "floor_order": self.model.floor_order}
-        result = {**_figures(self.total), **floor, "texts": texts}
-        return {**result, "worst": [line.facts for line in self.lines]} if self.worst else result
+        worst = {"worst": [line.facts for line in self.lines]} if self.worst else {}
+        return {**self.total.as_dict(), **floor, "texts": texts, **worst}
 
     def save(self, svg: str | None, html: str | None, title: str) -> None:
         """Write the pictures that were asked for."""
-        total = self.total.summary if len(self.scores) > 1 else ""
-        about = [line for line in (total, _floor(self.model)) if line]
+        from charrnn.checkpoint.atomic_write import atomic_write
+        from charrnn.pictures import heatmap
+
+        about = [self.total.summary] if len(self.scores) > 1 else []
         heats = [passage.heat for passage in self.lines + self.texts]
         for path, drawn in ((svg, heatmap.svg), (html, heatmap.html)):
             if path:
+                pieces = drawn(heats, self.colormap, title=title, about=about + _floor(self.model))
                 with atomic_write(path) as file:
-                    for piece in drawn(heats, self.colormap, title=title, about=about):
-                        file.write(piece.encode("utf-8", "backslashreplace"))
+                    file.writelines(piece.encode("utf-8", "backslashreplace") for piece in pieces)
                 say(f"wrote {path}")
 
     def show_heat(self) -> None:
         """Print the lines, or the texts, in colours."""
+        from charrnn.pictures.heatmap import Painter
+
         painter = Painter(self.colormap, console())
         with Stream() as stream:
             stream.raw(painter.legend() + "\n")
@@ -270,37 +251,25 @@ class Evaluation:
         names = ("characters", "unknown", "nats", "bits", "perplexity")
         numbers = [Column(name, justify="right", no_wrap=True) for name in names]
         table = Table(Column("text", overflow="fold"), *numbers, box=None, pad_edge=False)
-        total = {"text": "total", **_figures(self.total)}
         rows = [text.facts for text in self.texts]
-        for f in [*rows, total] if len(rows) > 1 else rows:
+        if len(rows) > 1:
+            rows.append({"text": "total", **self.total.as_dict()})
+        for f in rows:
             counts = f"{f['characters']:,}", f"{f['unknown']:,}"
             means = f"{f['nats']:.4f}", f"{f['bpc']:.4f}", f"{f['perplexity']:.3f}"
             table.add_row(visible(f["text"]), *counts, *means)
         screen = console()
         screen.print(table)
-        if floor := _floor(self.model):
+        for floor in _floor(self.model):
             screen.print(floor, style="dim")
 
 
-def _figures(score: Score) -> dict[str, Any]:
-    """Return what was measured under the contract's names."""
-    return {
-        "nats": score.mean,
-        "bpc": score.bpc,
-        "perplexity": score.perplexity,
-        "characters": score.characters,
-        "unknown": score.unknown,
-    }
-
-
-def _floor(model: Model) -> str:
-    """Return the training run's floor as a line; empty if it isn't known."""
-    import numpy as np
-
-    from charrnn.sampling.scoring import Score
+def _floor(model: Model) -> list[str]:
+    """Return the training run's floor as a line, if it is known."""
+    from charrnn.sampling.scoring import figures
 
     if model.floor_nats is None:
-        return ""
-    floor = Score("", np.array([model.floor_nats]))
-    of_order = f" (order {model.floor_order})" if model.floor_order else ""
-    return f"{floor}: the training run's n-gram floor{of_order}, on its own validation text"
+        return []
+    order = f" (order {model.floor_order})" if model.floor_order else ""
+    what = f"the training run's n-gram floor{order}, on its own validation text"
+    return [f"{figures(model.floor_nats)}: {what}"]

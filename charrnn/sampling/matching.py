@@ -1,20 +1,21 @@
 """Drawing only what matches a pattern.
 
-A pattern becomes a nondeterministic automaton (Thompson 1968), that one a deterministic one over
-the model's vocabulary (Rabin and Scott 1959), each state of which knows how many characters it is
-from the nearest match. A character may be drawn if enough of the length is left after it.
+A state is the set of all that may still be missing for a match (the partial derivatives of
+Antimirov 1996). The states that the model's characters can reach form a deterministic automaton,
+each with its distance from the nearest match. A character may be drawn if enough of the length is
+left after it.
 
-What a pattern may have: literals, classes, `\\d \\w \\s .`, groups, alternation, `* + ? {m,n}`,
-anchors, and `(?i)` at its start. It matches the whole of what is drawn.
+A pattern may have literals, classes, `\\d \\w \\s .`, groups, alternation, `* + ? {m,n}`, anchors,
+and `(?i)` at its start. It matches the whole of what is drawn.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
-from collections import defaultdict
-from collections.abc import Iterable
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,157 +23,140 @@ from numpy.typing import NDArray
 from charrnn.errors import UsageError
 
 Array = NDArray[Any]
-STATES = 20_000  # of an automaton, at most
+LARGEST = 100_000  # sequences in all states of an automaton
 NEVER = 1 << 40  # characters to a match from where none can be reached
 
-# A piece of a pattern is one of: ("set", source of a class for `re`), ("^",), ("$",), ("all",
-# pieces one after the other), ("any", pieces to choose from), ("repeat", piece, least, most).
-Piece = tuple[Any, ...]
-REPEAT = re.compile(r"[*+?]|\{(?!\})(\d*)(?:(,)(\d*))?\}")
-TOKEN = re.compile(
-    r"""\[\^?\]?(?:\\.|[^\]\\])*\]                 # a class
-    |\\(?:x[\da-fA-F]{2}|u[\da-fA-F]{4}|U[\da-fA-F]{8}|[dDwWsSnrtfvaAZ]|[^a-zA-Z\d])
-    |[^\\\[]""",
+Class = frozenset[str]  # characters, one of which has to come
+Sequence = tuple[Any, ...]  # of pieces: classes, choices, repeats, and the anchors "first", "last"
+
+
+class Choice(NamedTuple):
+    """One of these sequences."""
+
+    sequences: tuple[Sequence, ...]
+
+
+class Repeat(NamedTuple):
+    """A piece, at least and at most so many times."""
+
+    piece: Any
+    least: int
+    most: float
+
+
+QUANTIFIER = r"(?:[*+?]|\{(?!\})\d*,?\d*\})"
+TOKEN = re.compile(  # what is in none of the named groups is not supported
+    rf"""{QUANTIFIER}[?+] | (?P<quantifier>{QUANTIFIER})
+    | \(\?[^:] | (?P<open>\((?:\?:)?) | (?P<bar>\|) | (?P<close>\))
+    | (?P<first>\^|\\A) | (?P<last>\$|\\Z)
+    | (?P<set>\.|\[\^?\]?(?:\\.|[^\]\\])*\]
+        |\\(?:x[\da-fA-F]{{2}}|u[\da-fA-F]{{4}}|U[\da-fA-F]{{8}}|[dDwWsSnrtfva]|[^a-zA-Z\d]))
+    | \\. | (?P<literal>.)""",
     re.VERBOSE | re.DOTALL,
 )
 
 
-class _Reader:
-    """A pattern as pieces, by recursive descent."""
+def parsed(pattern: str, characters: str) -> tuple[Sequence, set[Class]]:
+    """Return the pieces of a pattern over some characters, and the classes among them.
 
-    def __init__(self, pattern: str) -> None:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                re.compile(pattern)
-        except (re.error, OverflowError, RecursionError) as error:
-            raise UsageError(f"--match: {pattern!r} is not a pattern: {error}") from None
-        self.flags = re.IGNORECASE if pattern.startswith("(?i)") else re.NOFLAG
-        self.pattern, self.at = pattern, 4 if self.flags else 0
-
-    def choice(self) -> Piece:
-        """Read alternatives up to a closing bracket or the end."""
-        pieces = [self._sequence()]
-        while self.pattern[self.at : self.at + 1] == "|":
-            self.at += 1
-            pieces.append(self._sequence())
-        return ("any", *pieces)
-
-    def _sequence(self) -> Piece:
-        pieces: list[Piece] = []
-        while self.at < len(self.pattern) and self.pattern[self.at] not in "|)":
-            pieces.append(self._repeated(self._one()))
-        return ("all", *pieces)
-
-    def _one(self) -> Piece:
-        rest = self.pattern[self.at :]
-        if rest.startswith("("):
-            if rest.startswith("(?") and not rest.startswith("(?:"):
-                self._refuse(rest[:3])
-            self.at += 3 if rest.startswith("(?:") else 1
-            inside = self.choice()
-            self.at += 1  # its closing bracket
-            return inside
-        token = TOKEN.match(rest)
-        if token is None:
-            self._refuse(rest[:2])
-        self.at += token.end()
-        word = token.group()
-        if word in ("^", r"\A"):
-            return ("^",)
-        if word in ("$", r"\Z"):
-            return ("$",)
-        return ("set", word if word[0] in "\\[." else re.escape(word))
-
-    def _repeated(self, piece: Piece) -> Piece:
-        found = REPEAT.match(self.pattern, self.at)
-        if found is None:
-            return piece
-        self.at = found.end()
-        if self.pattern[self.at : self.at + 1] in ("?", "+"):
-            self._refuse(self.pattern[found.start() : self.at + 1])
-        least, comma, most = found.groups()
-        if least is None:
-            return ("repeat", piece, *{"*": (0, None), "+": (1, None), "?": (0, 1)}[found.group()])
-        low = int(least or 0)
-        return ("repeat", piece, low, (int(most) if most else None) if comma else low)
-
-    def _refuse(self, what: str) -> NoReturn:
-        raise UsageError(
-            f"--match: {what!r} at character {self.at + 1} of {self.pattern!r} is not supported; "
-            r"use literals, [classes], \d \w \s ., groups, |, * + ? {m,n}, ^ $ and a leading (?i)"
-        )
-
-
-class _Automaton:
-    """The nondeterministic one: states are numbers, 0 the first, and `last` the one that accepts.
-
-    A state of a set is (number, ended): behind `$` no character may follow.
+    Raises UsageError for what isn't a pattern or isn't supported.
     """
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise UsageError(f"--match: {pattern!r} is not a pattern: {error}") from None
+    flags = re.IGNORECASE if pattern.startswith("(?i)") else re.NOFLAG
+    outermost, classes = [list[Any]()], dict[str, Class]()
+    groups = [outermost]  # the open ones, each with its sequences
+    for token in TOKEN.finditer(pattern, 4 if flags else 0):
+        text, sequence = token.group(), groups[-1][-1]
+        match token.lastgroup:
+            case "open":
+                groups.append([[]])
+            case "bar":
+                groups[-1].append([])
+            case "close":
+                choice = _choice(groups.pop())
+                groups[-1][-1].append(choice)
+            case "quantifier":
+                sequence.append(_repeat(sequence.pop(), text))
+            case "first" | "last" as anchor:
+                sequence.append(anchor)
+            case "set" | "literal" as kind:
+                one = re.compile(text if kind == "set" else re.escape(text), flags)
+                classes[text] = frozenset(filter(one.fullmatch, characters))
+                sequence.append(classes[text])
+            case _:
+                raise UsageError(
+                    f"--match: {text!r} at character {token.start() + 1} of {pattern!r} is not "
+                    r"supported; use literals, [classes], \d \w \s ., groups, |, * + ? {m,n}, ^ $ "
+                    "and a leading (?i)"
+                )
+    return (_choice(outermost),), set(classes.values())
 
-    def __init__(self, piece: Piece) -> None:
-        self.moves = defaultdict[int, list[tuple[str, int]]](list)  # state: (class, next)
-        self.leaps = defaultdict[int, list[tuple[str, int]]](list)  # the same without a character
-        self.count = 1
-        self.last = self._link(piece, 0)
 
-    def _new(self) -> int:
-        self.count += 1
-        if self.count > STATES:
-            raise UsageError("--match: the pattern is too large; repeat less")
-        return self.count - 1
+def _choice(group: list[list[Any]]) -> Choice:
+    return Choice(tuple(map(tuple, group)))
 
-    def _link(self, piece: Piece, start: int) -> int:
-        """Add a piece behind a state; return the state behind it."""
-        kind, *rest = piece
-        if kind == "all":
-            for part in rest:
-                start = self._link(part, start)
-            return start
-        if kind == "repeat":
-            part, least, most = rest
-            for _ in range(least):
-                start = self._link(part, start)
-            end = self._new()
-            self.leaps[start].append(("", end))
-            if most is None:
-                self.leaps[self._link(part, end)].append(("", end))
-            for _ in range((most or 0) - least):
-                start = self._link(part, start)
-                self.leaps[start].append(("", end))
-            return end
-        end = self._new()
-        if kind == "set":
-            self.moves[start].append((rest[0], end))
-        elif kind == "any":
-            for part in rest:
-                self.leaps[self._link(part, start)].append(("", end))
-        else:
-            self.leaps[start].append((kind, end))
-        return end
 
-    def closure(
-        self, states: Iterable[tuple[int, bool]], *, first: bool = False
-    ) -> frozenset[tuple[int, bool]]:
-        """Return the states that are reached without a character; first: none was read."""
-        reached, new = set(states), list(states)
+def _repeat(piece: Any, quantifier: str) -> Repeat:
+    bounds = {"*": "0,", "+": "1,", "?": "0,1"}.get(quantifier, quantifier[1:-1])
+    least, comma, most = bounds.partition(",")
+    low = int(least or 0)
+    return Repeat(piece, low, int(most) if most else math.inf if comma else low)
+
+
+class State(NamedTuple):
+    """Sequences, one of which is missing for a match, and how the stop text may have begun."""
+
+    missing: frozenset[Sequence]
+    tail: str = ""
+    first: bool = False  # nothing has been read
+
+    def reached(self, *, last: bool) -> set[Sequence]:
+        """Return what may be missing without reading a character; last: no more will be read."""
+        reached, new = set(self.missing), list(self.missing)
         while new:
-            state, ended = new.pop()
-            for kind, then in self.leaps[state]:
-                reach = (then, ended or kind == "$")
-                if reach not in reached and (kind != "^" or first):
-                    reached.add(reach)
-                    new.append(reach)
-        return frozenset(reached)
+            found = set(self._opened(new.pop(), last)) - reached
+            reached |= found
+            new += found
+            _check_size(len(reached))
+        return reached
+
+    def _opened(self, sequence: Sequence, last: bool) -> Iterator[Sequence]:
+        """Yield what may be missing instead of a sequence."""
+        match sequence:
+            case [Choice(sequences), *after]:
+                yield from ((*one, *after) for one in sequences)
+            case [Repeat(piece, least, most), *after]:
+                if not least:
+                    yield tuple(after)
+                if most:
+                    yield piece, Repeat(piece, max(0, least - 1), most - 1), *after
+            case ["first", *after] if self.first:
+                yield tuple(after)
+            case ["last", *after] if last:
+                yield tuple(after)
+
+    @property
+    def matches(self) -> bool:
+        """Whether a text that ends here matches."""
+        return () in self.reached(last=True)
+
+    def after(self, characters: str) -> Iterator[frozenset[Sequence]]:
+        """Yield what is missing after each of some characters."""
+        reached = [sequence for sequence in self.reached(last=False) if sequence]
+        begun = [(s[0], s[1:]) for s in reached if isinstance(s[0], frozenset)]
+        for char in characters:
+            yield frozenset(after for one, after in begun if char in one)
 
 
-class _Place(NamedTuple):
-    """A state of the deterministic automaton: where in the pattern, and how much of the stop text
-    stands at the end of what was drawn.
-    """
+MATCHED, FAILED = State(frozenset({()})), State(frozenset())  # where a text has ended
 
-    states: frozenset[tuple[int, bool]]
-    stopping: int
+
+def _check_size(sequences: int) -> None:
+    if sequences > LARGEST:
+        raise UsageError("--match: the pattern is too large; repeat less")
 
 
 class Matcher:
@@ -185,26 +169,29 @@ class Matcher:
     def __init__(
         self, pattern: str, characters: str, *, prime: str = "", end: str = "", stop: str = ""
     ) -> None:
-        reader = _Reader(pattern)
-        self._nfa, self._end, self._stop = _Automaton(reader.choice()), end, ""
-        sources = sorted({source for moves in self._nfa.moves.values() for source, _ in moves})
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            classes = [re.compile(source, reader.flags) for source in sources]
-        members = [[one.fullmatch(c) is not None for c in characters] for one in classes]
-        members += [[c == single for c in characters] for single in {*prime, *stop, *end}]
-        members += [[True] * len(characters)]  # characters in the same classes share a column
-        columns, first, inverse = np.unique(members, axis=1, return_index=True, return_inverse=True)
-        self._column: Array = inverse.reshape(-1)  # of each character; NumPy 2.0 gave it two axes
-        self._has = dict(zip(sources, columns, strict=False))
-        start: _Place | bool = _Place(self._nfa.closure([(0, False)], first=True), 0)
+        with warnings.catch_warnings(action="ignore"):  # of sets within sets
+            sequence, classes = parsed(pattern, characters)
+        start = State(frozenset({sequence}), first=True)
         for char in prime:
-            column = self._column[characters.index(char)]
-            start = isinstance(start, _Place) and self._next(start, column, char)
-        self._stop = stop  # which has to be drawn, and may not stand in the prime
-        self._table, self._distance = self._build(start, [characters[i] for i in first])
-        self._ahead = self._distance[self._table].min(axis=1)  # the nearest match with one more
-        self.least = int(self._distance[0])  # characters to a match from the first state
+            start = State(next(start.after(char)))
+        # Characters that are in the same classes share a column of the table.
+        alike = {
+            char: (char if char in stop + end else "", *(char in one for one in classes))
+            for char in characters
+        }
+        shown = {kind: char for char, kind in alike.items()}
+        columns = {kind: column for column, kind in enumerate(shown)}
+        self._column: Array = np.array([columns[alike[char]] for char in characters])
+        self._end, self._stop = end, stop
+        states, self._table = self._build(start, "".join(shown.values()))
+        distance = np.array([0 if state.matches else NEVER for state in states])
+        while True:  # from the matches back, a character a round
+            self._distance = distance
+            distance = np.minimum(distance, distance[self._table].min(axis=1) + 1)
+            if (distance == self._distance).all():
+                break
+        self._ahead = distance[self._table].min(axis=1)  # the nearest match with one more
+        self.least = int(distance[0])  # characters to a match from the first state
 
     def after(self, states: Any, indices: Any) -> Any:
         """Return the states after characters."""
@@ -219,52 +206,32 @@ class Matcher:
         """Return whether there is a character that may be drawn, where at most `left` may."""
         return self._ahead[states] < left
 
-    def _build(self, start: _Place | bool, shown: list[str]) -> tuple[Array, Array]:
-        """Return the table (states, columns), and each state's distance from a match.
-
-        The last state but one is reached by what ends the text, the last by what may not be drawn.
-        """
-        places = [start if isinstance(start, _Place) else _Place(frozenset(), 0)]
-        numbers: dict[_Place | bool, int] = {places[0]: 0}
-        table: list[list[_Place | bool]] = []
-        for place in places:  # which grows
-            row = [self._next(place, column, char) for column, char in enumerate(shown)]
+    def _build(self, start: State, characters: str) -> tuple[list[State], Array]:
+        """Return the states that can be reached, and what each becomes by each character."""
+        numbers, size = {start: 0}, 0
+        states, table = [start], []
+        for state in states:  # which grows
+            after = zip(characters, state.after(characters), strict=True)
+            row = [self._next(state, char, missing) for char, missing in after]
             for then in row:
-                if isinstance(then, _Place) and then not in numbers:
-                    numbers[then] = len(places)
-                    places.append(then)
-            if len(places) > STATES:
-                raise UsageError("--match: the pattern is too large; repeat less")
-            table.append(row)
-        numbers |= {True: len(places), False: len(places) + 1}
-        dead: list[_Place | bool] = [False] * len(shown)
-        filled = np.array([[numbers[then] for then in row] for row in [*table, dead, dead]])
-        matches = [*map(self._matches, places), True, False]
-        distance = np.where(matches, 0, NEVER)
-        while True:  # from the matches back, a character a round
-            nearer = np.minimum(distance, distance[filled].min(axis=1) + 1)
-            if (nearer == distance).all():
-                return filled, distance
-            distance = nearer
+                if then not in numbers:
+                    numbers[then] = len(states)
+                    states.append(then)
+                    size += len(then.missing)
+            table.append([numbers[then] for then in row])
+            _check_size(size)
+        return states, np.array(table)
 
-    def _next(self, place: _Place, column: int, char: str) -> _Place | bool:
-        """Return where a character leads: a place, True if it ends the text, else False."""
+    def _next(self, state: State, char: str, missing: frozenset[Sequence]) -> State:
+        """Return what a state becomes by a character, after which so much is missing."""
         if char == self._end:
-            return self._matches(place)
-        moved = [
-            (then, False)
-            for state, ended in place.states
-            if not ended
-            for source, then in self._nfa.moves[state]
-            if self._has[source][column]
-        ]
-        if not moved:
-            return False
-        drawn = self._stop[: place.stopping] + char
-        longest = min(len(drawn), len(self._stop))
-        stopping = next(k for k in range(longest, -1, -1) if drawn.endswith(self._stop[:k]))
-        reached = _Place(self._nfa.closure(moved), stopping)
-        return self._matches(reached) if self._stop and drawn == self._stop else reached
-
-    def _matches(self, place: _Place) -> bool:
-        return any(state == self._nfa.last for state, _ in place.states)
+            return MATCHED if state.matches else FAILED
+        if not missing:
+            return FAILED
+        tail = state.tail + char
+        while not self._stop.startswith(tail):
+            tail = tail[1:]
+        then = State(missing, tail)
+        if self._stop and tail == self._stop:
+            return MATCHED if then.matches else FAILED
+        return then

@@ -43,25 +43,11 @@ def _uniforms(seed: int | None, numbers: Iterable[int]) -> Iterator[Array]:
 
 
 def check_known(model: Model, text: str, what: str) -> None:
-    """Raise VocabularyError for the first character of `text` that the model doesn't know.
-
-    The message has its place and the nearest known characters. For an escape such as a literal \\n
-    it says how a shell writes the character.
-    """
-    at = model.vocabulary.find_unknown(text)
-    if at < 0:
-        return
-    char = text[at]
-    if (escape := text[at : at + 2]) in (r"\n", r"\r", r"\t"):
-        advice = f"{escape} is two characters here; the shell writes the one it means $'{escape}'"
-    else:
-        near = ", ".join(map(repr, model.vocabulary.nearest(char)))
-        advice = f"the nearest: {near}; replace it, or use --unknown skip"
-    raise VocabularyError(
-        f"character {at + 1} of the {what}, {char!a} (U+{ord(char):04X})"
-        f"{f' after {text[max(0, at - 30) : at]!r}' if at else ''}, "
-        f"isn't among the {len(model.vocabulary)} that the model knows; {advice}"
-    )
+    """Raise VocabularyError, which names `what`, if the model doesn't know all of `text`."""
+    try:
+        model.vocabulary.encode(text)
+    except VocabularyError as error:
+        raise VocabularyError(f"{what}: {error}") from None
 
 
 def _begin(model: Model, config: SampleConfig) -> tuple[Sampler, int]:

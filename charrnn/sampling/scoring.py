@@ -37,17 +37,17 @@ class Score:
     surprise: Array  # nats (len + 1,): the last is that of a newline which ends the last item
     unknown: int = 0  # characters that the model doesn't know
 
-    @cached_property
+    @property
     def nats(self) -> Array:
         """The surprise of each predicted character."""
         return self.surprise[~np.isnan(self.surprise)]
 
-    @property
+    @cached_property
     def characters(self) -> int:
         """The number of predicted characters."""
-        return self.nats.size
+        return int(np.count_nonzero(~np.isnan(self.surprise)))
 
-    @property
+    @cached_property
     def mean(self) -> float:
         """Nats per predicted character."""
         return float(self.nats.mean(dtype=np.float64))
@@ -60,15 +60,22 @@ class Score:
     @property
     def perplexity(self) -> float:
         """e to the mean: how many equally likely characters would be as surprising."""
-        return math.exp(min(self.mean, 700.0))
+        return _perplexity(self.mean)
 
     @property
     def summary(self) -> str:
         """What was measured, as a line."""
-        return f"{self} per character over {self.characters:,} characters"
+        return f"{figures(self.mean)} per character over {self.characters:,} characters"
 
-    def __str__(self) -> str:
-        return f"{self.mean:.4f} nats, {self.bpc:.4f} bits, perplexity {self.perplexity:.3f}"
+    def as_dict(self) -> dict[str, float]:
+        """Return what was measured, as JSON has it."""
+        return {
+            "nats": self.mean,
+            "bpc": self.bpc,
+            "perplexity": self.perplexity,
+            "characters": self.characters,
+            "unknown": self.unknown,
+        }
 
     def __repr__(self) -> str:
         return f"<charrnn.Score: {self.summary}>"
@@ -86,16 +93,28 @@ class Score:
 
         Empty lines don't count.
         """
-        ends = code_points(f"\n{self.text}") == ord("\n")
-        borders = np.append(np.flatnonzero(ends), len(self.surprise))
         predicted = ~np.isnan(self.surprise)
-        sums, counts = (
-            np.add.reduceat(values, borders[:-1], dtype=np.float64)
-            for values in (np.where(predicted, self.surprise, 0), predicted)
+        borders, (nats, counts) = _by_line(
+            self.text, np.where(predicted, self.surprise, 0), predicted
         )
         lines = np.flatnonzero((counts > 0) & (np.diff(borders) > 1))
-        order = np.argsort(-sums[lines] / counts[lines], kind="stable")[:count]
+        order = np.argsort(-nats[lines] / counts[lines], kind="stable")[:count]
         return [(i + 1, slice(*borders[i : i + 2].tolist())) for i in lines[order].tolist()]
+
+
+def figures(nats: float) -> str:
+    """Return a mean as a line: in nats, in bits, and as perplexity."""
+    return f"{nats:.4f} nats, {nats / math.log(2):.4f} bits, perplexity {_perplexity(nats):.3f}"
+
+
+def _perplexity(nats: float) -> float:
+    return math.exp(min(nats, 700.0))
+
+
+def _by_line(text: str, *values: Array) -> tuple[Array, list[Array]]:
+    """Return where each line begins, the end behind the last, and the sums of its values."""
+    borders = np.flatnonzero(code_points(f"\n{text}\n") == ord("\n"))
+    return borders, [np.add.reduceat(v, borders[:-1], dtype=np.float64) for v in values]
 
 
 def score(model: Model, text: str, *, streams: int = 1, unknown: Unknown = "error") -> Score:
@@ -110,10 +129,8 @@ def score(model: Model, text: str, *, streams: int = 1, unknown: Unknown = "erro
     """
     known, symbols = _encoded(model, text, unknown, _end(model))
     whole = code_points(f"\n{text}\n") if unknown == "score" else symbols
-    pieces = _lines(symbols, whole) if model.of_lines else _streams(len(symbols) - 2, streams)
-    surprise = _spread(_read(model, symbols, pieces)[1:], np.append(known, True))
-    if unknown == "score":
-        surprise[:-1][~known] = _cost_of_unknown(model)
+    pieces = _items(symbols, whole) if model.of_lines else _streams(len(symbols) - 2, streams)
+    surprise = _surprise(model, known, symbols, pieces, unknown)
     result = Score(text, surprise, int(np.count_nonzero(~known)))
     if not result.characters:
         least = "a line that isn't empty" if model.of_lines else "at least two characters"
@@ -126,24 +143,31 @@ def score_lines(
 ) -> tuple[Array, Array, Array]:
     """Return the nats of each line, how many characters they are of, and how many are unknown.
 
-    Each line is an item of its own, read after a newline, whose own newline is predicted too; an
-    empty one has its newline alone. Raises VocabularyError, also where the vocabulary has no
-    newline, and CheckpointError as `score` does.
+    Each line is an item, read after a newline, and its own newline is predicted too: an empty line
+    has nothing else. Raises VocabularyError, also if the model knows no newline, and
+    CheckpointError as `score` does.
     """
     text = "\n".join(lines)
     known, symbols = _encoded(model, text, unknown, model.vocabulary.index("\n"))
-    ends = np.flatnonzero(symbols == symbols[0])
-    surprise = _spread(
-        _read(model, symbols, (ends[:-1], np.diff(ends)))[1:], np.append(known, True)
-    )
-    if unknown == "score":
-        surprise[:-1][~known] = _cost_of_unknown(model)
-    starts = np.cumsum([0, *(len(line) + 1 for line in lines[:-1])])
+    surprise = _surprise(model, known, symbols, _items(symbols), unknown)
     measured = np.nan_to_num(surprise), ~np.isnan(surprise), ~np.append(known, True)
-    nats, characters, strange = (
-        np.add.reduceat(values, starts, dtype=np.float64) for values in measured
-    )
+    _, (nats, characters, strange) = _by_line(text, *measured)
     return nats, characters.astype(int), strange.astype(int)
+
+
+def _surprise(
+    model: Model, known: Array, symbols: Array, pieces: Pieces, unknown: Unknown
+) -> Array:
+    """Return the surprise of each character of a text and of the newline behind it."""
+    surprise = _spread(_read(model, symbols, pieces)[1:], np.append(known, True))
+    if unknown == "score":
+        if model.training_characters is None:
+            raise CheckpointError(
+                "the model doesn't say how many characters it was trained on, which the cost of "
+                "an unknown one depends on; train it again, or use --unknown skip"
+            )
+        surprise[:-1][~known] = math.log(model.training_characters + 1)
+    return surprise
 
 
 def activations(model: Model, text: str, unit: int) -> Array:
@@ -152,7 +176,7 @@ def activations(model: Model, text: str, unit: int) -> Array:
     It is NaN at what isn't read: unknown characters, and the newlines between items.
     """
     known, symbols = _encoded(model, text, "skip", _end(model))
-    pieces = _lines(symbols, symbols) if model.of_lines else _streams(len(symbols) - 1, 1)
+    pieces = _items(symbols, symbols) if model.of_lines else _streams(len(symbols) - 1, 1)
     values = _read(model, symbols, pieces, unit)[2:]
     if model.of_lines:
         values[symbols[1:-1] == symbols[0]] = np.nan
@@ -182,19 +206,10 @@ def _spread(values: Array, known: Array) -> Array:
     return result
 
 
-def _cost_of_unknown(model: Model) -> float:
-    if model.training_characters is None:
-        raise CheckpointError(
-            "the model doesn't say how many characters it was trained on, which the cost of an "
-            "unknown one depends on; train it again, or use --unknown skip"
-        )
-    return math.log(model.training_characters + 1)
-
-
-def _lines(symbols: Array, whole: Array) -> Pieces:
+def _items(symbols: Array, whole: Array | None = None) -> Pieces:
     """Return the lines, each from the newline before it on, unless they are empty in `whole`."""
     ends = np.flatnonzero(symbols == symbols[0])
-    full = np.diff(np.flatnonzero(whole == whole[0])) > 1
+    full = np.diff(np.flatnonzero(whole == whole[0])) > 1 if whole is not None else slice(None)
     return ends[:-1][full], np.diff(ends)[full]
 
 

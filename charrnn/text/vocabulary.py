@@ -118,7 +118,7 @@ class Vocabulary:
                 return np.frombuffer(raw, np.uint8).copy()
         indices = self._lookup(text)
         if indices.min(initial=0) < 0:
-            raise self._unknown(text)
+            raise self.unknown(text)
         return indices.astype(self.dtype)
 
     def decode(self, indices: Indices | Sequence[int]) -> str:
@@ -148,14 +148,18 @@ class Vocabulary:
             known = [self.characters[i] for i in np.argsort(distance, kind="stable")[:3]]
         return "".join(known[:3])
 
-    def _unknown(self, text: str) -> VocabularyError:
-        at, others = self.find_unknown(text), len(self.missing(text)) - 1
-        line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
-        more = {0: "", 1: " (nor is one other)"}
+    def unknown(self, text: str, line: int = 1) -> VocabularyError:
+        """Return what to say of the first unknown character in a text that begins at this line."""
+        at, count = self.find_unknown(text), len(self.missing(text))
+        line, column = line + text.count("\n", 0, at), at - text.rfind("\n", 0, at)
+        near = ", ".join(map(repr, self.nearest(text[at])))
+        advice = f"the nearest it knows: {near}; replace it"
+        if (escape := text[at : at + 2]) in (r"\n", r"\r", r"\t"):
+            advice = (
+                f"{escape} is two characters here, and a shell writes what it means $'{escape}'"
+            )
         return VocabularyError(
             f"line {line}, column {column}: {_named(text[at])} isn't among the {len(self)} "
-            f"characters the model knows"
-            f"{more.get(others, f' (nor are {others} other characters of the text)')}; the nearest "
-            f"it knows: {', '.join(map(repr, self.nearest(text[at])))}; replace it, or use "
-            "--unknown skip"
+            f"characters the model knows{f' (one of {count:,} such)' if count > 1 else ''}; "
+            f"{advice}, or use --unknown skip"
         )
