@@ -694,7 +694,8 @@ def test_a_temporary_folder_that_cannot_be_used_is_said(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_a_corpus_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Path("/dev/full").open("wb"))
+    full = os.fdopen(os.open("/dev/full", os.O_WRONLY), "wb")
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: full)
     with pytest.raises(
         CorpusError, match=r"take the corpus \(No space left on device\); set TMPDIR"
     ):
