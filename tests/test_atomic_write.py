@@ -279,10 +279,7 @@ def holder(path: Path, more: str = "pass") -> subprocess.Popen[str]:
 def test_a_second_run_is_refused_while_the_first_lives_and_not_after(out: Path) -> None:
     with holder(out) as first:
         with (
-            pytest.raises(
-                CheckpointError,
-                match=rf"m\.npz: another run \(process {first.pid}\) is writing it",
-            ),
+            pytest.raises(CheckpointError, match=r"m\.npz: another run is writing it"),
             exclusive_lock(out),
         ):
             pass
@@ -339,10 +336,7 @@ def test_two_runs_of_one_process_are_kept_apart_by_whatever_path(
     monkeypatch.chdir(out.parent)
     with exclusive_lock(out):
         with (
-            pytest.raises(
-                CheckpointError,
-                match=r"^m\.npz: another run \(process [0-9]+\) is writing it",
-            ),
+            pytest.raises(CheckpointError, match=r"^m\.npz: another run is writing it"),
             exclusive_lock("m.npz"),
         ):
             pass
@@ -403,15 +397,7 @@ def test_threads_are_kept_apart_too(out: Path) -> None:
         thread = threading.Thread(target=second)
         thread.start()
         thread.join()
-    assert f"another run (process {os.getpid()}) is writing it" in found[0]
-
-
-def test_a_text_planted_in_the_lock_is_not_repeated(out: Path) -> None:
-    with exclusive_lock(out):
-        (out.parent / ".m.npz.lock").write_text("12\x1b[2J")
-        with pytest.raises(CheckpointError, match="another run is writing"), exclusive_lock(out):
-            pass
-    assert only(out) == OLD
+    assert "another run is writing it" in found[0]
 
 
 def test_a_second_thread_that_trains_to_the_same_file_does_the_first_no_harm(

@@ -267,24 +267,6 @@ def test_numbers_that_would_not_be_read_are_not_written(
     assert listed(tmp_path) == ["m.npz"]
 
 
-@pytest.mark.parametrize(
-    ("name", "array"),
-    [
-        ("a b", np.zeros(1)),
-        ("b", np.zeros(1, bool)),
-        ("c", np.zeros(1, complex)),
-        ("s", np.array("text")),
-        ("x" * 200, np.zeros(1)),
-    ],
-)
-def test_resume_arrays_that_would_not_be_read_are_a_programmers_error(
-    tmp_path: Path, name: str, array: Any
-) -> None:
-    with pytest.raises(ValueError, match="cannot be saved"):
-        save(tmp_path / "m.npz", a_model(), {name: array})
-    assert listed(tmp_path) == []
-
-
 def test_a_checkpoint_of_version_0_1_0_is_read(tmp_path: Path) -> None:
     about: dict[str, Any] = {
         "training": {"cell": "lstm", "hidden": 3, "layers": 1, "lr": 0.004, "lines": False},
@@ -394,7 +376,7 @@ def test_an_impossible_name_and_one_with_a_line_break_stand_in_the_message_as_th
 
 
 FOREIGN = "this is no charrnn checkpoint (.npz), or it is cut off or damaged"
-STRANGE = "no checkpoint has a member called "
+STRANGE = "'meta' is missing"
 
 
 @pytest.mark.parametrize(
@@ -409,12 +391,12 @@ STRANGE = "no checkpoint has a member called "
         (b"PK\3\4" + bytes(200), FOREIGN),
         (b"PK\3\4", FOREIGN),
         (archive(members())[4:], FOREIGN),
-        (packed([("../U.npy", b"", 0)]), f"{STRANGE}'../U.npy'"),
-        (packed([("/etc/passwd.npy", b"", 0)]), f"{STRANGE}'/etc/passwd.npy'"),
-        (packed([("a/U.npy", b"", 0)]), f"{STRANGE}'a/U.npy'"),
-        (packed([("\x1b[2J\n.npy", b"", 0)]), rf"{STRANGE}'\x1b[2J\n.npy'"),
-        (packed([("U", b"", 0)]), f"{STRANGE}'U'"),
-        (packed([("word/document.xml", b"", 0)]), f"{STRANGE}'word/document.xml'"),
+        (packed([("../U.npy", b"", 0)]), STRANGE),
+        (packed([("/etc/passwd.npy", b"", 0)]), STRANGE),
+        (packed([("a/U.npy", b"", 0)]), STRANGE),
+        (packed([("\x1b[2J\n.npy", b"", 0)]), STRANGE),
+        (packed([("U", b"", 0)]), STRANGE),
+        (packed([("word/document.xml", b"", 0)]), STRANGE),
     ],
     ids=str,
 )
@@ -450,11 +432,6 @@ def test_a_million_members_are_refused_before_they_are_taken_in(tmp_path: Path) 
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
     finally:
         tracemalloc.stop()
-
-
-def test_a_thousand_and_one_members_are_too_many(tmp_path: Path) -> None:
-    data = packed([(f"resume.{number}.npy", b"", 0) for number in range(1_001)])
-    assert refusal_of(data, tmp_path) == "it has 1,001 members; a checkpoint has fewer"
 
 
 def patched(data: bytes, signature: bytes, offset: int, value: int, width: int = 2) -> bytes:
@@ -520,26 +497,38 @@ U = np.zeros((5, 3), np.float32)
         ),
         (
             {"U": npy(np.zeros((4, 3), np.float32))},
-            "'U' has shape (4, 3); the model in its meta needs (5, 3)",
+            "'U' is <f4 (4, 3) in C order; expected <f4 or <f2 (5, 3)",
         ),
-        ({"U": npy(U.T.copy())}, "'U' has shape (3, 5); the model in its meta needs (5, 3)"),
+        (
+            {"U": npy(U.T.copy())},
+            "'U' is <f4 (3, 5) in C order; expected <f4 or <f2 (5, 3)",
+        ),
         (
             {"U": header("<f4", (10**6, 10**6))},
-            "'U' has shape (1000000, 1000000); the model in its meta needs (5, 3)",
+            "'U' is <f4 (1000000, 1000000) in C order; expected <f4 or <f2 (5, 3)",
         ),
         (
             {"U": header("<f4", (10**12,))},
-            "'U' has shape (1000000000000,); the model in its meta needs (5, 3)",
+            "'U' is <f4 (1000000000000,) in C order; expected <f4 or <f2 (5, 3)",
         ),
-        ({"U": npy(np.asfortranarray(U))}, "'U' is in Fortran order; expected C order"),
+        (
+            {"U": npy(np.asfortranarray(U))},
+            "'U' is <f4 (5, 3) in Fortran order; expected <f4 or <f2 (5, 3) in C",
+        ),
         (
             {"U": npy(U.astype(">f4"))},
-            "'U' has dtype >f4; expected <f4 or <f2 (< is little-endian)",
+            "'U' is >f4 (5, 3) in C order; expected <f4 or <f2",
         ),
-        ({"U": npy(U.astype(float))}, "'U' has dtype <f8; expected <f4 or <f2"),
-        ({"U": npy(U.astype(np.int32))}, "'U' has dtype <i4; expected <f4 or <f2"),
-        ({"U": npy(U.astype(object))}, "'U' has dtype |O; expected <f4 or <f2"),
-        ({"U": npy(np.zeros((5, 3), "f4,f4"))}, "'U' has dtype |V8; expected <f4 or <f2"),
+        ({"U": npy(U.astype(float))}, "'U' is <f8 (5, 3) in C order; expected <f4 or <f2"),
+        (
+            {"U": npy(U.astype(np.int32))},
+            "'U' is <i4 (5, 3) in C order; expected <f4 or <f2",
+        ),
+        ({"U": npy(U.astype(object))}, "'U' is |O (5, 3) in C order; expected <f4 or <f2"),
+        (
+            {"U": npy(np.zeros((5, 3), "f4,f4"))},
+            "'U' is |V8 (5, 3) in C order; expected <f4 or <f2",
+        ),
         ({"U": npy(U + np.float32(np.nan))}, "'U' has NaN or infinite numbers"),
         ({"U": npy(U + np.float32(np.inf))}, "'U' has NaN or infinite numbers"),
         (
@@ -566,7 +555,7 @@ U = np.zeros((5, 3), np.float32)
         ),
         (
             {"U": npy(U).replace(b"(5, 3)", b"(-5,3)")},
-            "'U' has shape (-5, 3); the model in its meta needs (5, 3)",
+            "'U' is <f4 (-5, 3) in C order; expected <f4 or <f2 (5, 3)",
         ),
         (
             {"U": npy(U).replace(b"(5, 3)", b"5 *  3")},
@@ -594,7 +583,7 @@ def test_each_wrong_array_is_refused_by_name(
     [
         (
             npy(np.zeros(3, np.complex64)),
-            "'resume.x' has dtype <c8; expected <f4 or <f8 or <i8 or |u1",
+            "'resume.x' is <c8 (3,) in C order; expected <f4 or <f8 or <i8 or |u1 in C order",
         ),
         (
             header("<f8", (10**14,)),
@@ -602,7 +591,7 @@ def test_each_wrong_array_is_refused_by_name(
         ),
         (header("<f8", (-1, -1)) + bytes(8), "'resume.x' is damaged"),
         (header("<f8", (0, 10**30)), "'resume.x' is damaged"),
-        (header("|b1", (2,)) + b"\1\2", "'resume.x' has dtype |b1"),
+        (header("|b1", (2,)) + b"\1\2", "'resume.x' is |b1"),
     ],
 )
 def test_each_wrong_resume_array_is_refused_by_name(
@@ -624,7 +613,9 @@ def test_nothing_in_a_pickled_member_runs(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     data = npy(np.array([Planted()], object))
     for changes in ({"U": data}, {"meta": data}, {"b_y": pickle.dumps(Planted())}):
-        assert re.search("dtype|no plain array", refusal_of(archive(members(**changes)), tmp_path))
+        assert re.search(
+            "expected|no plain array", refusal_of(archive(members(**changes)), tmp_path)
+        )
     assert listed(tmp_path) == ["m.npz"]
 
 
@@ -637,6 +628,10 @@ def meta(**changes: Any) -> dict[str, Any]:
 
 def shape(**changes: Any) -> dict[str, Any]:
     return META | {"model": SHAPE | changes}
+
+
+NEEDS = "its meta must have format, version, model, training, vocabulary, as charrnn writes them"
+LACKS = "its meta describes a model that charrnn lacks"
 
 
 @pytest.mark.parametrize(
@@ -659,11 +654,20 @@ def shape(**changes: Any) -> dict[str, Any]:
         ('{"x": 1e999}', "its meta is not a JSON object of finite numbers"),
         ('{"x": NaN}', "its meta is not a JSON object of finite numbers"),
         ('{"x": -Infinity}', "its meta is not a JSON object of finite numbers"),
-        (meta(format=None), '"format" in its meta is None; expected a whole number'),
-        (meta(format=True), '"format" in its meta is True; expected a whole number'),
-        (meta(format=1.0), '"format" in its meta is 1.0; expected a whole number'),
+        (meta(format=None), "charrnn '9' wrote it in format None; this one reads format 1"),
+        (
+            meta(format=True),
+            NEEDS,
+        ),
+        (
+            meta(format=1.0),
+            NEEDS,
+        ),
         (meta(format=0), "charrnn '9' wrote it in format 0; this one reads format 1"),
-        (meta(version=3), '"version" in its meta is 3; expected a string'),
+        (
+            meta(version=3),
+            NEEDS,
+        ),
         (
             meta(format=2),
             "charrnn '9' wrote it in format 2; this one reads format 1: update it",
@@ -672,39 +676,54 @@ def shape(**changes: Any) -> dict[str, Any]:
             meta(format=10**300),
             "charrnn '9' wrote it in format 1000000000000000000000000000000000000000; this",
         ),
-        (meta(training=[]), '"training" in its meta is []; expected an object'),
-        (meta(model=None), '"model" in its meta is None; expected an object'),
-        (meta(model=[3]), '"model" in its meta is [3]; expected an object'),
+        (
+            meta(training=[]),
+            NEEDS,
+        ),
+        (
+            meta(model=None),
+            NEEDS,
+        ),
+        (
+            meta(model=[3]),
+            NEEDS,
+        ),
         (
             meta(model={"cell": "rnn", "hidden": 3}),
-            '"layers" in its meta is None; expected a whole number',
+            LACKS,
         ),
         (
             shape(bidirectional=True),
-            "its meta describes a model that charrnn lacks",
+            LACKS,
         ),
         (shape(cell="elman"), "its meta cannot be used: --cell is 'elman'"),
         (shape(cell="\x1b[2J" * 99), r"its meta cannot be used: --cell is '\x1b[2J\x1b[2J"),
-        (shape(cell=["lstm"]), "\"cell\" in its meta is ['lstm']; expected a string"),
+        (shape(cell=["lstm"]), LACKS),
         (shape(hidden=0), "its meta cannot be used: --hidden is 0; it must be"),
         (shape(hidden=-3), "its meta cannot be used: --hidden is -3; it must be"),
-        (shape(hidden=True), '"hidden" in its meta is True; expected a whole number'),
-        (shape(hidden=3.0), '"hidden" in its meta is 3.0; expected a whole number'),
-        (shape(hidden="3"), "\"hidden\" in its meta is '3'; expected a whole number"),
+        (shape(hidden=True), LACKS),
+        (shape(hidden=3.0), LACKS),
+        (shape(hidden="3"), LACKS),
         (shape(hidden=10**12), "its meta cannot be used: --hidden is 1e+12; it must be"),
         (
             shape(hidden=10**6),
-            "'layers.0.V' has shape (12, 5); the model in its meta needs (4000000, 5)",
+            "'layers.0.V' is <f4 (12, 5) in C order; expected <f4 or <f2 (4000000, 5)",
         ),
         (shape(layers=0), "its meta cannot be used: --layers is 0; it must be"),
-        (shape(layers=None), '"layers" in its meta is None; expected a whole number'),
+        (shape(layers=None), LACKS),
         (shape(layers=10**12), "its meta cannot be used: --layers is 1e+12; it must be"),
         (shape(layers=2), "'layers.1.V' is missing"),
-        (shape(cell="rnn"), "'layers.0.V' has shape (12, 5); the model in its meta needs (3, 5)"),
-        (meta(vocabulary=None), '"vocabulary" in its meta is None; expected a string'),
+        (
+            shape(cell="rnn"),
+            "'layers.0.V' is <f4 (12, 5) in C order; expected <f4 or <f2 (3, 5)",
+        ),
+        (
+            meta(vocabulary=None),
+            NEEDS,
+        ),
         (
             meta(vocabulary=["a", "b"]),
-            "\"vocabulary\" in its meta is ['a', 'b']; expected a string",
+            NEEDS,
         ),
         (meta(vocabulary=""), "its meta cannot be used: a vocabulary needs at least one character"),
         (
@@ -721,11 +740,11 @@ def shape(**changes: Any) -> dict[str, Any]:
         ),
         (
             meta(vocabulary="abcd"),
-            "'layers.0.V' has shape (12, 5); the model in its meta needs (12, 4)",
+            "'layers.0.V' is <f4 (12, 5) in C order; expected <f4 or <f2 (12, 4)",
         ),
         (
             meta(vocabulary="abcdef"),
-            "'layers.0.V' has shape (12, 5); the model in its meta needs (12, 6)",
+            "'layers.0.V' is <f4 (12, 5) in C order; expected <f4 or <f2 (12, 6)",
         ),
     ],
     ids=lambda value: str(value)[:60],
@@ -739,10 +758,10 @@ def test_each_wrong_meta_is_refused(tmp_path: Path, changed: object, message: st
     [
         (
             npy(np.array([json.dumps(META)])),
-            "'meta' has shape (1,); the model in its meta needs ()",
+            "(1,) in C order; expected <U () in C order",
         ),
-        (npy(np.array(json.dumps(META), "S")), "'meta' has dtype |S"),
-        (npy(np.array(json.dumps(META)).astype(">U400")), "'meta' has dtype >U"),
+        (npy(np.array(json.dumps(META), "S")), "'meta' is |S"),
+        (npy(np.array(json.dumps(META)).astype(">U400")), "'meta' is >U"),
         (header("<U20000000", ()), "'meta' has 0 bytes of data, not what its header says"),
         (header("<U2", ()) + b"\0\xd8\0\0" * 2, "its meta is not valid JSON"),
         (header("<U1", ()) + b"\xff" * 4, "its meta is not Unicode text"),

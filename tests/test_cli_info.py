@@ -142,7 +142,7 @@ def test_the_default_model_is_the_one_here_and_is_named(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("charrnn.checkpoint.model.shipped_model", lambda: None)
+    monkeypatch.setattr("charrnn.checkpoint.model.SHIPPED", tmp_path / "none.npz")
     assert main(["info"]) == 1
     assert "charrnn train" in capsys.readouterr().err
     saved(tiny(TEXT), tmp_path, "model.npz")

@@ -19,7 +19,7 @@ from browser import Browser, chromium, missing
 from tiny_models import always, saved, tiny
 
 import charrnn
-from charrnn.checkpoint.model import Model, load, save, shipped_model
+from charrnn.checkpoint.model import SHIPPED, Model, load, save
 from charrnn.cli.app import main
 from charrnn.config import CellName, SampleConfig
 from charrnn.errors import CheckpointError
@@ -80,9 +80,7 @@ def test_what_a_learner_reads_has_at_most_900_lines() -> None:
 
 
 def test_the_page_of_the_shipped_model_has_at_most_one_and_a_half_times_its_weights() -> None:
-    shipped = shipped_model()
-    assert shipped is not None
-    model = load(shipped)
+    model = load(SHIPPED)
     size = len(page(model, title="shakespeare").encode())
     assert size <= 1.5 * 2 * model.parameters.flat.size
 
@@ -249,9 +247,7 @@ def test_the_likeliest_1000_characters_are_numpys(
 
 
 def test_the_shipped_model_writes_what_numpy_does(browser: Browser, tmp_path: Path) -> None:
-    shipped = shipped_model()
-    assert shipped is not None
-    model = load(shipped)
+    model = load(SHIPPED)
     browser.open(written(tmp_path, model, temp=0))
     assert browser.write(length=1000) == "".join(charrnn.sample(model, length=1000, temp=0))
 

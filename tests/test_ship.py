@@ -14,7 +14,7 @@ import pytest
 from benchmarks import ship
 
 import charrnn
-from charrnn.checkpoint.model import Model, load, save, shipped_model
+from charrnn.checkpoint.model import SHIPPED, Model, load, save
 from charrnn.cli.app import main
 
 FIGURES = (Path(__file__).parent / "benchmarks" / "README.md").read_text(encoding="utf-8")
@@ -25,9 +25,7 @@ CONFIG = charrnn.TrainConfig(steps=6, hidden=8, batch_size=8, seq_len=16, sample
 @pytest.fixture(scope="module")
 def shipped() -> Path:
     """Return the path of the model that ships."""
-    path = shipped_model()
-    assert path is not None
-    return path
+    return SHIPPED
 
 
 @pytest.fixture

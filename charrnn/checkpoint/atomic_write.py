@@ -29,16 +29,13 @@ FilePath = str | os.PathLike[str]
 TRIED = 1 << 16  # bytes that must find room before a run begins: an empty file fits on a full disk
 RANDOM = 8  # bytes that make a temporary file's name its own
 UNCHANGED = "cannot be written, nothing there was changed"
-PID = 20  # bytes read of a lock file's text
 _REMEDIES = {
-    errno.ENOSPC: "; make room on the disk, or choose another place",
-    errno.EDQUOT: "; make room on the disk, or choose another place",
-    errno.EACCES: "; change its permissions, or choose another place",
-    errno.EPERM: "; change its permissions, or choose another place",
-    errno.EROFS: "; choose another place",
-    errno.ENAMETOOLONG: "; choose a shorter name",
-    errno.ENOENT: "; make its folder first, or choose another place",
-    errno.ENOTDIR: "; choose another place",
+    errno.ENOSPC: "make room on the disk, or ",
+    errno.EDQUOT: "make room on the disk, or ",
+    errno.EACCES: "change its permissions, or ",
+    errno.EPERM: "change its permissions, or ",
+    errno.ENOENT: "make its folder first, or ",
+    errno.ENAMETOOLONG: "choose a shorter name, or ",
 }
 
 
@@ -50,8 +47,8 @@ def explained(path: FilePath, what: str) -> Iterator[None]:
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0, "")
-        raise CheckpointError(f"{path}: {what}: {error.strerror or error}{remedy}") from None
+        advice = _REMEDIES.get(error.errno or 0, "") + "choose another place"
+        raise CheckpointError(f"{path}: {what}: {error.strerror or error}; {advice}") from None
 
 
 def regular_file(path: FilePath) -> tuple[Path, os.stat_result | None]:
@@ -172,15 +169,11 @@ def _locked(lock: Path) -> int:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
             if not _lock(descriptor):
-                pid = os.read(descriptor, PID).strip()
-                holder = f" (process {int(pid)})" if pid.isdigit() else ""
                 raise CheckpointError(
-                    f"another run{holder} is writing it; wait for it, or choose another --out"
+                    "another run is writing it; wait for it, or choose another --out"
                 )
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), lock.stat()):
-                    with suppress(OSError):  # a full disk; the pid is only informative
-                        os.write(descriptor, f"{os.getpid():<{PID}}".encode())
                     return descriptor
         except BaseException:
             os.close(descriptor)
@@ -192,9 +185,7 @@ def _lock(descriptor: int) -> bool:
     """Return whether the file could be locked; False if somebody holds it."""
     try:
         if sys.platform == "win32":
-            os.lseek(descriptor, 1 << 20, os.SEEK_SET)  # behind the text, which others may read
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-            os.lseek(descriptor, 0, os.SEEK_SET)
         else:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from charrnn import __version__
 from charrnn.checkpoint.atomic_write import UNCHANGED, FilePath, atomic_write, explained
-from charrnn.checkpoint.npz import NAME, Archive, opened, refused, write
+from charrnn.checkpoint.npz import Archive, opened, refused
 from charrnn.config import ModelConfig
 from charrnn.errors import CharRNNError, CheckpointError
 from charrnn.network.parameters import Parameters, shapes
@@ -34,7 +34,9 @@ RESUME_KINDS = ("<f4", "<f8", "<i8", "|u1")
 MAX_VALUES = 200_000  # commas, lists and objects in meta; a learning curve has four for each point
 MAX_DEPTH = 32  # of lists and objects within each other
 LARGEST = 1e300  # a larger integer may have no float
-KINDS = {int: "a whole number", str: "a string", dict: "an object"}
+META = {"format": int, "version": str, "model": dict, "training": dict, "vocabulary": str}
+SHAPE = {"cell": str, "hidden": int, "layers": int}  # what is in "model"
+SHIPPED = Path(__file__).parents[1] / "models" / "shakespeare.npz"  # comes with charrnn
 
 
 # Readers of what a meta says: a stranger's nonsense becomes None, or something empty.
@@ -47,7 +49,8 @@ def _number(value: object) -> float | None:
 
 
 def _count(value: object) -> int | None:
-    return value if type(value) is int and abs(value) < LARGEST else None
+    number = _number(value)
+    return number if isinstance(number, int) else None
 
 
 def _text(value: object) -> str | None:
@@ -67,12 +70,9 @@ def _point(value: object) -> Point | None:
 
 def _each(read: Callable[[object], Value | None]) -> Callable[[object], list[Value]]:
     """Return a reader of lists, each of whose items `read` reads."""
-
-    def read_list(value: object) -> list[Value]:
-        found = map(read, value if isinstance(value, list) else ())
-        return [item for item in found if item is not None]
-
-    return read_list
+    return lambda value: [
+        item for item in map(read, value if isinstance(value, list) else ()) if item is not None
+    ]
 
 
 class Said(Generic[Value]):
@@ -156,18 +156,15 @@ def save(
         "vocabulary": model.vocabulary.characters,
     }
     text = json.dumps(finite_json(own | model.meta | own))  # own first, in order, and own last
-    arrays = {"meta": np.array(text)}
+    arrays: dict[str, Any] = {"meta": np.array(text)}
     with explained(path, UNCHANGED):
         _understood(text)  # what load would refuse is never written
         for key, view in model.parameters.items():
             arrays[key] = _narrow(key, view, "<f2" if half else "<f4")
     for name, array in (resume or {}).items():
-        key, kind = f"{RESUME}{name}", array.dtype.newbyteorder("<").str
-        if kind not in RESUME_KINDS or not NAME.fullmatch(f"{key}.npy"):
-            raise ValueError(f"array {name!r} of {kind} cannot be saved")
-        arrays[key] = array
+        arrays[f"{RESUME}{name}"] = np.asarray(array, order="C")
     with atomic_write(path) as file:
-        write(file, arrays)
+        np.savez(file, **arrays)
 
 
 def load(path: FilePath) -> Model:
@@ -185,14 +182,9 @@ def load_resume(path: FilePath) -> tuple[Model, dict[str, Array]]:
     Raises CheckpointError.
     """
     with opened(path) as archive:
-        keys = [key for key in archive if key.startswith(RESUME)]
-        members = [archive.member(key, RESUME_KINDS) for key in keys]
-        return _model(archive), {m.key.removeprefix(RESUME): m.array() for m in members}
-
-
-def shipped_model() -> Path | None:
-    """Return the model that comes with charrnn, None while there is none."""
-    return next(iter(sorted((Path(__file__).parents[1] / "models").glob("*.npz"))), None)
+        keys = [key for key in archive.entries if key.startswith(RESUME)]
+        arrays = {key.removeprefix(RESUME): archive.array(key, RESUME_KINDS) for key in keys}
+        return _model(archive), arrays
 
 
 def finite_json(value: Any, depth: int = MAX_DEPTH) -> Any:
@@ -222,40 +214,25 @@ def _narrow(key: str, view: Array, kind: str) -> Array:
 
 def _model(archive: Archive) -> Model:
     with refused("its meta is not Unicode text"):
-        text = str(archive.member("meta", ("<U",), ()).array())
+        text = str(archive.array("meta", ("<U",), ()))
     meta, config, vocabulary = _understood(text)
     expected = shapes(config, len(vocabulary))
-    for key in archive:
+    for key in archive.entries:
         if key != "meta" and key not in expected and not key.startswith(RESUME):
-            raise CheckpointError(f"{key!r} does not belong to the model that its meta describes")
-    members = [archive.member(key, ("<f4", "<f2"), shape) for key, shape in expected.items()]
+            raise CheckpointError(
+                f"{key!r:.80} does not belong to the model that its meta describes"
+            )
+    arrays = {key: archive.array(key, ("<f4", "<f2"), shape) for key, shape in expected.items()}
     parameters = Parameters(config, len(vocabulary))
-    for member in members:
-        array = member.array()
+    for key, array in arrays.items():
         if not np.isfinite(array).all():
-            raise CheckpointError(f"{member.key!r} has NaN or infinite numbers")
-        parameters[member.key][:] = array
+            raise CheckpointError(f"{key!r} has NaN or infinite numbers")
+        parameters[key][:] = array
     return Model(config, vocabulary, parameters, meta)
 
 
 def _understood(text: str) -> tuple[dict[str, Any], ModelConfig, Vocabulary]:
     """Return what the JSON of meta says, and its model and vocabulary. Raises CheckpointError."""
-    meta = _parsed(text)
-    _require(meta, format=int, version=str)
-    if meta["format"] != FORMAT:
-        wrote = f"charrnn {meta['version']!r:.40} wrote it in format {meta['format']!r:.40}"
-        raise CheckpointError(f"{wrote}; this one reads format {FORMAT}: update it")
-    _require(meta, model=dict, training=dict, vocabulary=str)
-    _require(meta["model"], cell=str, hidden=int, layers=int)
-    try:
-        return meta, ModelConfig(**meta["model"]), Vocabulary(meta["vocabulary"])
-    except TypeError:  # an unexpected keyword
-        raise CheckpointError("its meta describes a model that charrnn lacks") from None
-    except CharRNNError as error:
-        raise CheckpointError(f"its meta cannot be used: {error!s:.200}") from None
-
-
-def _parsed(text: str) -> dict[str, Any]:
     if sum(map(text.count, ",[{")) > MAX_VALUES:
         raise CheckpointError(f"its meta has more than {MAX_VALUES:,} values")
     try:
@@ -265,13 +242,17 @@ def _parsed(text: str) -> dict[str, Any]:
         raise CheckpointError(f"its meta is not valid JSON: {error}") from None
     if not isinstance(meta, dict) or meta != finite:
         raise CheckpointError("its meta is not a JSON object of finite numbers")
-    return meta
-
-
-def _require(record: dict[str, Any], **kinds: type) -> None:
-    """Raise CheckpointError unless `record` has these keys with values of these types."""
-    for key, kind in kinds.items():
-        if type(record.get(key)) is not kind:
-            raise CheckpointError(
-                f'"{key}" in its meta is {record.get(key)!r:.40}; expected {KINDS[kind]}'
-            )
+    wrote, format_ = meta.get("version"), meta.get("format")
+    if format_ != FORMAT:
+        raise CheckpointError(
+            f"charrnn {wrote!r:.40} wrote it in format {format_!r:.40}; this one reads format "
+            f"{FORMAT}: update it"
+        )
+    if {key: type(meta.get(key)) for key in META} != META:
+        raise CheckpointError(f"its meta must have {', '.join(META)}, as charrnn writes them")
+    if {key: type(value) for key, value in meta["model"].items()} != SHAPE:
+        raise CheckpointError("its meta describes a model that charrnn lacks")
+    try:
+        return meta, ModelConfig(**meta["model"]), Vocabulary(meta["vocabulary"])
+    except CharRNNError as error:
+        raise CheckpointError(f"its meta cannot be used: {error!s:.200}") from None

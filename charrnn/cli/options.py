@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import typer
 
 from charrnn.cli.terminal import counted, say
-from charrnn.errors import CheckpointError
 
 if TYPE_CHECKING:
     from charrnn.checkpoint.model import Model
@@ -123,25 +122,16 @@ def unknown_option(panel: str | None) -> Any:
 
 
 def model_path(path: str | None) -> str:
-    """Return `path`, or where none is given that of the default model, which is said on stderr.
-
-    Raises CheckpointError if there is none.
-    """
-    from charrnn.checkpoint.model import shipped_model
+    """Return `path`, or where none is given that of the default model, which is said on stderr."""
+    from charrnn.checkpoint.model import SHIPPED
 
     if path is not None:
         return path
     if DEFAULT.exists():
         say(f"model: {DEFAULT}")
         return str(DEFAULT)
-    shipped = shipped_model()
-    if shipped is None:
-        raise CheckpointError(
-            f"no model was given and there is no {DEFAULT} here; "
-            "name one, or make one with charrnn train"
-        )
-    say(f"model: there is no {DEFAULT} here, so the one that ships with charrnn: {shipped}")
-    return str(shipped)
+    say(f"model: there is no {DEFAULT} here, so the one that ships with charrnn: {SHIPPED}")
+    return str(SHIPPED)
 
 
 def known(model: Model, text: str, unknown: UnknownChoice, what: str) -> str:

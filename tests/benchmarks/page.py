@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from browser import chromium
 
-from charrnn.checkpoint.model import load, shipped_model
+from charrnn.checkpoint.model import SHIPPED, load
 from charrnn.export.page import page
 
 RUNS, LENGTH = 5, 3000
@@ -28,13 +28,11 @@ OPENED = "return performance.getEntriesByType('navigation')[0].loadEventEnd"
 
 def main() -> None:
     """Print the four of them, medians of some runs."""
-    shipped = shipped_model()
-    assert shipped is not None
-    model = load(shipped)
+    model = load(SHIPPED)
     opened, speeds, gaps = [], [], []
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         path = Path(folder) / "page.html"
-        path.write_text(page(model, title=shipped.stem), encoding="utf-8")
+        path.write_text(page(model, title=SHIPPED.stem), encoding="utf-8")
         size, weights = path.stat().st_size, 2 * model.parameters.flat.size
         for _ in range(RUNS):
             browser.open(path)
