@@ -225,7 +225,7 @@ def test_memory_counts_every_twin_of_the_parameters(
     def parameters(hidden: int) -> int:
         return parameter_count(ModelConfig("lstm", hidden), 65)
 
-    growth = 4 * (5 * workers + 5 + moments) * (parameters(4000) - parameters(2000))
+    growth = 4 * (5 * workers + 4 + moments) * (parameters(4000) - parameters(2000))
     assert needed(4000) - needed(2000) == pytest.approx(growth, rel=0.01)
 
 

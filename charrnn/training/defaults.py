@@ -109,7 +109,7 @@ def memory_bytes(config: TrainConfig, N: int, workers: int) -> int:
     """Return a rough guess of the memory of all processes together in bytes, Python included.
 
     Replicas share θ, its average and the moments. Each has five more such arrays (gradient, masks,
-    masked weights, θ and average as begun), rank 0 eight (best, good, untried). A layer's tape and
+    masked weights, θ and average as begun), rank 0 seven (best, untried). A layer's tape and
     temporaries hold `tape` numbers for each unit and position, of which validation touches the
     `forward` ones; the output layer holds N for each position of a block.
     """
@@ -117,7 +117,7 @@ def memory_bytes(config: TrainConfig, N: int, workers: int) -> int:
     traits = TRAITS[config.cell]
     tape = traits.tape + (4 if config.dropout else 2)
     moments = 2 if config.optimizer == "adam" else 1
-    twins = 2 + moments + 5 * workers + 3
+    twins = 2 + moments + 5 * workers + 2
     output = min(2 * N * P, 2 * workers * BLOCK)
     validation = traits.forward * H * L * VALIDATION_STREAMS * VALIDATION_CHUNK
     validation *= config.batch_size != VALIDATION_STREAMS

@@ -119,13 +119,10 @@ class Training:
             yield self._done(run.best, progress.ending)
             return
         with self._replicas() as self.replica:
-            self.good = self.replica.parameters.flat.copy()
-            self.untried = self.good.copy()
+            self.untried = self.replica.parameters.flat.copy()
             self.stopped = yield from self._steps()
             if self.stopped == progress.ending:
                 yield from self._validate(last=True)
-            if self.stopped == "diverged":
-                self.replica.parameters.flat[:] = self.good
             yield from self._save()
             yield self._done(self._named(), self.stopped)
 
@@ -209,15 +206,16 @@ class Training:
     def _diverged(self, step: Step) -> bool:
         """Return whether the loss is beyond hope.
 
-        Else keep a copy of the weights now and then, which are good once the next loss is.
+        Else, until there is a best, keep a copy of the weights now and then, which are good once
+        the next loss is.
         """
         limit = 10 + 5 * math.log(len(self.run.vocabulary))
         if not (math.isfinite(step.loss + step.grad_norm) and step.loss < limit):
             return True
         if step.step % GOOD_EVERY == 0:
             self.untried[:] = self.replica.parameters.flat
-        elif step.step % GOOD_EVERY == 1:
-            self.good, self.untried = self.untried, self.good
+        elif step.step % GOOD_EVERY == 1 and self.progress.best is None:
+            self.run.best.flat[:] = self.untried
         return False
 
     def _fix_total(self) -> None:
@@ -310,7 +308,8 @@ class Training:
 
     def _named(self) -> Parameters:
         """Return the named arrays of the checkpoint: the best on validation, else the current."""
-        return self.replica.parameters if self.progress.best is None else self.run.best
+        current = self.progress.best is None and self.stopped != "diverged"
+        return self.replica.parameters if current else self.run.best
 
     def _resume_arrays(self) -> dict[str, Array]:
         """Return all that going on needs, bit for bit."""

@@ -19,15 +19,11 @@ class Progress:
     step: int = 0  # optimizer steps done
     steps: int | None = None  # their total; None until a budget has been turned into one
     seconds: float = 0.0  # wall time of the parts before this one
-    early: bool = (
-        False  # the total was fixed before the time was up: validation had stopped improving
-    )
+    early: bool = False  # validation had stopped improving, so that decay began before it had to
     extended: bool = False  # the rate left the schedule of its total: a longer run, or lost time
     changed: bool = False  # workers, ranks or val_every are not those of the run's first part
     ranks: int = 1  # of MPI, in the last part
-    train_loss: float | None = None  # mean of the training losses between the last two validations
     recent_sum: float = 0.0  # of the training losses since the last validation
-    recent_count: int = 0
     best: float | None = None  # lowest validation loss
     best_step: int | None = None
     without_best: int = 0  # validations since then
@@ -64,10 +60,14 @@ class Progress:
         """Whether one command can repeat the run."""
         return self.steps is not None and not (self.extended or self.changed)
 
+    @property
+    def unvalidated(self) -> int:
+        """The steps since the last validation."""
+        return self.step - (self.curve[-1][0] if self.curve else 0)
+
     def validation_due(self, every: int) -> bool:
         """Whether a validation is due at this step; one that was interrupted is still due."""
-        validated = bool(self.curve) and self.curve[-1][0] == self.step
-        return self.step > 0 and not validated and (self.finished or self.step % every == 0)
+        return self.unvalidated > 0 and (self.finished or self.step % every == 0)
 
     def set_total(self, steps: int | None) -> bool:
         """Make `steps` the total; return whether the learning rate rises again for a longer run."""
@@ -86,7 +86,9 @@ class Progress:
 
         If there was no step since, the mean between the last two.
         """
-        return self.recent_sum / self.recent_count if self.recent_count else self.train_loss
+        if self.unvalidated:
+            return self.recent_sum / self.unvalidated
+        return self.curve[-1][1] if self.curve else None
 
     def add_step(self, loss: float, speed: float) -> None:
         """Count a step with its loss and its speed in characters/s.
@@ -94,7 +96,7 @@ class Progress:
         Of a long run's speeds every second one is dropped again and again.
         """
         self.step += 1
-        self.recent_sum, self.recent_count = self.recent_sum + loss, self.recent_count + 1
+        self.recent_sum += loss
         if self.step % self.stride == 0:
             self.speeds.append(round(speed, 1))
         if len(self.speeds) > MOST_POINTS:
@@ -106,8 +108,8 @@ class Progress:
 
         Of too many points every second one is dropped.
         """
-        self.train_loss, self.recent_sum, self.recent_count = self.mean_recent(), 0.0, 0
-        self.curve.append((self.step, self.train_loss, val_loss))
+        self.curve.append((self.step, self.mean_recent(), val_loss))
+        self.recent_sum = 0.0
         if len(self.curve) > MOST_POINTS:
             del self.curve[1:-1:2]
         if val_loss is None:

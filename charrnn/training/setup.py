@@ -67,6 +67,8 @@ class Text:
                 f"--val-fraction {fraction:g} leaves nothing to train on of "
                 f"{self.corpus.characters} characters; give a smaller one"
             )
+        texts = len(self.corpus.texts)  # perhaps so short that the last characters say nothing
+        self.scanty = texts > 1 and not config.lines and self.parts[1].characters < SCANTY * texts
 
     def _changed(self) -> list[list[int]]:
         """Return when the files of each source were changed; standard input and pipes have none."""
@@ -87,18 +89,11 @@ class Text:
     def validation(self, most: int | None = None) -> Batches | None:
         """Return `most` characters of the validation part as 64 streams, None if there are none."""
         part = self.parts[1]
-        if isinstance(part, Items):
-            return ItemBatches(part.first(most), VALIDATION_STREAMS) if len(part) else None
         if part.characters < 2 or self.scanty:
             return None
+        if isinstance(part, Items):
+            return ItemBatches(part.first(most), VALIDATION_STREAMS)
         return Streams(part, VALIDATION_STREAMS, VALIDATION_CHUNK, most)
-
-    @property
-    def scanty(self) -> bool:
-        """Whether there are several texts so short that their last characters say nothing."""
-        part = self.parts[1]
-        texts = 0 if isinstance(part, Items) else len(part.extents)
-        return texts > 1 and part.characters < SCANTY * texts
 
     def counts(self) -> Array:
         """Return how often each character is to be predicted in the training part (N,)."""
@@ -134,7 +129,7 @@ class Run:
 
     @cached_property
     def best(self) -> Parameters:
-        """What the checkpoint's named arrays hold; a wide network takes minutes to begin."""
+        """The best weights so far; to draw the first ones takes minutes for a wide network."""
         if self.saved and self.origin:
             return self.origin.parameters.astype(self.config.dtype)
         rng = np.random.default_rng([self.config.seed, Stream.WEIGHTS])
