@@ -12,7 +12,6 @@ import pytest
 from tiny_models import saved, tiny
 
 from charrnn.cli.app import main
-from charrnn.cli.lecture import some
 from charrnn.cli.terminal import bar
 from charrnn.lecture.fading import fading
 from charrnn.network import gradcheck as checks
@@ -129,7 +128,7 @@ def test_the_display_fits_marks_the_right_ones_and_shows_each_network_beside_the
     assert max(widths) <= columns
     assert output.count("wrong: ") == 7
     marked = [line.split()[1] for line in output.splitlines() if line.startswith(">>")]
-    assert marked == ["(2)", "(4)"]
+    assert marked == ["(2)", "(4)", "(2)"]  # the last is (2) with the total derivative
     assert (
         sum(line.split() == ["lag", "rnn", "gru", "lstm"] for line in output.splitlines()) == 6
     )  # norms and shares, three gains
@@ -159,6 +158,7 @@ def test_gains_and_sizes_are_those_asked_for_and_the_figures_the_apis(capsys: Ca
         found = fading("gru", 2, 4, 9, gain)
         assert f"{found.norms[9]:.1e}" in output
         assert f"{found.shares[0]:.1%}" in output
+        assert f"{found.lost[4]:.1%}" in output
         assert " ".join(found.sentence.split()) in " ".join(output.split())
 
 
@@ -188,6 +188,11 @@ def test_with_a_model_the_lecture_shows_its_trained_weights(
         ["--lecture", "--gain", "0"],
         ["--model", "m.npz", "--cell", "rnn"],
         ["--model", "m.npz", "--hidden", "4"],
+        ["--gain", "2"],
+        ["--hint"],
+        ["--hint", "--json"],
+        ["--mine", ".", "--hint"],
+        ["--exercise", "new.py", "--hint"],
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(options: list[str], capsys: Capture) -> None:
@@ -201,11 +206,3 @@ def test_bars_are_as_long_as_their_share() -> None:
     assert [bar(share, 4) for share in (-1, 0, 0.5, 1, 2)] == ["", "", "██", "████", "████"]
     assert bar(1 / 32, 4) == "▏"
     assert [bar(share, 4, ascii=True) for share in (0, 0.5, 1)] == ["", "##", "####"]
-
-
-@pytest.mark.parametrize("last", [1, 2, 5, 24, 63])
-def test_the_lags_shown_begin_at_none_and_end_at_the_last(last: int) -> None:
-    lags = some(last)
-    assert lags == sorted(set(lags))
-    assert (lags[0], lags[-1]) == (0, last)
-    assert len(lags) <= 11

@@ -12,21 +12,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charrnn.errors import UsageError
 from charrnn.lecture import quiz as lecture
 from charrnn.lecture import rnn as lecture_rnn
 from charrnn.lecture.quiz import Quiz, quiz, take_quiz
-from charrnn.lecture.rnn import Array, Example, random_network
+from charrnn.lecture.rnn import Array, Example, distance, random_network
 
 SEEDS = st.integers(0, 2**32 - 1)
 
 
 def network(seed: int = 0, H: int = 4, T: int = 5, N: int = 3, gain: float = 1.0) -> Example:
-    return random_network(np.random.default_rng(seed), H, T, N, gain)
+    net = random_network(np.random.default_rng(seed), H, T, N)
+    return replace(net, W=gain * net.W)
 
 
 def right(result: Quiz) -> tuple[list[int], list[int]]:
-    return [c.number for c in result.b_y if c.right], [c.number for c in result.b_h if c.right]
+    """Return the numbers of the right candidates."""
+    b_y, b_h = ([n for n, c in enumerate(cs, 1) if c.right] for cs in (result.b_y, result.b_h))
+    return b_y, b_h
 
 
 @settings(max_examples=60, deadline=None)
@@ -40,9 +42,7 @@ def right(result: Quiz) -> tuple[list[int], list[int]]:
 def test_exactly_2_of_b_y_and_4_of_b_h_are_right(
     seed: int, H: int, T: int, N: int, gain: float
 ) -> None:
-    result = quiz(seed, H, T, N, gain)
-    assert right(result) == ([2], [4])
-    assert result.doubt is None
+    assert right(take_quiz(network(seed, H, T, N, gain))) == ([2], [4])
 
 
 @settings(max_examples=15, deadline=None)
@@ -54,23 +54,14 @@ def test_the_same_two_are_right_when_w_is_not_orthogonal(seed: int, W: list[floa
     assert right(take_quiz(replace(network(seed, H=3), W=np.reshape(W, (3, 3))))) == ([2], [4])
 
 
-@pytest.mark.parametrize(("H", "T", "gain"), [(16, 24, 3.0), (16, 24, 5.0), (32, 40, 2.5)])
-def test_the_right_ones_are_found_where_the_gradient_explodes(H: int, T: int, gain: float) -> None:
-    result = quiz(0, H, T, 4, gain)
-    assert np.linalg.norm(result.b_h[3].value) > 30
-    assert right(result) == ([2], [4])
+@pytest.mark.parametrize("H", [1, 2, 8, 40, 64])
+@pytest.mark.parametrize("T", [3, 10, 20])
+def test_the_numbers_decide_at_all_sizes_that_the_command_takes(H: int, T: int) -> None:
+    assert right(quiz(0, H, T, 6)) == ([2], [4])
 
 
 def test_without_recurrence_2_and_4_of_b_h_are_one_and_the_same() -> None:
-    result = take_quiz(replace(network(), W=np.zeros((4, 4))))
-    assert right(result) == ([2], [2, 4])
-    assert "raise the gain" in str(result.doubt)
-
-
-def test_where_the_gradient_is_past_float64_the_quiz_says_that_it_decides_nothing() -> None:
-    result = quiz(0, 32, 60, 3, gain=6.0)
-    assert right(result)[1] == []
-    assert "lower the gain" in str(result.doubt)
+    assert right(take_quiz(replace(network(), W=np.zeros((4, 4))))) == ([2], [2, 4])
 
 
 def test_numeric_gradient_and_bptt_agree_with_complex_steps() -> None:
@@ -150,7 +141,7 @@ def test_a_transposed_w_in_the_product_is_found_wrong(monkeypatch: pytest.Monkey
     monkeypatch.setattr(lecture, "h_by_h_before", lambda W, h: np.diag(1 - h**2) @ W.T)
     result = quiz(0, 4, 5, 3)
     assert right(result) == ([2], [])
-    assert result.b_h[3].from_numeric > 0.01
+    assert result.b_h[3].distance > 0.01
 
 
 def test_a_product_in_the_wrong_order_is_found_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,19 +149,17 @@ def test_a_product_in_the_wrong_order_is_found_wrong(monkeypatch: pytest.MonkeyP
     assert right(quiz(0, 4, 5, 3)) == ([2], [])
 
 
-def test_the_mark_follows_the_numeric_gradient_and_not_bptt(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(lecture, "bptt", lambda net: {"b_y": np.ones(3), "b_h": np.ones(4)})
+def test_bptt_gives_what_the_right_candidates_give() -> None:
     result = quiz(0, 4, 5, 3)
-    assert right(result) == ([2], [4])
-    assert result.b_h[3].from_bptt > 0.01
+    found = lecture_rnn.bptt(result.net)
+    assert distance(found["b_y"], result.b_y[1].value) < 1e-14
+    assert distance(found["b_h"], result.b_h[3].value) < 1e-14
 
 
 def test_3_to_5_of_b_y_are_zero_vectors_at_distance_1() -> None:
     for candidate in quiz(1, 4, 5, 3).b_y[2:]:
         np.testing.assert_array_equal(candidate.value, np.zeros(3))
-        assert candidate.from_numeric == 1.0
+        assert candidate.distance == 1.0
 
 
 def test_1_is_shown_at_the_t_where_it_comes_nearest() -> None:
@@ -179,17 +168,15 @@ def test_1_is_shown_at_the_t_where_it_comes_nearest() -> None:
     first = take_quiz(net).b_y[0]
     direct = y_hat - np.eye(3)[net.targets]  # ∂L_t/∂b_y
     gaps = np.linalg.norm(direct - direct.sum(axis=0), axis=1)
-    assert first.at == gaps.argmin()
-    assert f"t = {first.at} " in first.sentence
-    assert "t = 0…6" in first.sentence
+    assert f"t = {gaps.argmin()}, which is shown, comes nearest" in first.sentence
     np.testing.assert_allclose(first.value, direct[gaps.argmin()], atol=1e-12)
 
 
 @settings(max_examples=15, deadline=None)
 @given(seed=SEEDS, gain=st.floats(0.1, 2))
 def test_2_of_b_h_read_with_the_total_derivative_is_4(seed: int, gain: float) -> None:
-    result = quiz(seed, 3, 4, 4, gain)
-    assert result.total_derivative_distance < 1e-12
+    result = take_quiz(network(seed, 3, 4, 4, gain))
+    assert distance(result.b_h_total.value, result.b_h[3].value) < 1e-12
     assert result.b_h_total.right
     assert not result.b_h[1].right
 
@@ -200,7 +187,7 @@ def test_all_four_of_b_h_at_t_1_are_the_sums_written_out_by_hand() -> None:
     e = (y_hat - np.eye(3)[net.targets]) @ net.U  # ∂L_t/∂h_t
     d = 1 - h**2
     one, held, without, whole = take_quiz(net).b_h
-    np.testing.assert_allclose(one.value, e[one.at] * d[one.at], rtol=1e-12)
+    np.testing.assert_allclose(one.value, min(e * d, key=lambda term: distance(term, whole.value)))
     np.testing.assert_allclose(held.value, e[0] * d[0] + e[1] * d[1], rtol=1e-12)
     np.testing.assert_allclose(without.value, e[0] * d[0] + e[1] * (d[0] + d[1]), rtol=1e-12)
     np.testing.assert_allclose(
@@ -217,9 +204,8 @@ def test_each_y_hat_has_length_n_elements_in_0_to_1_and_sum_1(seed: int, N: int,
     np.testing.assert_allclose(y_hat.sum(axis=1), 1, atol=1e-14)
 
 
-def test_gain_is_the_measured_singular_value_of_w() -> None:
-    W = quiz(0, 5, 3, 4, gain=1.25).net.W
-    assert np.linalg.norm(W, 2) == pytest.approx(1.25, rel=1e-12)
+def test_all_singular_values_of_w_are_1() -> None:
+    assert np.linalg.svd(quiz(0, 5, 3, 4).net.W)[1] == pytest.approx(np.ones(5), rel=1e-12)
 
 
 def test_the_same_seed_gives_the_same_quiz_and_another_seed_another() -> None:
@@ -230,7 +216,6 @@ def test_the_same_seed_gives_the_same_quiz_and_another_seed_another() -> None:
 def test_every_formula_and_sentence_is_one_line_without_a_placeholder_left() -> None:
     result = quiz(0, 4, 5, 3)
     for candidate in (*result.b_y, *result.b_h, result.b_h_total):
-        assert "{T}" not in candidate.sentence
         assert "{at}" not in candidate.sentence
         assert "\n" not in candidate.formula + candidate.sentence
         assert candidate.sentence.endswith(".")
@@ -252,19 +237,5 @@ def test_json_numbers_the_candidates_as_the_quiz_does() -> None:
         (4, True),
     ]
     assert data["b_y"][2]["distance"] == 1.0
-    assert data["b_h_total"]["distance_from_4"] < 1e-12
+    assert data["b_h_total"]["right"]
     assert data["y_hat"]["length"] == 3
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        ((0, 0, 5, 3), "--hidden"),
-        ((0, 4, 0, 3), "--seq-len"),
-        ((0, 4, 5, 1), "vocabulary_size"),
-        ((0, 4, 5, 3, 0.0), "--gain"),
-    ],
-)
-def test_a_size_out_of_range_is_named(arguments: tuple[int, int, int, int], named: str) -> None:
-    with pytest.raises(UsageError, match=named):
-        quiz(*arguments)

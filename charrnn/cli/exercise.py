@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charrnn.cli.terminal import console, print_json, say, visible
-from charrnn.errors import CharRNNError
+from charrnn.errors import CharRNNError, UsageError
 
 if TYPE_CHECKING:
     from charrnn.lecture.exercise import Verdict
+
+SIX = 6  # gradients
 
 
 def write(path: Path) -> None:
@@ -31,11 +34,12 @@ def write(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Marks:
-    """What a learner's file is worth; `error`: it could not be run."""
+    """What a learner's file is worth."""
 
     path: Path
-    verdicts: tuple[Verdict, ...]
-    error: str | None = None
+    verdicts: Sequence[Verdict] = ()
+    hint: str | None = None  # what to look at
+    error: str | None = None  # why it could not be run
 
     @property
     def right(self) -> int:
@@ -52,59 +56,59 @@ class Marks:
                     found.setdefault(said, []).append(verdict.name)
         return found
 
+    @property
+    def result(self) -> str:
+        """The marks in a line."""
+        return (self.error or f"{self.right} of {SIX} gradients are right").splitlines()[-1]
+
     def as_json(self) -> dict[str, Any]:
         """Return the marks as JSON has them."""
-        arrays = [asdict(verdict) for verdict in self.verdicts]
-        return {"arrays": arrays, "right": self.right, "of": SIX, "error": self.error}
-
-
-SIX = 6  # gradients
-
-
-def arguments() -> list[dict[str, Any]]:
-    """Return the arguments of `backward` for each network, by name."""
-    from charrnn.lecture.exercise import networks
-    from charrnn.lecture.rnn import forward
-
-    calls = []
-    for net in networks():
-        h, y_hat = forward(net)
-        calls.append({**vars(net), "h": h, "y_hat": y_hat})
-    return calls
+        return {
+            "file": self.path.name,
+            "arrays": [asdict(verdict) for verdict in self.verdicts],
+            "right": self.right,
+            "of": SIX,
+            "hint": self.hint,
+            "error": self.error,
+        }
 
 
 def marks_of(path: Path) -> Marks:
     """Return the marks of one file, which is run in a process of its own."""
-    from charrnn.lecture.exercise import mark
+    from charrnn.lecture.exercise import arguments, hint, mark, networks
     from charrnn.lecture.runner import run
 
-    found = run(path, arguments())
+    found = run(path, [*map(arguments, networks())])
     if "error" in found:
-        return Marks(path, (), found["error"])
+        return Marks(path, error=found["error"])
     if not found["forward"]:
         say(f"{path}: forward is changed; backward is marked with the lecture's h and y_hat")
-    return Marks(path, mark(found["answers"]))
+    verdicts = mark(found["answers"])
+    return Marks(path, verdicts, hint(verdicts))
 
 
 def show(path: Path, *, hints: bool, json: bool) -> None:
     """Print the marks of a file, or of a folder's. Raises CharRNNError unless all are right."""
     if not path.exists():
         raise CharRNNError(f"{path}: no such file; charrnn gradcheck --exercise {path} writes it")
-    if path.is_dir():
-        _show_class([marks_of(file) for file in sorted(path.glob("*.py"))], path, json=json)
-        return
-    marks = marks_of(path)
+    if hints and path.is_dir():
+        raise UsageError("--hint is for a single file; give one instead of a folder")
+    files = sorted(path.glob("*.py")) if path.is_dir() else [path]
+    if not files:
+        raise CharRNNError(f"{path}: there is no .py file in this folder")
+    all_marks = [*map(marks_of, files)]
     if json:
-        print_json(marks.as_json())
-    if marks.error is not None:
-        *lines, last = marks.error.splitlines()
-        for line in lines:
-            say(line)
-        raise CharRNNError(f"{path}: {last}")
-    result = f"{marks.right} of {SIX} gradients are right"
-    if not json:
-        _show_marks(marks, hints)
-    if marks.right < SIX:
+        for marks in all_marks:
+            print_json(marks.as_json())
+    elif path.is_dir():
+        _show_class(all_marks)
+    else:
+        _show_marks(all_marks[0], hints)
+    finished = sum(marks.right == SIX for marks in all_marks)
+    result = all_marks[0].result
+    if path.is_dir():
+        result = f"{finished} of {len(files)} files have all {SIX} gradients right"
+    if finished < len(files):
         raise CharRNNError(f"{path}: {result}")
     if not json:
         print(result)
@@ -116,49 +120,39 @@ def symbol(name: str) -> str:
 
 
 def _show_marks(marks: Marks, hints: bool) -> None:
+    """Print a row for each gradient, what is wrong, and where to look."""
     from rich.table import Table
 
-    from charrnn.lecture.exercise import hint
-
-    table = Table(box=None, pad_edge=False)
-    for title in ("gradient", "", "distance"):
-        table.add_column(title)
+    if marks.error is not None:
+        for line in marks.error.splitlines()[:-1]:
+            say(line)
+        return
+    table = Table("gradient", "", "distance", box=None, pad_edge=False)
     for verdict in marks.verdicts:
-        mark = "right" if verdict.right else "wrong"
+        mark, style = ("right", "") if verdict.right else ("wrong", "red")
         distance = "-" if verdict.distance is None else f"{verdict.distance:.1e}"
-        table.add_row(symbol(verdict.name), mark, distance, style="" if verdict.right else "red")
+        table.add_row(symbol(verdict.name), mark, distance, style=style)
     screen = console()
     screen.print(table)
     screen.print("distance: ‖yours − numeric‖ / ‖numeric‖, by differences of L; right up to 1e-5")
     for said, names in marks.causes.items():
         of = ", ".join(map(symbol, names))
         screen.print(f"{of}: {said.removeprefix(of).lstrip(': ')}")
-    if hints and marks.causes:
-        screen.print(f"Look at: {hint(marks.verdicts)}")
+    if hints and marks.hint:
+        screen.print(f"Look at: {marks.hint}")
 
 
-def _show_class(all_marks: list[Marks], folder: Path, *, json: bool) -> None:
-    """Print a row for each file of a folder, and which mistakes were commonest."""
+def _show_class(all_marks: Sequence[Marks]) -> None:
+    """Print a row for each file, and which mistakes were commonest."""
     from rich.table import Table
 
-    if not all_marks:
-        raise CharRNNError(f"{folder}: there is no .py file in this folder")
-    if json:
-        for marks in all_marks:
-            print_json({"file": marks.path.name, **marks.as_json()})
-    else:
-        table = Table(box=None, pad_edge=False)
-        for title in ("file", "right", "mistakes"):
-            table.add_column(title, overflow="fold")
-        for marks in all_marks:
-            error = "\n".join((marks.error or "").splitlines()[-2:])
-            said = visible(error, lines=True) or "; ".join(marks.causes)
-            table.add_row(marks.path.name, f"{marks.right} of {SIX}", said)
-        screen = console()
-        screen.print(table)
-        common = Counter(said for marks in all_marks for said in marks.causes)
-        for said, count in common.most_common(3):
-            screen.print(f"{count} of {len(all_marks)} files: {said}")
-    unfinished = sum(marks.right < SIX for marks in all_marks)
-    if unfinished:
-        raise CharRNNError(f"{folder}: {unfinished} of {len(all_marks)} files are not all right")
+    table = Table("file", "right", "mistakes", box=None, pad_edge=False)
+    for marks in all_marks:
+        error = "\n".join((marks.error or "").splitlines()[-2:])
+        said = visible(error, lines=True) or "; ".join(marks.causes)
+        table.add_row(marks.path.name, f"{marks.right} of {SIX}", said)
+    screen = console()
+    screen.print(table)
+    common = Counter(said for marks in all_marks for said in marks.causes)
+    for said, count in common.most_common(3):
+        screen.print(f"{count} of {len(all_marks)} files: {said}")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charrnn.cli.exercise import show, write
-from charrnn.cli.lecture import Lecture
+from charrnn.cli import exercise as exercises
+from charrnn.cli import lecture as lectures
 from charrnn.cli.options import Debug, Json, complete_checkpoint, given, option, switch
 from charrnn.cli.terminal import console, counted, print_json
 from charrnn.config import CELLS, CellName, check, flag
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 NETWORKS, LECTURE, EXERCISE = "Which networks", "The lecture", "An exercise"
 GAINS = (0.7, 1.0, 1.4)
+OF_CHECKS = {"cell", "hidden", "seq_len", "seed", "model", "tolerance", "lecture", "gain"}
+CLASHES = {"exercise": OF_CHECKS, "mine": OF_CHECKS, "model": {"cell", "hidden"}}
+NEEDS = {"gain": "lecture", "hint": "mine"}
 
 Cell = Annotated[CellName | None, option("--cell", NETWORKS, "Only this cell.")]
 Hidden = Annotated[
@@ -101,50 +104,57 @@ def gradcheck(
 
     Example: charrnn gradcheck --lecture
     """
+    _check_together({name for name in context.params if given(context, name)})
+    if exercise is not None:
+        exercises.write(exercise)
+    if mine is not None:
+        exercises.show(mine, hints=hint, json=json)
     if exercise is not None or mine is not None:
-        _check_alone(context)
-        if exercise is not None:
-            write(exercise)
-        if mine is not None:
-            show(mine, hints=hint, json=json)
         return
     check("--seed", seed, least=0)
     check("--tolerance", tolerance, above=0)
-    _check_together(model, cell, hidden, gain, lecture)
+    for value in gain or ():
+        check("--gain", value, above=0, most=100)
     from charrnn.checkpoint.model import load
 
     trained = None if model is None else load(model)
+    cells = CELLS if cell is None else (cell,)
     checks = []
-    for found in _checks(trained, cell, hidden, seq_len, seed):
+    for found in _checks(trained, cells, hidden, seq_len, seed):
         checks.append(found)
         if not json:
             _show(found, tolerance, brief=lecture)
-    taught = Lecture.of(hidden, seq_len, seed, gain or GAINS, trained, cell) if lecture else None
+    report = _as_json(checks, tolerance)
+    if lecture:
+        quiz, fadings = lectures.measured(trained, cells, hidden, seq_len, seed, gain or GAINS)
+        report |= quiz.as_json() | {"lags": [fading.as_json() for fading in fadings]}
+        if not json:
+            lectures.show(quiz, fadings)
     if json:
-        print_json(_as_json(checks, tolerance) | (taught.as_json() if taught else {}))
-    elif taught:
-        taught.show()
+        print_json(report)
     _verdict(checks, tolerance, say=not json)
 
 
-def _check_alone(context: typer.Context) -> None:
-    """Raise UsageError for an option that does nothing with an exercise."""
-    for name in context.params.keys() - {"exercise", "mine", "hint", "json", "debug"}:
-        if given(context, name):
-            raise UsageError(f"{flag(name)} does nothing with an exercise; leave it out")
+def _check_together(names: set[str]) -> None:
+    """Raise UsageError for an option that does nothing with or without another one."""
+    for name in sorted(names):
+        if useless := names & CLASHES.get(name, set()):
+            raise UsageError(f"{flag(min(useless))} does nothing with {flag(name)}; leave it out")
+        if name in NEEDS and NEEDS[name] not in names:
+            raise UsageError(f"{flag(name)} does nothing without {flag(NEEDS[name])}; add it")
 
 
-def _check_together(
-    model: str | None, cell: str | None, hidden: int | None, gain: list[float] | None, lecture: bool
-) -> None:
-    """Raise UsageError for what doesn't go together, or for a gain out of range."""
-    for value in gain or ():
-        check("--gain", value, above=0, most=100)
-    if gain and not lecture:
-        raise UsageError("--gain is part of the lecture; add --lecture")
-    if model is not None and (cell is not None or hidden is not None):
-        clash = "--hidden" if cell is None else "--cell"
-        raise UsageError(f"--model has its own cell and size; leave out {clash}")
+def _checks(
+    trained: Model | None, cells: Sequence[str], hidden: int | None, seq_len: int | None, seed: int
+) -> Iterable[Check]:
+    """Return a check of each network, or of the model alone."""
+    from charrnn.network import gradcheck as network
+
+    sizes = {"hidden": hidden, "seq_len": seq_len}
+    chosen = {name: size for name, size in sizes.items() if size is not None}
+    if trained is not None:
+        return [network.check_trained(trained.parameters, **chosen, seed=seed)]
+    return network.gradcheck(cells, **chosen, seed=seed)
 
 
 def _as_json(checks: Sequence[Check], tolerance: float) -> dict[str, Any]:
@@ -153,19 +163,6 @@ def _as_json(checks: Sequence[Check], tolerance: float) -> dict[str, Any]:
         "passed": all(found.error <= tolerance for found in checks),
         "checks": [asdict(found) | {"error": found.error} for found in checks],
     }
-
-
-def _checks(
-    model: Model | None, cell: str | None, hidden: int | None, seq_len: int | None, seed: int
-) -> Iterable[Check]:
-    """Return a check of each network, or of the model alone."""
-    from charrnn.network import gradcheck as checks
-
-    sizes = {"hidden": hidden, "seq_len": seq_len}
-    given_sizes = {name: size for name, size in sizes.items() if size is not None}
-    if model is not None:
-        return [checks.check_trained(model.parameters, **given_sizes, seed=seed)]
-    return checks.gradcheck(CELLS if cell is None else (cell,), **given_sizes, seed=seed)
 
 
 def _show(found: Check, tolerance: float, *, brief: bool) -> None:

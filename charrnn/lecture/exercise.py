@@ -8,7 +8,7 @@ mistake in ∂L/∂h_t makes several gradients wrong at once; it is named once, 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -22,11 +22,11 @@ from charrnn.lecture.rnn import (
     Example,
     bptt,
     distance,
+    forward,
     numeric_gradient,
     random_network,
 )
 
-Gradients = Mapping[str, Array]
 NAMES = ("V", "W", "b_h", "U", "b_y", "h_before")
 TOLERANCE = 1e-5  # a gradient this near the numeric one is right; this near a mistake's it is that
 SIZES = ((4, 5, 3), (5, 7, 4), (3, 4, 5))  # H, T − 1, N of the networks
@@ -92,9 +92,9 @@ CHANGES = {
         "the loop leaves out the last step": "range(T - 1))",
     },
     "reversed(range(T))": {"the loop goes forwards in time": "range(T)"},
-    "dU +=": {"∂L/∂U is overwritten at each step (= for +=)": "dU ="},
+    "dU +=": {"∂L/∂U is overwritten at each step (= for +=)": "dU[:] ="},
     "db_y +=": {"∂L/∂b_y is overwritten at each step (= for +=): one t alone": "db_y ="},
-    "dW +=": {"∂L/∂W is overwritten at each step (= for +=)": "dW ="},
+    "dW +=": {"∂L/∂W is overwritten at each step (= for +=)": "dW[:] ="},
     "db_h +=": {"∂L/∂b_h is overwritten at each step (= for +=): one t alone": "db_h ="},
     "] += dA": {
         "∂L/∂V loses repeats: the column of x_t is overwritten (= for +=)": "] = dA",
@@ -192,121 +192,127 @@ def networks() -> tuple[Example, ...]:
     made = []
     for seed, (H, T, N) in enumerate(SIZES):
         rng = np.random.default_rng(seed)
-        net = random_network(rng, H, T, N, gain=1.0)
+        net = random_network(rng, H, T, N)
         net.W[:] += rng.normal(0, 0.3, (H, H))
         net.x[-2:] = net.x[0]
         made.append(net)
     return tuple(made)
 
 
+def arguments(net: Example) -> dict[str, Array]:
+    """Return the arguments of a learner's `backward` by name, in their order."""
+    h, y_hat = forward(net)
+    return {**vars(net), "h": h, "y_hat": y_hat}
+
+
+def joined(gradients: Iterable[Mapping[str, Array]]) -> dict[str, Array]:
+    """Return each gradient on all networks as one vector."""
+    on_each = [*gradients]
+    return {name: np.concatenate([array[name].ravel() for array in on_each]) for name in on_each[0]}
+
+
 @cache
-def numeric() -> tuple[dict[str, Array], ...]:
-    """Return the gradients of each network by central differences."""
-    return tuple({name: numeric_gradient(net, name) for name in NAMES} for net in networks())
+def numeric() -> dict[str, Array]:
+    """Return the gradients by central differences."""
+    return joined({name: numeric_gradient(net, name) for name in NAMES} for net in networks())
 
 
-def with_mistakes(mistakes: Sequence[Mistake]) -> tuple[dict[str, Array], ...] | None:
-    """Return what `bptt` gives with these mistakes on each network.
-
-    None where they change the same line.
-    """
+@cache
+def gradients_with(*mistakes: Mistake) -> dict[str, Array]:
+    """Return what `bptt` gives with these mistakes; of two in one line only the first counts."""
     source = inspect.getsource(bptt)
     for _, line, instead in mistakes:
-        if source.count(line) != 1:
-            return None
         source = source.replace(line, instead)
     space: dict[str, Any] = {**bptt.__globals__}
     exec(source, space)
-    return tuple(space["bptt"](net) for net in networks())
-
-
-@cache
-def catalogue(most: int) -> dict[tuple[Mistake, ...], tuple[dict[str, Array], ...]]:
-    """Return the gradients that known mistakes give, alone and up to `most` of them together."""
-    sets = (mistakes for n in range(1, most + 1) for mistakes in combinations(MISTAKES, n))
-    found = ((mistakes, with_mistakes(mistakes)) for mistakes in sets)
-    return {mistakes: gradients for mistakes, gradients in found if gradients is not None}
-
-
-def away(mine: Sequence[Gradients], reference: Sequence[Gradients], name: str) -> float:
-    """Return the largest distance of one gradient from the reference over the networks."""
-    pairs = zip(mine, reference, strict=True)
-    return max(distance(a[name], b[name]) for a, b in pairs)
+    return joined(map(space["bptt"], networks()))
 
 
 def mark(answers: Sequence[Mapping[str, Any]]) -> tuple[Verdict, ...]:
     """Return the verdict on each gradient of `answers`, one set for each of `networks()`."""
-    unusable: dict[str, str] = {}
-    mine = [_usable(answer, net, unusable) for answer, net in zip(answers, networks(), strict=True)]
-    distances = {name: away(mine, numeric(), name) for name in NAMES}
-    wrong = [name for name in NAMES if not distances[name] <= TOLERANCE]
-    said = (_explained(mine, wrong) if wrong else {}) | unusable
+    found = {name: _vector(answers, name) for name in NAMES}
+    unusable = {name: said for name, said in found.items() if isinstance(said, str)}
+    mine = {name: vector for name, vector in found.items() if not isinstance(vector, str)}
+    distances = {name: distance(vector, numeric()[name]) for name, vector in mine.items()}
+    wrong = {name for name in mine if distances[name] > TOLERANCE}
+    said = unusable | (_explained(mine, wrong) if wrong else {})
     return tuple(
-        Verdict(n, n not in wrong, None if n in unusable else distances[n], said.get(n))
-        for n in NAMES
+        Verdict(name, name in {*mine} - wrong, distances.get(name), said.get(name))
+        for name in NAMES
     )
 
 
-def _usable(answer: Mapping[str, Any], net: Example, unusable: dict[str, str]) -> Gradients:
-    """Return the gradients as arrays, of infinities where there is no usable one; say why."""
-    usable = {}
-    for name in NAMES:
-        shape = getattr(net, name).shape
-        found = np.asarray(answer.get(name, np.nan), np.float64)
+def _vector(answers: Sequence[Mapping[str, Any]], name: str) -> Array | str:
+    """Return one gradient on all networks, or why there is none."""
+    arrays = []
+    for answer, net in zip(answers, networks(), strict=True):
         if name not in answer:
-            unusable[name] = "is missing from the dict"
-        elif found.shape != shape:
-            turned = ", the transpose," * (found.T.shape == shape)
-            unusable.setdefault(name, f"has shape {found.shape}{turned} instead of {shape}")
-        elif not np.isfinite(found).all():
-            unusable[name] = "has numbers that are not finite"
-        usable[name] = found if name not in unusable else np.full(shape, np.inf)
-    return usable
+            return "is missing from the dict"
+        array, shape = np.asarray(answer[name], np.float64), getattr(net, name).shape
+        if array.shape != shape:
+            turned = ", the transpose," * (array.T.shape == shape)
+            return f"has shape {array.shape}{turned} instead of {shape}"
+        if not np.isfinite(array).all():
+            return "has numbers that are not finite"
+        arrays.append(array.ravel())
+    return np.concatenate(arrays)
 
 
-def _explained(mine: Sequence[Gradients], wrong: Sequence[str]) -> dict[str, str]:
+def _explained(mine: dict[str, Array], wrong: set[str]) -> dict[str, str]:
     """Return what is wrong, by gradient: of the known mistakes those that explain most of the six.
 
-    One mistake is preferred to two: it comes first in the catalogue. What they leave open may be
-    right but for a factor, or be explained by a mistake that shows there alone. A gradient of
-    exact zeros is not written yet, unless a mistake that explains it explains one that is written.
+    One mistake is preferred to two. What they leave open may be right but for a factor, or be
+    explained by a mistake that shows there alone. A gradient of exact zeros is not written yet,
+    unless a mistake that explains it explains one that is written.
     """
-    zero = {name for name in wrong if not any(gradients[name].any() for gradients in mine)}
-    names = {*NAMES}
+    zero = {name for name in wrong if not mine[name].any()}
+    names = {*mine}
     for most in (1, 2):
-        same = {
-            mistakes: {name for name in names if away(mine, gradients, name) <= TOLERANCE}
-            for mistakes, gradients in catalogue(most).items()
-        }
-        best = max(same, key=lambda mistakes: len(same[mistakes]))
-        names -= zero - same[best] if same[best] & {*wrong} - zero else zero
+        sets = [mistakes for n in range(1, most + 1) for mistakes in combinations(MISTAKES, n)]
+        same = {mistakes: _same(mine, gradients_with(*mistakes)) & names for mistakes in sets}
+        best = max(sets, key=lambda mistakes: len(same[mistakes]))
+        names -= zero - same[best] if same[best] & wrong - zero else zero
         if names <= same[best]:
             break
-    said = {}
-    for name in wrong:
-        alone = next((mistakes for mistakes, found in same.items() if name in found), None)
-        if name not in names:
-            said[name] = STILL_ZERO
-        elif name in same[best]:
+    said = dict.fromkeys(wrong - names, STILL_ZERO)
+    for name in wrong & names:
+        alone = [mistakes for mistakes in sets if name in same[mistakes]]
+        if name in same[best]:
             said[name] = _named(best, name)
-        elif factor := _factor(mine, name):
+        elif factor := _factor(mine[name], name):
             said[name] = factor
-        elif alone is not None:
-            said[name] = _named(alone, name)
+        elif alone:
+            said[name] = _named(alone[0], name)
     return said
 
 
+def _same(mine: Mapping[str, Array], others: Mapping[str, Array]) -> set[str]:
+    """Return which gradients are the same."""
+    return {name for name in mine if distance(mine[name], others[name]) <= TOLERANCE}
+
+
 def _named(mistakes: tuple[Mistake, ...], name: str) -> str:
-    """Return what is said of those of the mistakes, one or two, that this gradient shows."""
-    if len(mistakes) == 1:
-        return mistakes[0].said
-    both, one = catalogue(2)[mistakes], catalogue(1)
-    shown = [  # a mistake shows where the other one alone gives something else
-        mistake.said
-        for mistake, other in zip(mistakes, reversed(mistakes), strict=True)
-        if away(both, one[(other,)], name) > TOLERANCE
-    ]
-    return "; ".join(shown)
+    """Return what is said of those of the mistakes without which this gradient would differ."""
+    all_of_them, said = gradients_with(*mistakes), []
+    for mistake in mistakes:
+        others = gradients_with(*(other for other in mistakes if other != mistake))
+        if name not in _same(all_of_them, others):
+            said.append(mistake.said)
+    return "; ".join(said)
+
+
+def _factor(mine: Array, name: str) -> str | None:
+    """Return what to say of a gradient that is right but for a factor, None of others."""
+    right = numeric()[name]
+    T = np.concatenate([np.full(getattr(net, name).size, len(net.x)) for net in networks()])
+    factor = float(mine @ right / (right @ right))
+    known = {
+        "has the wrong sign": -right,
+        "is divided by T: L is the sum over t, not the mean": right / T,
+        "is T times too large": right * T,
+        f"is {factor:.4g} times what it should be": right * factor,
+    }
+    return next((said for said, it in known.items() if distance(mine, it) <= TOLERANCE), None)
 
 
 def hint(verdicts: Sequence[Verdict]) -> str | None:
@@ -325,21 +331,3 @@ def hint(verdicts: Sequence[Verdict]) -> str | None:
     if {"V", "W", "b_h"} <= unknown:
         return " And ".join((CAUSES["∂L/∂h_t"], CAUSES["tanh'"]))
     return next((HINTS[name] for name in wrong), None)
-
-
-def _factor(mine: Sequence[Gradients], name: str) -> str | None:
-    """Return what to say of a gradient that is right but for a factor, None of others."""
-    factors = {  # c and k of c Tᵏ
-        "has the wrong sign": (-1, 0),
-        "is divided by T: L is the sum over t, not the mean": (1, -1),
-        "is T times too large": (1, 1),
-        "is twice too large": (2, 0),
-        "is half of what it should be": (0.5, 0),
-        "comes out as zero": (0, 0),
-    }
-    for said, (c, k) in factors.items():
-        pairs = zip(networks(), numeric(), strict=True)
-        scaled = [{name: c * float(len(net.x)) ** k * right[name]} for net, right in pairs]
-        if away(mine, scaled, name) <= TOLERANCE:
-            return said
-    return None

@@ -10,51 +10,49 @@ G gates, S parts of the state, N symbols.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
-from charrnn.config import CELLS, CellName, ModelConfig, check, check_choice
-from charrnn.errors import UsageError
+from charrnn.config import CellName, ModelConfig
 from charrnn.lecture.rnn import Array, distance, softmax
 from charrnn.network.cells import CELL_CLASSES
 from charrnn.network.parameters import GATES, Parameters, initialize
 
 LAYER = ("layers.0.V", "layers.0.W", "layers.0.b_h", "U", "b_y")
+SYMBOLS = 8  # N of a random network
 STEADY = 0.03  # a norm that changes by less than this share a step neither fades nor explodes
 TINY = 1e-30  # of a complex step: f(x + iε) = f(x) + iε f'(x), with no rounding at all for such ε
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What backpropagation truncated to `steps` steps keeps of ∂L/∂b_h."""
-
-    steps: int  # T', the lags 0…T'−1 of every L_t
-    distance: float  # ‖kept − ∂L/∂b_h‖ / ‖∂L/∂b_h‖
-    cosine: float  # between the two; 0 where one of them is zero
-
-
 @dataclass(frozen=True, eq=False)
 class Fading:
-    """One network's gradient by lag."""
+    """One network's gradient by lag, 0…T."""
 
     cell: str
     gain: float | None  # as asked for; None: given weights
-    hidden: int  # H
-    seq_len: int  # T, the last step: lags 0…T
     singular: dict[str, float]  # by gate, the largest singular value of its block of W
-    norms: tuple[float, ...]  # by lag, spectral norm of ∂h_T/∂s_{T−lag}: 1 at lag 0
-    shares: tuple[float, ...]  # by lag, ‖term‖ over the sum of these norms
-    kept: tuple[Kept, ...]  # by T' = 1…T+1
-    terms: Array  # (T+1, G·H), by lag
-    gradient: Array  # (G·H,), ∂L/∂b_h
+    norms: list[float]  # by lag, spectral norm of ∂h_T/∂s_{T−lag}: 1 at lag 0
+    terms: Array  # (T+1, G·H), by lag: they add up to ∂L/∂b_h
+
+    @property
+    def shares(self) -> list[float]:
+        """By lag, ‖term‖ over the sum of these norms."""
+        sizes = [float(np.linalg.norm(term)) for term in self.terms]
+        return [size / (sum(sizes) or 1.0) for size in sizes]
+
+    @property
+    def lost(self) -> list[float]:
+        """By lag, ‖sum of the terms up to it − ∂L/∂b_h‖ / ‖∂L/∂b_h‖: what truncation loses."""
+        sums = np.cumsum(self.terms, axis=0)
+        return [distance(kept, sums[-1]) for kept in sums]
 
     @property
     def factor(self) -> float:
         """What a step multiplies the norm by: the geometric mean from lag 0 to lag T."""
-        return float(self.norms[-1] ** (1 / self.seq_len))
+        return float(self.norms[-1] ** (1 / (len(self.norms) - 1)))
 
     @property
     def sentence(self) -> str:
@@ -63,51 +61,39 @@ class Fading:
         verdict = "lasts" if abs(change) <= STEADY else "fades" if change < 0 else "explodes"
         return (
             f"{self.cell}, largest singular value of W {max(self.singular.values()):.2f}: "
-            f"{self.seq_len} steps back ‖∂h_T/∂s_k‖ has gone from 1 to {self.norms[-1]:.2g}, "
-            f"{self.factor:.2f} times a step: the gradient {verdict}."
+            f"{len(self.norms) - 1} steps back ‖∂h_T/∂s_k‖ has gone from 1 to "
+            f"{self.norms[-1]:.2g}, {self.factor:.2f} times a step: the gradient {verdict}."
         )
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures as JSON has them."""
-        lags = enumerate(zip(self.norms, self.shares, strict=True))
-        figures = asdict(self) | {
-            "factor": self.factor,
-            "lags": [{"lag": lag, "norm": norm, "share": share} for lag, (norm, share) in lags],
-            "sentence": self.sentence,
-        }
-        return {
-            k: v for k, v in figures.items() if k not in ("norms", "shares", "terms", "gradient")
+        lags = zip(self.norms, self.shares, self.lost, strict=True)
+        names = ("cell", "gain", "singular", "factor", "sentence")
+        return {name: getattr(self, name) for name in names} | {
+            "lags": [
+                {"lag": lag, "norm": norm, "share": share, "lost": lost}
+                for lag, (norm, share, lost) in enumerate(lags)
+            ]
         }
 
 
-def fading(
-    cell: str, seed: int, hidden: int, seq_len: int, gain: float, *, vocabulary_size: int = 8
-) -> Fading:
+def fading(cell: str, seed: int, H: int, T: int, gain: float) -> Fading:
     """Return the gradient by lag in a random network; blocks of W are orthogonal times `gain`.
 
     V is small, so that saturated units don't hide what W does, and b_h as training starts: b_f = 1.
-    Raises UsageError.
     """
-    check_choice("--cell", cell, CELLS)
-    check("--hidden", hidden, least=1)
-    check("--seq-len", seq_len, least=1)
-    check("--gain", gain, above=0, most=100)
-    check("vocabulary_size", vocabulary_size, least=2)
-    config, rng = ModelConfig(cast(CellName, cell), hidden), np.random.default_rng(seed)
-    parameters = initialize(config, vocabulary_size, rng, dtype=np.float64)
+    config, rng = ModelConfig(cast(CellName, cell), H), np.random.default_rng(seed)
+    parameters = initialize(config, SYMBOLS, rng, dtype=np.float64)
     parameters["layers.0.W"][:] *= gain
-    return fading_of(parameters, rng.integers(vocabulary_size, size=seq_len + 2), gain)
+    return fading_of(parameters, rng.integers(SYMBOLS, size=T + 2), gain)
 
 
-def fading_of(parameters: Parameters, x: npt.NDArray[Any], gain: float | None = None) -> Fading:
+def fading_of(parameters: Parameters, x: NDArray[Any], gain: float | None = None) -> Fading:
     """Return the gradient by lag in the first layer, which reads x (T+2,) from a zero state.
 
     Each symbol is the target of the one before it. ŷ_t is read off this layer: with several layers
-    the norms are its own, but the shares are those of a loss on it alone. Raises UsageError for
-    fewer than 3 symbols.
+    the norms are its own, but the shares are those of a loss on it alone.
     """
-    if len(x) < 3:
-        raise UsageError(f"the text has {len(x)} characters; a gradient by lag needs at least 3")
     cell, H = parameters.config.cell, parameters.config.hidden
     V, W, b_h, U, b_y = (parameters[name].astype(np.float64) for name in LAYER)
     A, targets = V[:, x[:-1]].T + b_h, x[1:]
@@ -118,20 +104,9 @@ def fading_of(parameters: Parameters, x: npt.NDArray[Any], gain: float | None = 
     D = softmax(h @ U.T + b_y)
     D[np.arange(len(h)), targets] -= 1
     terms, norms = terms_and_norms(cell, A, W, states, D @ U)
-    sizes = np.linalg.norm(terms, axis=1)
     blocks = zip(GATES[cell], np.split(W, len(GATES[cell])), strict=True)
-    return Fading(
-        cell=cell,
-        gain=gain,
-        hidden=H,
-        seq_len=len(A) - 1,
-        singular={gate: float(np.linalg.norm(block, 2)) for gate, block in blocks},
-        norms=norms,
-        shares=tuple((sizes / (sizes.sum() or 1.0)).tolist()),
-        kept=truncations(terms),
-        terms=terms,
-        gradient=terms.sum(axis=0),
-    )
+    singular = {gate: float(np.linalg.norm(block, 2)) for gate, block in blocks}
+    return Fading(cell, gain, singular, norms, terms)
 
 
 def step(cell: str, A: Array, W: Array, s: Array) -> tuple[Array, Array, Array]:
@@ -156,7 +131,7 @@ def step(cell: str, A: Array, W: Array, s: Array) -> tuple[Array, Array, Array]:
 
 def terms_and_norms(
     cell: str, A: Array, W: Array, states: list[Array], rows: Array
-) -> tuple[Array, tuple[float, ...]]:
+) -> tuple[Array, list[float]]:
     """Return term(lag) (T+1, G·H) and ‖∂h_T/∂s_{T−lag}‖₂, both by lag 0…T.
 
     `rows` (T+1, H) is ∂L_t/∂h_t of h_t's own loss alone. Goes back over k and carries one row for
@@ -172,18 +147,4 @@ def terms_and_norms(
         _, by_state, by_b_h = step(cell, A[k], W, states[k])
         terms[: len(carried)] += carried @ by_b_h
         carried, last = carried @ by_state, last @ by_state
-    return terms, tuple(norms)
-
-
-def truncations(terms: Array) -> tuple[Kept, ...]:
-    """Return what T' = 1…T+1 steps keep of the gradient, from its terms (T+1, G·H) by lag."""
-    sums = np.cumsum(terms, axis=0)
-    return tuple(
-        Kept(n, distance(kept, sums[-1]), cosine(kept, sums[-1])) for n, kept in enumerate(sums, 1)
-    )
-
-
-def cosine(a: Array, b: Array) -> float:
-    """Return the cosine of the angle between two vectors; 0 where one of them is zero."""
-    sizes = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(a @ b) / sizes if sizes else 0.0
+    return terms, norms
