@@ -183,7 +183,7 @@ def main() -> None:
         photograph(folder)
         save("heat", (folder / "heat.svg").read_text(encoding="utf-8"))
         lecture = screen(on_terminal(LECTURE, folder))
-        quiz = between(lecture, "Which formula is ∂L/∂b_h?", "Read otherwise")
+        quiz = between(lecture, "Which formula is ∂L/∂b_h?", "And (2) of")
         draw(
             "lecture",
             LECTURE,
