@@ -575,6 +575,15 @@ def test_starting_from_other_weights_keeps_them_and_adds_characters(
     )
 
 
+def test_texts_of_a_word_each_are_not_validated_by_their_newlines(tmp_path: Path) -> None:
+    texts = [tmp_path / name for name in "abc"]
+    for text, word in zip(texts, ("hello", "world", "there"), strict=True):
+        text.write_text(f"{word}\n")
+    events = list(charrnn.train(texts, TrainConfig(**SMALL)))
+    assert done(events).val_loss is None
+    assert any("give them as a folder" in e.text for e in events if isinstance(e, Notice))
+
+
 def test_a_text_of_one_repeated_character_trains(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("a" * 300, encoding="utf-8")
