@@ -17,6 +17,7 @@ from charrnn.network.loss import BLOCK
 from charrnn.network.parameters import parameter_count
 from charrnn.training import defaults
 from charrnn.training.defaults import (
+    OPERATIONS,
     Facts,
     auto_workers,
     characters_per_second,
@@ -85,7 +86,21 @@ def test_other_options_are_never_overridden_either(name: str, value: float) -> N
 
 @given(st.floats(1e9, 1e20), st.floats(1e9, 1e20))
 def test_more_operations_never_give_a_narrower_network(one: float, other: float) -> None:
-    assert chosen_hidden(min(one, other)) <= chosen_hidden(max(one, other))
+    few, many = sorted((one, other))
+    assert chosen_hidden(few, 10**9) <= chosen_hidden(many, 10**9)
+
+
+@pytest.mark.parametrize(("characters", "width"), [(1, 32), (450, 32), (4_500, 96), (10**6, 256)])
+def test_a_short_text_gets_a_narrow_network(characters: int, width: int) -> None:
+    assert chosen_hidden(OPERATIONS, characters) == width
+
+
+@pytest.mark.parametrize(
+    ("characters", "decay"), [(100, 0.2), (1_000, 0.2), (10_000, 0.02), (10**9, 0.02)]
+)
+def test_weights_decay_more_on_a_short_text(characters: int, decay: float) -> None:
+    assert chosen(characters, steps=1).weight_decay == decay
+    assert chosen(characters, steps=1, optimizer="sgd").weight_decay == 0
 
 
 AMOUNTS = st.integers(1, 10**8)
@@ -200,7 +215,7 @@ def test_every_option_that_older_checkpoints_lack_says_what_their_runs_did() -> 
     assert [f.name for f in OPTIONS if f.name not in first and "before" not in f.metadata] == []
 
 
-@pytest.mark.parametrize(("cell", "share"), [("rnn", 0.3), ("gru", 0.8), ("lstm", 1.0)])
+@pytest.mark.parametrize(("cell", "share"), [("rnn", 0.4), ("gru", 0.8), ("lstm", 1.0)])
 def test_the_rate_is_the_optimizers_by_cell_and_adams_falls_with_the_width(
     cell: str, share: float
 ) -> None:

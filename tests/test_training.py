@@ -88,6 +88,7 @@ def test_two_hundred_characters_are_memorised(cell: str, tmp_path: Path) -> None
         "batch_size": 1,
         "seq_len": 50,
         "dropout": 0.0,
+        "weight_decay": 0.0,
         "val_fraction": 0.0,
         "lr": 1e-2,
     }

@@ -36,7 +36,7 @@ class Adam(Optimizer):
     m̂ and v̂ are m and v freed from their bias towards 0 (Kingma & Ba 2015).
     """
 
-    lr, names = 1e-2, "mv"
+    lr, names = 1.6e-2, "mv"
     beta1 = 0.9
     half_life = 236_000  # characters; v forgets in text, not in steps: β₂ is 0.997 at B = T = 32
 
