@@ -1,49 +1,100 @@
 """charrnn: a character-level text generator, a recurrent network in pure NumPy.
 
->>> import charrnn
->>> run = charrnn.train(["corpus.txt"], charrnn.TrainConfig(steps=1000))  # doctest: +SKIP
->>> "".join(charrnn.sample(charrnn.load("model.npz"), prime="ROMEO:", length=200))  # doctest: +SKIP
+```python
+import charrnn
+
+for event in charrnn.train(["corpus.txt"], charrnn.TrainConfig(steps=1000)):
+    print(event)
+model = charrnn.load("model.npz")
+print("".join(model.sample(prime="ROMEO:", length=200)))
+```
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
-_PUBLIC = {
-    "CharRNNError": "errors",
-    "ModelConfig": "config",
-    "SampleConfig": "config",
-    "TrainConfig": "config",
-    "Model": "checkpoint.model",
-    "Vocabulary": "text.vocabulary",
-    "gradcheck": "network.gradcheck",
-    "sample": "sampling.sampling",
-    "train": "training.loop",
-    "load": "checkpoint.model",
-    "save": "checkpoint.model",
-    "score": "sampling.scoring",
-    "Score": "sampling.scoring",
+_PUBLIC = {  # the names of each module
+    "checkpoint.model": "Model load save",
+    "config": "ModelConfig SampleConfig TrainConfig",
+    "errors": "CharRNNError",
+    "network.gradcheck": "gradcheck",
+    "sampling.sampling": "Sample likeliest sample sample_many",
+    "sampling.scoring": "Score score",
+    "text.vocabulary": "Vocabulary",
+    "training.events": "Done Event Notice Sampled Saved Start Step Validated Validating",
+    "training.loop": "train",
 }
-__all__ = ["__version__", *_PUBLIC]
+_MODULES = {name: module for module, names in _PUBLIC.items() for name in names.split()}
+__all__ = ["__version__", *_MODULES]
 
-if TYPE_CHECKING:
-    from charrnn.checkpoint.model import Model, load, save
-    from charrnn.config import ModelConfig, SampleConfig, TrainConfig
-    from charrnn.errors import CharRNNError
-    from charrnn.network.gradcheck import gradcheck
-    from charrnn.sampling.sampling import sample
-    from charrnn.sampling.scoring import Score, score
-    from charrnn.text.vocabulary import Vocabulary
-    from charrnn.training.loop import train
+if TYPE_CHECKING:  # "as" says that a name is public
+    from charrnn.checkpoint.model import Model as Model
+    from charrnn.checkpoint.model import load as load
+    from charrnn.checkpoint.model import save as save
+    from charrnn.config import (
+        ModelConfig as ModelConfig,
+    )
+    from charrnn.config import (
+        SampleConfig as SampleConfig,
+    )
+    from charrnn.config import (
+        TrainConfig as TrainConfig,
+    )
+    from charrnn.errors import CharRNNError as CharRNNError
+    from charrnn.network.gradcheck import gradcheck as gradcheck
+    from charrnn.sampling.sampling import (
+        Sample as Sample,
+    )
+    from charrnn.sampling.sampling import (
+        likeliest as likeliest,
+    )
+    from charrnn.sampling.sampling import (
+        sample as sample,
+    )
+    from charrnn.sampling.sampling import (
+        sample_many as sample_many,
+    )
+    from charrnn.sampling.scoring import Score as Score
+    from charrnn.sampling.scoring import score as score
+    from charrnn.text.vocabulary import Vocabulary as Vocabulary
+    from charrnn.training.events import (
+        Done as Done,
+    )
+    from charrnn.training.events import (
+        Event as Event,
+    )
+    from charrnn.training.events import (
+        Notice as Notice,
+    )
+    from charrnn.training.events import (
+        Sampled as Sampled,
+    )
+    from charrnn.training.events import (
+        Saved as Saved,
+    )
+    from charrnn.training.events import (
+        Start as Start,
+    )
+    from charrnn.training.events import (
+        Step as Step,
+    )
+    from charrnn.training.events import (
+        Validated as Validated,
+    )
+    from charrnn.training.events import (
+        Validating as Validating,
+    )
+    from charrnn.training.loop import train as train
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first asked for, so that `import charrnn` and `--help` don't
     load NumPy.
     """
-    if name not in _PUBLIC:
+    if name not in _MODULES:
         raise AttributeError(f"module 'charrnn' has no attribute {name!r}")
-    value = getattr(import_module(f"charrnn.{_PUBLIC[name]}"), name)
+    value = getattr(import_module(f"charrnn.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

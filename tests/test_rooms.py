@@ -128,6 +128,14 @@ def test_every_public_name_is_there() -> None:
     for name in charrnn.__all__:
         assert getattr(charrnn, name) is not None
     assert set(charrnn.__all__) <= set(dir(charrnn))
+    tree = ast.parse(Path(charrnn.__file__).read_text(encoding="utf-8"))
+    typed = {
+        alias.asname
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("charrnn.")
+        for alias in node.names
+    }
+    assert typed == set(charrnn.__all__) - {"__version__"}  # what a type checker sees
     with pytest.raises(AttributeError, match="nothing_like_it"):
         _ = charrnn.nothing_like_it
 

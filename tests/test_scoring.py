@@ -183,6 +183,16 @@ def test_a_notebook_shows_a_score_as_a_heat_map_of_text_alone(items: Model) -> N
     assert hostile.tags == {"style", "div", "p", "i"}
 
 
+@pytest.mark.slow
+def test_a_notebook_that_is_run_shows_the_heat_map(items: Model, tmp_path: Path) -> None:
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    code = f"import charrnn; charrnn.load({saved(items, tmp_path)!r}).score('cat')"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    nbclient.NotebookClient(notebook, timeout=60).execute()
+    (output,) = notebook.cells[0].outputs
+    assert output.data["text/html"] == charrnn.score(items, "cat")._repr_html_()
+
+
 def test_a_notebook_gets_the_beginning_of_a_long_text() -> None:
     assert len(Score("a" * 10**6, np.ones(10**6 + 1))._repr_html_()) < 10**6
 
@@ -200,3 +210,11 @@ def test_the_perplexity_of_the_impossible_is_a_number(nats: float) -> None:
 
 def test_a_score_of_an_item_shows_its_newline_whatever_it_begins_with(items: Model) -> None:
     assert "жcat↵" in Cells(charrnn.score(items, "жcat", unknown="skip")._repr_html_()).shown
+
+
+def test_a_model_samples_scores_and_predicts_by_its_own_methods(model: Model) -> None:
+    assert list(model.sample(seed=1, length=9)) == list(charrnn.sample(model, seed=1, length=9))
+    own, other = model.score("the cat", streams=2), charrnn.score(model, "the cat", streams=2)
+    assert own.nats.tolist() == other.nats.tolist()
+    assert model.next("the ", k=3) == charrnn.likeliest(model, "the ", 3)
+    assert len(model.next("the ")) == 10

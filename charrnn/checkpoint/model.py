@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn import __version__
+import charrnn
 from charrnn.checkpoint.atomic_write import UNCHANGED, FilePath, atomic_write, explained
 from charrnn.checkpoint.npz import Archive, opened, refused
-from charrnn.config import ModelConfig
+from charrnn.config import ModelConfig, SampleOptions
 from charrnn.errors import CharRNNError, CheckpointError
 from charrnn.network.parameters import Parameters, shapes
 from charrnn.text.vocabulary import Vocabulary
@@ -130,6 +130,18 @@ class Model:
         """Whether each line was an item in training, so that a newline ends what is drawn."""
         return bool(self.training.get("lines"))
 
+    def sample(self, **options: Unpack[SampleOptions]) -> Iterator[str]:
+        """Yield drawn characters: `charrnn.sample`."""
+        return charrnn.sample(self, **options)
+
+    def score(self, text: str, **options: Any) -> charrnn.Score:
+        """Return how surprising a text is: `charrnn.score`."""
+        return charrnn.score(self, text, **options)
+
+    def next(self, text: str, k: int = 10) -> list[tuple[str, float]]:
+        """Return the k likeliest characters after a text, with their probabilities."""
+        return charrnn.likeliest(self, text, k)
+
     def __repr__(self) -> str:
         c, loss = self.config, self.val_loss
         known = "" if loss is None else f", {loss:.3f} nats per character on validation"
@@ -150,7 +162,7 @@ def save(
     """
     own = {
         "format": FORMAT,
-        "version": __version__,
+        "version": charrnn.__version__,
         "model": asdict(model.config),
         "training": model.training,
         "vocabulary": model.vocabulary.characters,
