@@ -99,6 +99,7 @@ def test_each_picture_is_shown_with_words_is_small_and_fetches_nothing(name: str
     assert tags <= {"svg", "title", "style", "defs", "clipPath", "g", "rect", "text", "circle"}
     assert "//" not in picture.replace("http://www.w3.org/2000/svg", "")
     assert "@" not in picture.replace("@media", "")
+    assert not re.search(r"'[^';{}]*\n[^';{}]*'", picture)  # a string of a style ends in its line
     assert all(reference.startswith("#") for reference in re.findall(r"url\(([^)]*)\)", picture))
 
 
