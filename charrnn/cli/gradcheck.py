@@ -26,77 +26,76 @@ OF_CHECKS = {"cell", "hidden", "seq_len", "seed", "model", "tolerance", "lecture
 CLASHES = {"exercise": OF_CHECKS, "mine": OF_CHECKS, "model": {"cell", "hidden"}}
 NEEDS = {"gain": "lecture", "hint": "mine"}
 
-Cell = Annotated[CellName | None, option("--cell", NETWORKS, "Only this cell.")]
-Hidden = Annotated[
-    int | None,
-    option(
-        "--hidden", NETWORKS, "Units in each layer.", "H", show_default="5, for the lecture more"
-    ),
-]
-SeqLen = Annotated[
-    int | None,
-    option("--seq-len", NETWORKS, "Steps in time.", "T", show_default="6, for the lecture more"),
-]
-Seed = Annotated[int, option("--seed", NETWORKS, "Of the random weights, states and texts.", "N")]
-ModelPath = Annotated[
-    str | None,
-    option(
-        "--model",
-        NETWORKS,
-        "Check at this checkpoint's trained weights instead.",
-        "PATH",
-        autocompletion=complete_checkpoint,
-    ),
-]
-Tolerance = Annotated[float, option("--tolerance", NETWORKS, "The largest error that passes.", "X")]
-WithLecture = Annotated[
-    bool,
-    switch(
-        "--lecture",
-        LECTURE,
-        "The quiz's formulas evaluated, and how the gradient fades with the lag.",
-    ),
-]
-Gain = Annotated[
-    list[float] | None,
-    option(
-        "--gain",
-        LECTURE,
-        "Largest singular value of each gate's block of W; may be given several times; "
-        "by default 0.7, 1 and 1.4.",
-        "X",
-        show_default=False,
-    ),
-]
-
-Exercise = Annotated[
-    Path | None,
-    option(
-        "--exercise", EXERCISE, "Write the lecture's network without its backward pass.", "FILE"
-    ),
-]
-Mine = Annotated[
-    Path | None,
-    option("--mine", EXERCISE, "Run such a file, or a folder's, and mark its gradients.", "FILE"),
-]
-Hint = Annotated[
-    bool, switch("--hint", EXERCISE, "Show the equation to look at for the first wrong one.")
-]
-
 
 def gradcheck(
     context: typer.Context,
-    cell: Cell = None,
-    hidden: Hidden = None,
-    seq_len: SeqLen = None,
-    seed: Seed = 0,
-    model: ModelPath = None,
-    tolerance: Tolerance = 1e-5,
-    lecture: WithLecture = False,
-    gain: Gain = None,
-    exercise: Exercise = None,
-    mine: Mine = None,
-    hint: Hint = False,
+    cell: Annotated[CellName | None, option("--cell", NETWORKS, "Only this cell.")] = None,
+    hidden: Annotated[
+        int | None,
+        option(
+            "--hidden",
+            NETWORKS,
+            "Units in each layer.",
+            "H",
+            show_default="5, for the lecture more",
+        ),
+    ] = None,
+    seq_len: Annotated[
+        int | None,
+        option(
+            "--seq-len", NETWORKS, "Steps in time.", "T", show_default="6, for the lecture more"
+        ),
+    ] = None,
+    seed: Annotated[
+        int, option("--seed", NETWORKS, "Of the random weights, states and texts.", "N")
+    ] = 0,
+    model: Annotated[
+        str | None,
+        option(
+            "--model",
+            NETWORKS,
+            "Check at this checkpoint's trained weights instead.",
+            "PATH",
+            autocompletion=complete_checkpoint,
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float, option("--tolerance", NETWORKS, "The largest error that passes.", "X")
+    ] = 1e-5,
+    lecture: Annotated[
+        bool,
+        switch(
+            "--lecture",
+            LECTURE,
+            "The quiz's formulas evaluated, and how the gradient fades with the lag.",
+        ),
+    ] = False,
+    gain: Annotated[
+        list[float] | None,
+        option(
+            "--gain",
+            LECTURE,
+            "Largest singular value of each gate's block of W; may be given several times; "
+            "by default 0.7, 1 and 1.4.",
+            "X",
+            show_default=False,
+        ),
+    ] = None,
+    exercise: Annotated[
+        Path | None,
+        option(
+            "--exercise", EXERCISE, "Write the lecture's network without its backward pass.", "FILE"
+        ),
+    ] = None,
+    mine: Annotated[
+        Path | None,
+        option(
+            "--mine", EXERCISE, "Run such a file, or a folder's, and mark its gradients.", "FILE"
+        ),
+    ] = None,
+    hint: Annotated[
+        bool, switch("--hint", EXERCISE, "Show the equation to look at for the first wrong one.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -196,14 +195,12 @@ def _verdict(checks: Sequence[Check], tolerance: float, *, say: bool) -> None:
     """Print that all is well; else raise CharRNNError."""
     worst = max(checks, key=lambda found: found.error)
     errors = [array.error for found in checks for array in found.arrays]
-    if not worst.error <= tolerance:
+    shown = f"worst: {worst.error:.1e}, {_name(worst)}"
+    if worst.error > tolerance:
         bad = sum(not error <= tolerance for error in errors)
         raise CharRNNError(
             f"gradcheck failed: {bad} of {len(errors)} arrays are above the tolerance "
-            f"{tolerance:g}; the largest error is {worst.error:.1e}, in {_name(worst)}"
+            f"{tolerance:g}; {shown}"
         )
     if say:
-        print(
-            f"All {len(errors)} arrays agree (tolerance {tolerance:g}); "
-            f"the worst: {worst.error:.1e}, {_name(worst)}"
-        )
+        print(f"All {len(errors)} arrays agree (tolerance {tolerance:g}); {shown}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from hashlib import sha256
 from importlib.resources import files
 from string import Template
 
@@ -19,6 +18,7 @@ from charrnn import __version__
 from charrnn.checkpoint.model import Model
 from charrnn.config import SampleConfig
 from charrnn.errors import CheckpointError
+from charrnn.pictures.heatmap import source
 from charrnn.sampling.sampling import check_known
 
 
@@ -46,18 +46,13 @@ def page(model: Model, *, title: str, prime: str = "", temp: float = 1.0) -> str
         "vocabulary": list(model.vocabulary.characters),
     }
     return Template(frame).substitute(
-        policy=f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; "
+        policy=f"default-src 'none'; script-src {source(script)}; style-src {source(style)}; "
         "base-uri 'none'; form-action 'none'",
         style=style,
         script=script,
         data=json.dumps(facts).replace("<", "\\u003c"),  # so that no tag can end the element
         weights=_weights(model),
     )
-
-
-def _source(text: str) -> str:
-    """Return the expression by which a policy allows this text inline."""
-    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode('ascii')}'"
 
 
 def _weights(model: Model) -> str:

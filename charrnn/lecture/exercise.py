@@ -230,12 +230,17 @@ def gradients_with(*mistakes: Mistake) -> dict[str, Array]:
 
 def mark(answers: Sequence[Mapping[str, Any]]) -> tuple[Verdict, ...]:
     """Return the verdict on each gradient of `answers`, one set for each of `networks()`."""
-    found = {name: _vector(answers, name) for name in NAMES}
-    unusable = {name: said for name, said in found.items() if isinstance(said, str)}
-    mine = {name: vector for name, vector in found.items() if not isinstance(vector, str)}
+    said, mine = dict[str, str](), dict[str, Array]()
+    for name in NAMES:
+        vector = _vector(answers, name)
+        if isinstance(vector, str):
+            said[name] = vector
+        else:
+            mine[name] = vector
     distances = {name: distance(vector, numeric()[name]) for name, vector in mine.items()}
     wrong = {name for name in mine if distances[name] > TOLERANCE}
-    said = unusable | (_explained(mine, wrong) if wrong else {})
+    if wrong:
+        said |= _explained(mine, wrong)
     return tuple(
         Verdict(name, name in {*mine} - wrong, distances.get(name), said.get(name))
         for name in NAMES

@@ -172,7 +172,6 @@ class Quiz:
             "b_h": numbered(self.b_h),
             "b_h_total": self.b_h_total.as_json(),
             "y_hat": asdict(self.y_hat_facts) | {"sums": self.y_hat.sum(axis=1).tolist()},
-            "labels": LABELS,
         }
 
 

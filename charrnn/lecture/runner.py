@@ -63,8 +63,6 @@ def answers(path: str, calls: Sequence[Call]) -> dict[str, Any]:
         found = [_answer(backward, call) for call in calls]
         same = "forward" not in space or _same_forward(space["forward"], calls[0])
         return {"answers": found, "forward": same}
-    except SyntaxError as error:
-        return {"error": f"line {error.lineno}: {error.msg}"}
     except (Exception, SystemExit, RefusedError) as error:
         return {"error": _own_lines(path, error)}
 

@@ -8,17 +8,13 @@ setting and load nothing.
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import hashlib
 import math
-import os
-import re
 import unicodedata
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from hashlib import sha256
 from html import escape
-from itertools import groupby
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,7 +28,7 @@ if TYPE_CHECKING:
     Values = Sequence[float] | NDArray[Any]  # NaN for a character without a value
     from rich.console import Console
 
-Run = tuple[int, str, int]  # level, what is shown, columns
+Place = tuple[int, str, int]  # of the SVG: level, what is shown, columns
 LIGHT, DARK = ("#ffffff", "#1b1b1f"), ("#141418", "#e6e6ea")  # the ground and the ink on it
 COLUMN, ROW, MARGIN = 8.4, 20, 12  # of the SVG, in pixels
 COLUMNS = 88
@@ -54,8 +50,7 @@ class Cell(NamedTuple):
         return max(known, key=abs, default=math.nan)
 
 
-@dataclass(frozen=True, eq=False)
-class Heat:
+class Heat(NamedTuple):
     """A text with a value for each character, and a line about it."""
 
     name: str
@@ -77,8 +72,11 @@ def symbol(char: str, encoding: str = "utf-8") -> str:
     return char.encode("unicode_escape").decode("ascii")
 
 
-def cells_of(text: str, values: Sequence[float], encoding: str = "utf-8") -> Iterator[Cell]:
-    """Yield the cells of a text; a mark joins the printable character before it."""
+def cells_of(text: str, values: Values, encoding: str = "utf-8") -> Iterator[Cell]:
+    """Yield the cells of a text; a mark joins the printable character before it.
+
+    Without values they have none.
+    """
     start = 0
     while start < len(text):
         stop, shown = start + 1, symbol(text[start], encoding)
@@ -94,17 +92,15 @@ def rows_of(
     text: str, values: Values, width: float, encoding: str = "utf-8"
 ) -> Iterator[list[Cell]]:
     """Yield the rows of a text: its lines, in pieces of at most `width` columns."""
-    for line in re.finditer(r"[^\n]*\n?", text):
-        row, used = list[Cell](), 0
-        numbers = list(map(float, values[slice(*line.span())]))
-        for cell in cells_of(line[0], numbers, encoding):
-            if row and used + cell.width > width:
-                yield row
-                row, used = [], 0
-            row.append(cell)
-            used += cell.width
-        if row:
+    row, used = list[Cell](), 0
+    for cell in cells_of(text, values, encoding):
+        if row and (row[-1].text == "\n" or used + cell.width > width):
             yield row
+            row, used = [], 0
+        row.append(cell)
+        used += cell.width
+    if row:
+        yield row
 
 
 class Painter:
@@ -118,10 +114,7 @@ class Painter:
         self.width = max(20, console.width)
         coloured = not console.no_color and console.color_system != "windows"
         self.system = COLOR_SYSTEMS.get(console.color_system or "") if coloured else None
-        # Most terminals are dark; those that set COLORFGBG say so.
-        light = os.environ.get("COLORFGBG", "").rpartition(";")[2] in ("7", "15")
-        palette = colormap.light if light else colormap.dark
-        self.styles = [Style(color=c and ink(c), bgcolor=c) for c in palette]
+        self.styles = [Style(color=c and ink(c), bgcolor=c) for c in colormap.dark]
 
     def legend(self) -> str:
         """Return the line that says what the colours, or the digits, mean."""
@@ -202,7 +195,7 @@ padding:0 .3rem;white-space:nowrap;background:#1b1b1f;color:#fff}
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline';\
- script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'">
+ script-src {source}; base-uri 'none'; form-action 'none'">
 <meta name="viewport" content="width=device-width,initial-scale=1">\
 <meta name="color-scheme" content="light dark">
 <style>{style}</style></head>
@@ -219,6 +212,11 @@ END = """<div id="value" class="g" role="status">Point at a character, or tap it
 """
 
 
+def source(code: str) -> str:
+    """Return the expression by which a content security policy allows this inline code."""
+    return f"'sha256-{b64encode(sha256(code.encode()).digest()).decode()}'"
+
+
 def html(
     heats: Sequence[Heat], colormap: Colormap, *, title: str, about: Sequence[str]
 ) -> Iterator[str]:
@@ -228,7 +226,7 @@ def html(
     """
     yield PAGE.format(
         title=_safe(title),
-        digest=base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode(),
+        source=source(SCRIPT),
         style=STYLE + _rules(colormap, ".{}{{background:{};color:{}}}"),
         about="\n".join(f"<p>{_safe(line)}</p>" for line in about),
         meaning=colormap.title.capitalize(),
@@ -278,17 +276,24 @@ def svg(
     heats: Sequence[Heat], colormap: Colormap, *, title: str, about: Sequence[str]
 ) -> Iterator[str]:
     """Yield the pieces of a picture: title, lines about the model, legend, and each text."""
-    rows = [*_words(colormap, title, *about, f"{colormap.title}:"), list(_legend(colormap)), []]
+
+    def rows_of_text(text: str, values: Values = ()) -> list[list[Place]]:
+        rows = rows_of(text, values, COLUMNS)
+        return [[(colormap.level(c.value), c.shown, c.width) for c in row] for row in rows]
+
+    def rows_of_prose(*lines: str) -> list[list[Place]]:
+        return [row for line in lines for text in wrap(line, COLUMNS) for row in rows_of_text(text)]
+
+    legend = [(level, text, len(text) + 2) for level, text in colormap.legend]
+    rows = [*rows_of_prose(title, *about, f"{colormap.title}:"), legend, []]
     for heat in heats:
-        rows += _words(colormap, heat.name, heat.summary)
-        rows += [list(_runs(row, colormap)) for row in rows_of(heat.text, heat.values, COLUMNS)]
-        rows.append([])
+        rows += [*rows_of_prose(heat.name, heat.summary), *rows_of_text(heat.text, heat.values), []]
     width, height = round(COLUMNS * COLUMN + 2 * MARGIN), len(rows) * ROW + 2 * MARGIN
     colours = _rules(colormap, "rect.{0}{{fill:{1}}}text.{0}{{fill:{2}}}")
     yield f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
     yield f'width="{width}" height="{height}" role="img">\n<title>{_safe(title)}</title>\n'
     yield "<style>text{font:14px ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace;"
-    yield f"white-space:pre}}rect{{shape-rendering:crispEdges}}{colours}</style>\n"
+    yield f"text-anchor:middle}}rect{{shape-rendering:crispEdges}}{colours}</style>\n"
     yield f'<rect class="g" width="{width}" height="{height}"/>\n'
     for number, row in enumerate(rows):
         place = f"translate({MARGIN} {number * ROW + MARGIN})"
@@ -296,40 +301,14 @@ def svg(
     yield "</svg>\n"
 
 
-def _words(colormap: Colormap, *lines: str) -> Iterator[list[Run]]:
-    """Yield the rows of some lines of prose."""
-    for line in lines:
-        for text in wrap("".join(map(symbol, line)), COLUMNS):
-            yield list(_runs(cells_of(text, []), colormap))
-
-
-def _legend(colormap: Colormap) -> Iterator[Run]:
-    for level, text in colormap.legend:
-        yield from ((level, f" {text} ", len(text) + 2), (0, " ", 1))
-
-
-def _runs(row: Iterable[Cell], colormap: Colormap) -> Iterator[Run]:
-    """Yield neighbours of one level together, but a cell that isn't ASCII by itself."""
-
-    def kind(cell: Cell) -> tuple[int, Cell | None]:
-        return colormap.level(cell.value), None if cell.shown.isascii() else cell
-
-    for (level, _), group in groupby(row, kind):
-        cells = list(group)
-        yield level, "".join(cell.shown for cell in cells), sum(cell.width for cell in cells)
-
-
-def _drawn(row: Iterable[Run], colormap: Colormap) -> Iterator[str]:
-    """Yield boxes and texts: ASCII stretched to its columns, other characters centred in theirs."""
+def _drawn(row: Iterable[Place], colormap: Colormap) -> Iterator[str]:
+    """Yield the box and the text of each place."""
     left = 0.0
     for level, shown, columns in row:
-        width, coloured = columns * COLUMN, colormap.light[level] is not None
-        kind = f"l{level}" if coloured else "g"
-        if coloured:
+        width, kind = columns * COLUMN, "g"
+        if colormap.light[level] is not None:
+            kind = f"l{level}"
             yield f'<rect class="{kind}" x="{left:.1f}" width="{width:.1f}" height="{ROW}"/>'
-        place = f'x="{left:.1f}" textLength="{width:.1f}" lengthAdjust="spacingAndGlyphs"'
-        if not shown.isascii():
-            place = f'x="{left + width / 2:.1f}" text-anchor="middle"'
         if shown.strip():
-            yield f'<text class="{kind}" {place} y="15" xml:space="preserve">{escape(shown)}</text>'
+            yield f'<text class="{kind}" x="{left + width / 2:.1f}" y="15">{escape(shown)}</text>'
         left += width
