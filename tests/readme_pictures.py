@@ -38,7 +38,8 @@ PASSAGE = (900, "\n\n")
 # rich's own format fetches a font
 FORMAT = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">
 <style> .{unique_id}-matrix {{font: {char_height}px ui-monospace,Menlo,Consolas,
-'DejaVu Sans Mono',monospace; line-height:{line_height}px}} .{unique_id}-title {{font: bold 18px sans-serif}}
+'DejaVu Sans Mono',monospace; line-height:{line_height}px}}
+.{unique_id}-title {{font: bold 18px sans-serif}}
 {styles} </style> <defs> {lines} </defs> {chrome} <g transform="translate({terminal_x},
 {terminal_y})"> {backgrounds} <g class="{unique_id}-matrix"> {matrix} </g> </g> </svg>
 """
