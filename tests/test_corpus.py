@@ -244,17 +244,6 @@ def test_what_is_not_an_encoding_of_text_is_refused(encoding: str) -> None:
     assert "--encoding" in refusal("-", kind=UsageError, encoding=encoding)
 
 
-@pytest.mark.parametrize("encoding", ["rot_13", "rot13", "hex_codec", "base64", "bz2", "uu"])
-def test_only_encodings_of_text_are_suggested(encoding: str) -> None:
-    message = refusal("-", kind=UsageError, encoding=encoding)
-    for name in message.partition("try ")[2].split(", "):
-        assert "a".encode(name)
-
-
-def test_a_misspelt_encoding_gets_a_suggestion() -> None:
-    assert "cp1251" in refusal("-", kind=UsageError, encoding="cp1521")
-
-
 # Files
 
 
@@ -301,12 +290,12 @@ def packed(name: str) -> bytes:
 @pytest.mark.parametrize(
     ("data", "cause"),
     [
-        ("a text\n".encode("utf-16-le"), "looks like UTF-16: give --encoding utf-16-le"),
-        ("a text\n".encode("utf-16-be"), "looks like UTF-16: give --encoding utf-16-be"),
-        ("жук и звук\n".encode("utf-16-le") * 9, "give --encoding utf-16-le"),
-        ("天地玄黃 1 宇宙洪荒 2\n".encode("utf-16-le") * 9, "give --encoding utf-16-le"),
+        ("a text\n".encode("utf-16-le"), "and UTF-16 have: .* --encoding utf-16-le"),
+        ("a text\n".encode("utf-16-be"), "and UTF-16 have: .* --encoding utf-16-le"),
+        ("жук и звук\n".encode("utf-16-le") * 9, "and UTF-16 have"),
+        ("天地玄黃 1 宇宙洪荒 2\n".encode("utf-16-le") * 9, "and UTF-16 have"),
         ("a text".encode("utf-16"), "starts like UTF-16: give --encoding utf-16"),
-        (packed("tar"), "a tar archive"),
+        (packed("tar"), "NUL characters, as archives"),
         (packed("zip"), "a zip archive"),
         (b"%PDF-1.7\nall of it ASCII", "a PDF document"),
         (b"\x89PNG\r\n\x1a\n\0\0", "a PNG picture"),
@@ -315,7 +304,7 @@ def packed(name: str) -> bytes:
         (gzip.compress(b"abc", mtime=0), "compressed by gzip"),
         (bz2.compress(b"abc"), "compressed by bzip2"),
         (lzma.compress(b"abc"), "compressed by xz"),
-        (b"a\0b", "NUL characters, as archives, documents, programs .* give its --encoding"),
+        (b"a\0b", "NUL characters, as archives, documents, programs .* give its encoding by name"),
         (b"x" * (1 << 20) + b"a\0b", "NUL characters"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[:4].hex(),
@@ -368,13 +357,11 @@ def test_one_character_in_each_of_two_texts_is_enough(tmp_path: Path) -> None:
     assert read_corpus([tmp_path / "a", tmp_path / "b"]).characters == 2
 
 
-def test_a_missing_file_is_named_with_what_is_like_it(tmp_path: Path) -> None:
-    written(tmp_path, {"shakespeare.txt": b"ab"})
-    assert refusal(tmp_path / "shakespear.txt").endswith(
-        f"did you mean {tmp_path / 'shakespeare.txt'}?"
-    )
-    assert "no such file or folder" in refusal(tmp_path / "x")
-    assert "there is no folder" in refusal(tmp_path / "x" / "y")
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "x", tmp_path / "x" / "y"):
+        assert (
+            refusal(path) == f"{path}: cannot be read (No such file or directory); check the path"
+        )
 
 
 def test_names_that_cannot_be_files_are_refused(tmp_path: Path) -> None:
@@ -524,26 +511,23 @@ def test_a_folder_without_text_is_refused(tmp_path: Path, files: dict[str, bytes
 
 
 @posix
-def test_links_in_a_folder_are_followed_once_and_never_round(tmp_path: Path) -> None:
+def test_links_to_files_are_followed_and_links_to_folders_are_not(tmp_path: Path) -> None:
     folder = written(tmp_path / "in", {"a": b"a", "d/b": b"b"})
-    written(tmp_path / "out", {"c": b"c", "more/e": b"e"})
-    (folder / "0-same-file").symlink_to("a")
-    (folder / "0-same-folder").symlink_to("d")
+    written(tmp_path / "out", {"c": b"c"})
     (folder / "d" / "up").symlink_to("..")
-    (folder / "out").symlink_to("../out")
-    (tmp_path / "out" / "back").symlink_to("../in")
+    (folder / "e").symlink_to("../out/c")
     (folder / "loop").symlink_to("loop")
     (folder / "nowhere").symlink_to("gone")
+    (folder / "out").symlink_to("../out")
+    (folder / "zero").symlink_to("/dev/zero")
     corpus = read_corpus([folder])
-    assert text_of(corpus) == "abce"
-    assert sorted(note.removeprefix(f"{folder}/").split(": ")[0] for note in corpus.notes[:-1]) == [
-        "0-same-file",
-        "0-same-folder",
-        "d/up",
-        "loop",
-        "nowhere",
-        "out/back",
-    ]
+    assert text_of(corpus) == "abc"
+    said = dict(note.removeprefix(f"{folder}/").split(": ", 1) for note in corpus.notes[:-1])
+    assert said.keys() == {"d/up", "loop", "nowhere", "out", "zero"}
+    assert said["out"] == "skipped, a link to a folder"
+    assert said["zero"] == "skipped, a link to a device"
+    (tmp_path / "link").symlink_to("out")
+    assert read_text(tmp_path / "link")[0] == "c"
 
 
 @posix
@@ -759,7 +743,7 @@ def test_the_default_corpus_is_in_the_package_or_beside_it_in_a_checkout(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(corpus_module, "__file__", str(tmp_path / "charrnn/text/corpus.py"))
-    assert "tales.txt: no such file" in refusal(default_corpus())
+    assert "tales.txt: cannot be read" in refusal(default_corpus())
     for folder in (".", "charrnn"):
         path = written(tmp_path / folder, {"corpora/tales.txt": b"Once"}) / "corpora/tales.txt"
         assert default_corpus() == path

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import bz2
 import codecs
-import difflib
-import encodings.aliases
 import gzip
 import io
 import lzma
@@ -13,9 +11,8 @@ import os
 import stat
 import sys
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,7 +20,6 @@ from typing import Any
 from charrnn.errors import CorpusError, UsageError
 
 CHUNK = 1 << 20  # bytes read at once; a folder's file that isn't text in the first is skipped
-HAS_NUL = "not text (it has NUL characters)"
 _NAMED = 5  # files of a folder that are named for the same note; the others are counted
 _OPEN: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _MARKS = {  # how files begin that are taken for text, and what to do
@@ -40,21 +36,23 @@ _MARKS = {  # how files begin that are taken for text, and what to do
 }
 
 
+_NUL = (
+    "it has NUL characters, as archives, documents, programs and UTF-16 have: if it is text, give "
+    "its encoding by name, such as --encoding utf-16-le"
+)
+
+
 def check_encoding(name: str) -> None:
     """Raise UsageError unless `name` is an encoding of text that can be read piece by piece."""
-    if not _is_text(name):
-        known = filter(_is_text, sorted({*encodings.aliases.aliases.values(), "utf-8", "latin-1"}))
-        near = difflib.get_close_matches(name, known, 3) or ["utf-8", "latin-1", "utf-16"]
-        raise UsageError(f"--encoding {name} isn't an encoding of texts; try {', '.join(near)}")
-
-
-def _is_text(encoding: str) -> bool:
     try:
-        codec = codecs.lookup(encoding)
-        "a".encode(encoding)  # fails for rot13, hex and others that are no encodings of text
+        known = codecs.lookup(name).name not in ("idna", "punycode")
+        "a".encode(name)  # fails for rot13, hex and others that are no encodings of text
     except (LookupError, ValueError):
-        return False
-    return codec.name not in ("idna", "punycode")
+        known = False
+    if not known:
+        raise UsageError(
+            f"--encoding {name} isn't an encoding of texts; try utf-8, utf-16, latin-1 or cp1251"
+        )
 
 
 class _NotTextError(CorpusError):
@@ -85,7 +83,7 @@ class Source:
 
     def __iter__(self) -> Iterator[str]:
         is_folder = not self.is_stdin and _checked(self.name) == "folder"
-        pieces = self._folder() if is_folder else self._file(self.path)
+        pieces = self._folder() if is_folder else self._file(self.path, self.name)
         first = next(pieces, "")
         if not first:
             text = f"{self.encoding} text" if is_folder else "characters"
@@ -109,14 +107,11 @@ class Source:
         """Yield the characters of the text files, one file after the other by path."""
         read = 0
         for path in self.files():
-            pieces = self._file(path)
+            pieces = self._file(path, str(path))
             try:
                 piece = next(pieces, "")
-                reason = HAS_NUL if "\0" in piece else ""
             except _NotTextError as error:
-                reason = error.reason
-            if reason:
-                self._note(path, f"skipped, {reason}")
+                self._note(path, f"skipped, {error.reason}")
                 continue
             read += 1
             while piece:
@@ -129,45 +124,31 @@ class Source:
             self._note(self.name, f"files read: {read}, skipped: {skipped}")
 
     def files(self) -> list[Path]:
-        """Return the regular files of the folder that aren't hidden, sorted; of a file itself.
+        """Return the regular files of the folder that aren't hidden, by path; of a file itself."""
+        return list(self._walk(self.path))
 
-        Links are followed after everything that is really there, and only to what hasn't been met:
-        no loops, nothing twice.
-        """
-        found, met, pending = list[Path](), set[tuple[int, int]](), deque([self.path])
-        while pending:
-            path = pending.popleft()
-            try:
-                status = path.stat()
-                identity, kind = (status.st_dev, status.st_ino), _kind(status)
-                if identity in met and (kind == "folder" or path.is_symlink()):
-                    self._note(path, "skipped, a link to what is read already")
-                elif kind == "folder":
-                    for child in sorted(path.iterdir()):
-                        if child.name.startswith("."):
-                            self._note(child, "skipped, hidden")
-                        elif child.is_symlink():
-                            pending.append(child)
-                        else:
-                            pending.appendleft(child)
-                elif kind == "file":
-                    found.append(path)
-                else:
-                    self._note(path, f"skipped, a {kind}")
-                met.add(identity)
-            except OSError as error:
-                self._note(path, f"skipped, cannot be read ({error.strerror})")
-        return sorted(found)
-
-    def _file(self, path: Path) -> Iterator[str]:
-        """Yield the clean characters of one file in pieces, none of them empty."""
-        name = self.name if self.is_stdin else str(path)
+    def _walk(self, path: Path) -> Iterator[Path]:
+        """Yield the files. Links to folders aren't followed, so that there are no loops."""
         try:
-            if self.is_stdin:
-                yield from self._decoded(_standard_input(), name)
+            kind, own = _kind(path.stat()), path == self.path
+            if path.name.startswith(".") and not own:
+                self._note(path, "skipped, hidden")
+            elif kind == "folder" and (own or not path.is_symlink()):
+                for child in sorted(path.iterdir()):
+                    yield from self._walk(child)
+            elif kind == "file":
+                yield path
             else:
-                with _OPEN.get(path.suffix.lower(), open)(path, "rb") as file:
-                    yield from self._decoded(file, name)
+                self._note(path, f"skipped, a {'link to a ' * path.is_symlink()}{kind}")
+        except OSError as error:
+            self._note(path, f"skipped, cannot be read ({error.strerror})")
+
+    def _file(self, path: Path, name: str) -> Iterator[str]:
+        """Yield the clean characters of one file in pieces, none of them empty."""
+        try:
+            opened = _OPEN.get(path.suffix.lower(), open)
+            with _standard_input() if self.is_stdin else opened(path, "rb") as file:
+                yield from self._decoded(file, name)
         except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
             reason, advice = "a broken archive", "make or fetch it again"
             if isinstance(error, OSError) and error.errno:  # else gzip and bz2 mean their data
@@ -175,33 +156,29 @@ class Source:
             what = getattr(error, "strerror", None) or error
             raise _NotTextError(f"{name}: {reason} ({what}); {advice}", reason) from error
 
-    def _decoded(self, file: io.BufferedReader, name: str) -> Iterator[str]:
+    def _decoded(self, file: Any, name: str) -> Iterator[str]:
         decode = io.IncrementalNewlineDecoder(
-            codecs.getincrementaldecoder(self.encoding)("strict"), translate=True
+            codecs.getincrementaldecoder(self.encoding)(), translate=True
         )
         # Standard input is read as it comes: a slow pipe has less than a chunk before its end.
         read, least = (file.read1, 1) if self.is_stdin else (file.read, CHUNK)
-        head, offset, begun, ended = b"", 0, False, False
+        head, offset, begun, ended, in_folder = b"", 0, False, False, name != self.name
         while not ended:
             chunk = read(CHUNK)
             head, offset, ended = head or chunk, offset + len(chunk), len(chunk) < least
-            if self.guessed and chunk is head and (cause := _cause(head)):
+            if self.guessed and chunk is head and (cause := _mark(head)):
                 raise _NotTextError(f"{name}: isn't text; {cause}", f"not text ({cause})")
+            failure, text = None, ""
             try:
                 text = decode.decode(chunk, final=ended)
             except UnicodeError as error:
-                if isinstance(error, UnicodeDecodeError) and name == self.name:
-                    good = ""
+                failure = self._undecodable(name, head, offset, error)
+                if isinstance(error, UnicodeDecodeError) and not in_folder:
                     with suppress(UnicodeError):  # the beginning may be wrong in another way
-                        good = decode.decode(chunk[: error.start - len(error.object)])
-                    good = good if begun else good.removeprefix("\ufeff")
-                    yield from [good] if good else []
-                raise self._undecodable(name, head, offset, error) from error
-            if self.guessed and b"\0" in chunk:  # UTF-8 has the byte nowhere else
+                        text = decode.decode(chunk[: error.start - len(error.object)])
+            if "\0" in text and (self.guessed or in_folder):
                 raise _NotTextError(
-                    f"{name}: has NUL characters, as archives, documents, programs and other "
-                    "encodings have; if it is text, give its --encoding by name",
-                    HAS_NUL,
+                    f"{name}: isn't text; {_NUL}", "not text (it has NUL characters)"
                 )
             if text[:1] == "\ufeff" and not begun:
                 self._note(name, "byte order mark at the start left out")
@@ -209,6 +186,8 @@ class Source:
             if text:
                 begun = True
                 yield text
+            if failure:
+                raise failure
         seen = decode.newlines or ()
         for end in (seen,) if isinstance(seen, str) else seen:
             if end != "\n":
@@ -224,28 +203,20 @@ class Source:
             byte, reason = error.object[error.start], error.reason
             what = f"byte 0x{byte:02x} at offset {at} isn't {self.encoding} ({reason})"
             hint = "latin-1 or --encoding cp1251"
-        cause = _cause(head) or f"give the encoding it was saved in, such as --encoding {hint}"
+        cause = _mark(head) or f"give the encoding it was saved in, such as --encoding {hint}"
+        cause = _NUL if self.guessed and b"\0" in head else cause
         return _NotTextError(f"{name}: {what}; {cause}", f"not {self.encoding} text")
 
 
-def _cause(head: bytes) -> str:
-    """Return what these first bytes of a file may be, if not text, and what to do; else ""."""
-    for mark, cause in _MARKS.items():
-        if head.startswith(mark):
-            return cause
-    if head[257:262] == b"ustar":
-        return "it is a tar archive: give the texts in it"
-    first, second = head[::2].count(0), head[1::2].count(0)
-    if abs(first - second) > 3 + 2 * min(first, second) + len(head) // 50:
-        order = "be" if first > second else "le"
-        return f"it looks like UTF-16: give --encoding utf-16-{order}"
-    return ""
+def _mark(head: bytes) -> str:
+    """Return what a file that begins so is, if not text, and what to do; else ""."""
+    return next((cause for mark, cause in _MARKS.items() if head.startswith(mark)), "")
 
 
-def _standard_input() -> Any:
+def _standard_input() -> AbstractContextManager[Any]:
     if sys.stdin is None:
         raise CorpusError("- is standard input, which is closed; give a file")
-    return sys.stdin.buffer
+    return nullcontext(sys.stdin.buffer)
 
 
 def _checked(source: str) -> str:
@@ -254,8 +225,6 @@ def _checked(source: str) -> str:
         raise CorpusError("the name of a corpus is empty; give a file, a folder or -")
     try:
         kind = _kind(Path(source).stat())
-    except FileNotFoundError:
-        raise CorpusError(f"{source}: no such file or folder; {_similar(Path(source))}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CorpusError(f"{source}: cannot be read ({reason}); check the path") from error
@@ -269,13 +238,3 @@ def _checked(source: str) -> str:
 def _kind(status: os.stat_result) -> str:
     kinds = {"d": "folder", "-": "file", "p": "pipe", "s": "socket"}
     return kinds.get(stat.filemode(status.st_mode)[0], "device")
-
-
-def _similar(path: Path) -> str:
-    """Return what to do about a path that isn't there."""
-    try:
-        names = [sibling.name for sibling in path.parent.iterdir()]
-    except OSError:
-        return f"there is no folder {path.parent} either"
-    near = difflib.get_close_matches(path.name, names, 1)
-    return f"did you mean {path.with_name(near[0])}?" if near else "check the path"
