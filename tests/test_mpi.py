@@ -107,7 +107,9 @@ def learned(ranks: int, corpus: Path, **options: Any) -> dict[str, np.ndarray]:
 def kept(path: Path) -> dict[str, np.ndarray]:
     """Return the arrays of a checkpoint but for what tells the time."""
     with np.load(path) as archive:
-        return {name: archive[name] for name in archive.files if name not in ("meta", "resume.run")}
+        return {
+            name: archive[name] for name in archive.files if name not in ("meta", "resume.sources")
+        }
 
 
 def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:

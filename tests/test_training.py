@@ -859,16 +859,15 @@ def test_workers_are_not_misled_by_files_of_the_folder_they_start_in(
     assert done(run(corpus, workers=2)).steps == 12
 
 
-@pytest.mark.parametrize("spoil", ["theta", "state", "run", "m"])
+@pytest.mark.parametrize("spoil", ["theta", "state", "sources", "training", "m"])
 def test_resuming_from_damaged_data_is_refused(spoil: str, corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.npz"
     run(corpus, out=out)
     model, arrays = load_resume(out)
-    arrays[spoil] = (
-        np.zeros(3, np.float32)
-        if spoil != "run"
-        else np.frombuffer(b'{"config": {"new": 1}}', np.uint8)
-    )
+    if spoil == "training":
+        model = dataclasses.replace(model, meta=model.meta | {"training": {"new": 1}})
+    else:
+        arrays[spoil] = np.zeros(3, np.float32)
     charrnn.save(out, model, arrays)
     with pytest.raises(
         CheckpointError, match="what resuming needs is damaged or of another charrnn"
@@ -920,7 +919,7 @@ def test_an_older_run_cannot_be_resumed_and_says_so(corpus: Path, tmp_path: Path
     out = tmp_path / "m.npz"
     run(corpus, out=out)
     model, arrays = load_resume(out)
-    arrays["record"] = arrays.pop("run")
+    arrays["record"] = arrays.pop("sources")
     charrnn.save(out, dataclasses.replace(model, meta={**model.meta, "version": "0.1.0"}), arrays)
     assert charrnn.load(out).config.hidden == 12
     with pytest.raises(CheckpointError, match=r"charrnn .* left no run in it.*--init-from"):

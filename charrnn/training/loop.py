@@ -214,7 +214,7 @@ class Training:
             return True
         if step.step % GOOD_EVERY == 0:
             self.untried[:] = self.replica.parameters.flat
-        elif step.step % GOOD_EVERY == 1 and self.progress.best is None:
+        elif step.step % GOOD_EVERY == 1 and self.progress.val_loss is None:
             self.run.best.flat[:] = self.untried
         return False
 
@@ -269,63 +269,48 @@ class Training:
         model = self._model(self.replica.average)
         return "".join(sample(model, length=200, temp=0.8, seed=self.config.seed))
 
-    def _model(self, parameters: Parameters) -> Model:
-        """Return `parameters` as a model that says how it was trained."""
-        return Model(self.config.model, self.run.vocabulary, parameters, self._meta())
-
     def _figures(self) -> dict[str, Any]:
         """Return what both a checkpoint and the end of the run say."""
-        run, progress = self.run, self.progress
+        progress = self.progress
         return {
-            "epochs": progress.step / run.training.steps_per_epoch,
+            "epochs": progress.step / self.run.training.steps_per_epoch,
             "seconds": round(self._elapsed(), 3),
             "train_loss": progress.mean_recent(),
-            "val_loss": progress.best,
-            "floor_nats": run.floor.nats,
+            "val_loss": progress.val_loss,
+            "floor_nats": progress.floor_nats,
             "chars_per_second": progress.speed(),
         }
 
-    def _meta(self) -> dict[str, Any]:
-        """Return what a checkpoint says of its run."""
-        run, progress, corpus = self.run, self.progress, self.run.text.corpus
-        names = [Path(source).name for source in run.text.sources]
-        return {
-            "training": self.config.as_dict(),
-            "corpus": {
-                "characters": corpus.characters,
-                "training_characters": run.text.parts[0].characters,
-                "digest": corpus.digest,
-                "names": names,
-            },
-            "step": progress.step,
-            "steps": progress.steps,
-            "best_step": progress.best_step,
-            **self._figures(),
-            "curve": progress.curve,
-            "floor_order": run.floor.order,
-            "speeds": progress.speeds,
+    def _model(self, parameters: Parameters) -> Model:
+        """Return `parameters` as a model that says how it was trained."""
+        text = self.run.text
+        corpus = {
+            "characters": text.corpus.characters,
+            "training_characters": text.parts[0].characters,
+            "digest": text.corpus.digest,
+            "names": [Path(source).name for source in text.sources],
         }
+        told = {"training": self.config.as_dict(), "corpus": corpus}
+        meta = told | vars(self.progress) | self._figures()
+        return Model(self.config.model, self.run.vocabulary, parameters, meta)
 
     def _named(self) -> Parameters:
         """Return the named arrays of the checkpoint: the best on validation, else the current."""
-        current = self.progress.best is None and self.stopped != "diverged"
+        current = self.progress.val_loss is None and self.stopped != "diverged"
         return self.replica.parameters if current else self.run.best
 
-    def _resume_arrays(self) -> dict[str, Array]:
-        """Return all that going on needs, bit for bit."""
-        return {"run": self.run.packed(), **self.replica.lead(self.replica.gather)}
-
     def _save(self) -> Iterator[Event]:
-        """Write the checkpoint, where there is one to write."""
-        self.saved_at = self.clock()
+        """Write the checkpoint, where there is one to write, with all that going on needs."""
+        self.saved_at, resume = self.clock(), None
         if self.config.out is not None:
-            resume = None if self.stopped == "diverged" else self._resume_arrays()
+            if self.stopped != "diverged":
+                resume = {"sources": self.run.sources(), **self.replica.lead(self.replica.gather)}
             save(self.config.out, self._model(self._named()), resume)
             yield Saved(self.progress.step, str(self.config.out))
 
     def _done(self, parameters: Parameters, stopped: Stopped) -> Done:
         """Return the last event."""
-        run, best, out = self.run, self.progress.best, self.config.out
+        run, best, out = self.run, self.progress.val_loss, self.config.out
         return Done(
             **self._figures(),
             steps=self.progress.step,

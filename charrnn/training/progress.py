@@ -1,11 +1,11 @@
-"""How far a run has come: plain data that a checkpoint keeps."""
+"""How far a run has come: plain data that a checkpoint keeps in its meta."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, Literal
+from typing import Literal
 
 from charrnn.training.schedule import decay_start
 
@@ -23,22 +23,15 @@ class Progress:
     extended: bool = False  # the rate left the schedule of its total: a longer run, or lost time
     changed: bool = False  # workers, ranks or val_every are not those of the run's first part
     ranks: int = 1  # of MPI, in the last part
+    floor_nats: float | None = None  # what n-grams reach on the validation part
+    floor_order: int | None = None
     recent_sum: float = 0.0  # of the training losses since the last validation
-    best: float | None = None  # lowest validation loss
+    val_loss: float | None = None  # the lowest
     best_step: int | None = None
     without_best: int = 0  # validations since then
     curve: list[tuple[int, float | None, float | None]] = field(default_factory=list)
     speeds: list[float] = field(default_factory=list)  # characters/s of every stride-th step
     stride: int = 1
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return what resuming reads.
-
-        Without what a clock has measured, so that equal runs give equal bytes; that is in the meta.
-        """
-        return {
-            key: value for key, value in asdict(self).items() if key not in ("seconds", "speeds")
-        }
 
     @property
     def finished(self) -> bool:
@@ -115,9 +108,9 @@ class Progress:
         if val_loss is None:
             return False
         self.without_best += 1
-        best = val_loss < (math.inf if self.best is None else self.best)
+        best = val_loss < (math.inf if self.val_loss is None else self.val_loss)
         if best:
-            self.best, self.best_step, self.without_best = val_loss, self.step, 0
+            self.val_loss, self.best_step, self.without_best = val_loss, self.step, 0
         return best
 
     def speed(self) -> float | None:

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from charrnn.network.network import zero_state
 from charrnn.network.parameters import Parameters, initialize, parameter_count
 from charrnn.text.batches import Batches, ItemBatches, Items, Streams, read_items
 from charrnn.text.corpus import Part, default_corpus, read_corpus
-from charrnn.text.ngram import Floor, floor
+from charrnn.text.ngram import floor
 from charrnn.text.sources import Source
 from charrnn.text.vocabulary import Vocabulary
 from charrnn.training.defaults import (
@@ -112,7 +112,6 @@ class Run:
     text: Text
     ranks: int  # of MPI, each with one worker; 1: a run without MPI
     progress: Progress
-    floor: Floor  # what n-grams reach on the validation part
     origin: Model | None  # whose weights a new run starts from; of a resumed run its best so far
     saved: Mapping[str, Array]  # of a resumed run: theta, average, moments, state
     notes: list[str]  # what is worth saying before it begins
@@ -171,28 +170,21 @@ class Run:
             corpus_characters=self.text.corpus.characters,
             vocabulary_size=len(self.vocabulary),
             params=parameter_count(self.config.model, len(self.vocabulary)),
-            cell=self.config.cell,
-            hidden=self.config.hidden,
-            layers=self.config.layers,
+            **asdict(self.config.model),
             batch_size=self.training.batch_size,
             seq_len=self.training.seq_len,
             workers=self.workers,
             ranks=self.ranks,
             seed=self.config.seed,
-            floor_nats=self.floor.nats,
-            floor_order=self.floor.order,
+            floor_nats=self.progress.floor_nats,
+            floor_order=self.progress.floor_order,
             first_step=self.progress.step,
         )
 
-    def packed(self) -> Array:
-        """Return as bytes of JSON what resuming reads of a run beside its arrays."""
+    def sources(self) -> Array:
+        """Return where the text came from, as bytes of JSON; meta has the names alone."""
         sources = [str(Path(s).absolute()) if s != "-" else s for s in self.text.sources]
-        kept = {
-            "config": self.config.as_dict(),
-            "sources": sources,
-            "progress": self.progress.as_dict(),
-        }
-        return np.frombuffer(json.dumps(kept).encode(), np.uint8)
+        return np.frombuffer(json.dumps(sources).encode(), np.uint8)
 
 
 def prepare(
@@ -242,8 +234,9 @@ def _new(
         default_workers=default_workers,
     )
     config, counted = resolve(config, facts), floor(part, validation, N)
-    run = Run(config, text, ranks, Progress(ranks=ranks), counted, origin, {}, [*text.notes])
-    run.progress.steps = _total(config, run.training)
+    progress = Progress(ranks=ranks, floor_nats=counted.nats, floor_order=counted.order)
+    run = Run(config, text, ranks, progress, origin, {}, [*text.notes])
+    progress.steps = _total(config, run.training)
     run.notes.extend((*_notes(asked, run), *counted.notes))
     return run
 
@@ -269,8 +262,7 @@ def _resumed(sources: Sources, asked: TrainConfig, ranks: int) -> Run:
         ranks,
     )
     config = replace(kept, out=out, **given)
-    reached = Floor(model.floor_nats, model.floor_order)
-    run = Run(config, text, ranks, progress, reached, model, arrays, [*text.notes])
+    run = Run(config, text, ranks, progress, model, arrays, [*text.notes])
     _check_arrays(run, out)
     shorter = asked.budget is not None and asked.budget <= (kept.budget or 0)
     total = _total(config, run.training) if new_length and not shorter else progress.steps
@@ -337,15 +329,14 @@ def _kept(
     model: Model, arrays: dict[str, Array], out: str | Path
 ) -> tuple[TrainConfig, Progress, list[str]]:
     """Return the configuration, progress and sources that the checkpoint has of its run."""
-    if "run" not in arrays:
+    if "sources" not in arrays:
         raise _unfit(out, f"charrnn {model.version} left no run in it that can be resumed")
     if model.seconds is None or model.corpus_characters is None:
         raise _unfit(out)
     try:
-        kept = json.loads(arrays.pop("run").tobytes())
-        config = TrainConfig.from_dict(kept["config"])
-        progress = Progress(**kept["progress"], seconds=model.seconds, speeds=model.speeds)
-        return config, progress, kept["sources"]
+        progress = Progress(**{f.name: model.meta[f.name] for f in fields(Progress)})
+        sources = json.loads(arrays["sources"].tobytes())
+        return TrainConfig.from_dict(model.training), progress, sources
     except (KeyError, TypeError, ValueError, CharRNNError):
         raise _unfit(out) from None
 

@@ -187,18 +187,10 @@ def contents(path: Path) -> dict[str, Any]:
     """Return all of a checkpoint that the clock has no part in."""
     with np.load(path, allow_pickle=False) as archive:
         arrays: dict[str, Any] = {name: archive[name] for name in archive.files}
-    meta, kept = (
-        json.loads(str(arrays.pop("meta"))),
-        json.loads(arrays.pop("resume.run").tobytes()),
-    )
+    meta = json.loads(str(arrays.pop("meta")))
     for name in ("seconds", "chars_per_second", "speeds"):
         meta.pop(name)
-    return {
-        **arrays,
-        **{f"meta.{name}": value for name, value in meta.items()},
-        **kept["progress"],
-        "config": kept["config"],
-    }
+    return {**arrays, **{f"meta.{name}": value for name, value in meta.items()}}
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
