@@ -107,7 +107,8 @@ def test_damaged_texts_are_read_as_python_decodes_them_or_refused() -> None:
 @posix
 @pytest.mark.slow
 def test_signals_full_disks_and_changing_files_at_any_moment_leave_whole_files() -> None:
-    kept(odd_moments.signals(4), odd_moments.changing(3), odd_moments.filling_disks([4096]))
+    kept(odd_moments.signals(4), odd_moments.changing(3), odd_moments.terminals(4))
+    kept(odd_moments.filling_disks([4096]))
 
 
 @pytest.mark.slow

@@ -10,15 +10,19 @@ import random
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from promises.trial import (
     LINES,
     LINUX,
+    PATIENCE,
     POSIX,
     TALES,
     Ended,
@@ -96,6 +100,56 @@ def _signalled(words: tuple[object, ...], number: int, pauses: list[float]) -> E
             process.send_signal(number)
     told = process.communicate()[1].decode(errors="replace")
     return Ended(process.returncode, b"", told, 0)
+
+
+def terminals(count: int, seed: int = 0) -> Trial:
+    """Return the trial of terminals that change their size all the time, and of some that go."""
+    trial = Trial("9. terminals", "other sizes all the time; closed at random moments")
+    rng = random.Random(seed)
+    with folder() as home:
+        text, model = made(home)
+        out = home / "out"
+        train = ("train", text, *TINY[:4], "--out", out / "m.npz", "--val-every", "20")
+        commands = [
+            (*train, "--steps", "400", "--sample-every", "20"),
+            (*train, "--budget", "2s"),
+            ("sample", model, "--num", "100", "--show-probs"),
+            ("eval", model, text, "--heat"),
+            ("info", model),
+        ]
+        for _ in range(count):
+            out.mkdir()
+            words, closes = rng.choice(commands), rng.choice([PATIENCE, rng.uniform(0.3, 3)])
+            code, said = _on_changing_terminal(words, closes, rng)
+            ends = (0,) if closes == PATIENCE else (0, 1, -signal.SIGHUP, 128 + signal.SIGHUP)
+            surprise = "Traceback" in said or "internal error" in said
+            good = code in ends and not surprise and whole(out)
+            trial.check(good, f"{words}, closed after {closes}: {code}, {said[-500:]}")
+            shutil.rmtree(out)
+    return trial
+
+
+def _on_changing_terminal(
+    words: tuple[object, ...], closes: float, rng: random.Random
+) -> tuple[int, str]:
+    """Return how a command ended, and what it said, on a terminal that closes after some time."""
+    import fcntl
+    import pty
+    import termios
+
+    master, slave = pty.openpty()
+    own = partial(fcntl.ioctl, 0, termios.TIOCSCTTY, 0)  # the terminal of the session
+    streams: dict[str, Any] = {"stdin": slave, "stdout": slave, "stderr": slave}
+    process = begin(command(*words), **streams, start_new_session=True, preexec_fn=own)
+    os.close(slave)
+    said, end = b"", time.monotonic() + closes
+    with suppress(OSError):  # the command has ended
+        while time.monotonic() < end:
+            size = struct.pack("4H", rng.choice([2, 24]), rng.choice([0, 3, 80, 999]), 0, 0)
+            fcntl.ioctl(master, termios.TIOCSWINSZ, size)
+            said += os.read(master, 500)
+    os.close(master)
+    return process.wait(), said.decode(errors="replace")
 
 
 def filling_disks(levels: list[int]) -> Trial:
@@ -247,6 +301,7 @@ def trials(full: bool) -> list[Trial]:
     found = [mutated_texts(20_000 if full else 500)]
     if POSIX:
         found += [signals(200 if full else 10), changing(100 if full else 6)]
+        found += [terminals(60 if full else 6)]
     if LINUX:
         levels = [0, 1, 100, *range(4096, 70_000, 4096), 100_000, 200_000]
         found += [filling_disks(levels if full else [0, 4096, 32768])]
