@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 SECONDS = 10.0  # that a file may take
-PRINTS = 100_000  # characters that a file may print
+PRINTS = 30_000  # characters that a file may print
 
 Call = dict[str, Any]  # the arguments of `backward`, in order
 
@@ -35,7 +35,7 @@ def run(path: Path, calls: Sequence[Call], seconds: float = SECONDS) -> dict[str
     `forward` is as it was, or {"error": ...} in one or more lines.
     """
     lists = [{name: array.tolist() for name, array in call.items()} for call in calls]
-    words = [sys.executable, "-P", __file__, str(path.absolute()), str(seconds)]
+    words = [sys.executable, "-P", __file__, str(path.absolute()), f"{seconds:g}"]
     try:
         ended = subprocess.run(
             words,
@@ -77,7 +77,7 @@ class Prints(io.StringIO):
     def write(self, text: str) -> int:
         """Write `text`. Raises RefusedError beyond the limit."""
         if self.tell() == PRINTS:
-            raise RefusedError("it prints without end, or more than 100 kB")
+            raise RefusedError("it prints without end, or more than 30 kB")
         shown = text[: PRINTS - self.tell()]
         sys.stderr.write(shown)
         return super().write(shown)
