@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from charrnn.network.matmul import step_product
+from charrnn.network.matmul import aligned_zeros, step_product
 
 Array = NDArray[Any]
 Input = Callable[[int, Array], object]  # input_into(t, out): out ← scaled A_t, (G·H, B)
@@ -34,7 +34,7 @@ def unaliased(rows: int, T: int, B: int, dtype: DTypeLike) -> Array:
     """
     size = T * B
     spare = 16 if size * np.dtype(dtype).itemsize % 4096 == 0 else 0
-    return np.zeros((rows, size + spare), dtype)[:, :size].reshape(rows, T, B)
+    return aligned_zeros((rows, size + spare), dtype)[:, :size].reshape(rows, T, B)
 
 
 def sigmoid_from_tanh(a: Array, half: Array) -> None:
@@ -75,7 +75,7 @@ class Cell(ABC):
     def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None:
         """Make room for T steps."""
         GH, blocks = len(self.gates) * H, len(self.tape_names)
-        self.scale, self.Wh = self.row_scale(H, dtype), np.zeros((GH, B), dtype)
+        self.scale, self.Wh = self.row_scale(H, dtype), aligned_zeros((GH, B), dtype)
         self.one = np.array(1, dtype)
         self.tape = np.zeros((T + 1, blocks * H + 1, B), dtype)[
             :, :-1

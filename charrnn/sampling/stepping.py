@@ -13,24 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import copy_context
-from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from charrnn.checkpoint.model import Model
 from charrnn.network.cells import CELL_CLASSES, Step
+from charrnn.network.matmul import aligned_zeros
 
 Array = NDArray[Any]
-
-
-def aligned_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-    """Return zeros that begin at a cache line, with which a product is up to a fifth faster."""
-    size = prod(shape) * np.dtype(dtype).itemsize
-    memory = np.zeros(size + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 class Layer(NamedTuple):
