@@ -103,7 +103,8 @@ class Training:
     ranks: MPIEnd | None
     validation_seconds: float | None = None  # of one pass over the validation part
     stopped: Stopped | None = None  # None: it goes on
-    recent: float = 0.0  # seconds of a step, the mean over about the last quarter of this part
+    mean: float = 0.0  # seconds of a step in this part of the run
+    recent: float = 0.0  # the same of about its last quarter
 
     def __post_init__(self) -> None:
         self.config, self.progress = self.run.config, self.run.progress
@@ -168,7 +169,9 @@ class Training:
         before = self.clock()
         loss, norm = self.replica.lead(self.replica.step, progress.step, lr)
         seconds = max(self.clock() - before, 1e-9)
-        self.recent += (seconds - self.recent) * min(1, 4 / (progress.step - self.first_step + 1))
+        count = progress.step - self.first_step + 1
+        self.mean += (seconds - self.mean) / count
+        self.recent += (seconds - self.recent) * min(1, 4 / count)
         speed = training.predictions / training.steps_per_epoch / seconds
         progress.add_step(loss, speed)
         every = max(1, round(SHOWN_CHARACTERS / (training.batch_size * training.seq_len)))
@@ -200,8 +203,14 @@ class Training:
         return self.progress.seconds + self.clock() - self.started
 
     def _seconds_per_step(self) -> float:
-        """Return the time that a step takes lately, with its share of a validation."""
-        return self.recent + (self.validation_seconds or 0.0) / self.config.val_every
+        """Return what a step will take, with its share of a validation.
+
+        As long as lately, if that is less than before: another program has ended. A slow moment
+        says nothing of what follows.
+        """
+        return (
+            min(self.mean, self.recent) + (self.validation_seconds or 0.0) / self.config.val_every
+        )
 
     def _diverged(self, step: Step) -> bool:
         """Return whether the loss is beyond hope.
