@@ -94,9 +94,7 @@ class Vocabulary:
 
     def index(self, char: str) -> int:
         """Return the index of one character. Raises VocabularyError if it isn't known."""
-        if char not in self:
-            raise VocabularyError(f"{char!r} isn't among the {len(self)} known characters")
-        return self.characters.index(char)
+        return int(self.encode(char)[0])
 
     def find_unknown(self, text: str) -> int:
         """Return the position of the first character of `text` that isn't known, −1 if all are."""
@@ -126,12 +124,9 @@ class Vocabulary:
 
         Raises VocabularyError for an index outside 0 … N−1.
         """
-        array = np.asarray(indices)
-        if not array.size:
-            return ""
-        for index in (array.min(), array.max()):
-            if not 0 <= index < len(self):
-                raise VocabularyError(f"index {index} isn't in 0 … {len(self) - 1}")
+        array = np.asarray(indices, np.intp)
+        if array.size and not 0 <= array.min() <= array.max() < len(self):
+            raise VocabularyError(f"an index isn't in 0 … {len(self) - 1}")
         return _text(self._codes[array])
 
     def nearest(self, char: str) -> str:
