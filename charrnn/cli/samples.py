@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from itertools import chain, tee
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from charrnn.checkpoint.model import Model
 from charrnn.cli.options import UnknownChoice, known
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 GROUP, GROUP_NUMBERS = 256, 1 << 21  # samples side by side, and logits of theirs, at most
 AT_ONCE = 32  # items drawn together in search of new ones
 PROMPT = "> "
+Drawn = TypeVar("Drawn")
 SHOWN = 60  # characters of a copied run
 
 
@@ -64,48 +65,44 @@ def write(request: Request, *, json: bool = False, probs: bool = False) -> None:
     elif probs:
         _write_probabilities(request)
     else:
-        drawn_texts = list[str]()
-        with Stream() as stream:
-            _write_each(request, _texts(request, drawn_texts), stream, stream.write)
-        if request.source is not None:
-            longest, share = copied(drawn_texts, request.source)
-            shown = longest if len(longest) <= SHOWN else longest[:SHOWN] + "…"
-            say(
-                f"longest run copied: {len(longest):,} characters, {shown!r}; "
-                f"{share:.0%} of what was drawn stands in runs of {RUN} or more"
-            )
+        _write_texts(request)
 
 
-def _write_each(
-    request: Request,
-    texts: Iterator[Iterable[str]],
-    stream: Stream,
-    put: Callable[[str], None],
-) -> None:
-    """Write texts, each in pieces, one after the other: items a line each, else under headings."""
-    for number, pieces in enumerate(texts, 1):
+def _write_texts(request: Request) -> None:
+    """Write the samples as they are drawn, and say on stderr what they have copied."""
+    texts = list[str]()
+    with Stream() as stream:
+        for pieces in _each(request, _pieces(request), stream):
+            stream.write(request.opening)
+            if request.source is not None:
+                pieces, kept = tee(pieces)
+            for piece in pieces:
+                stream.write(piece)
+            if request.source is not None:
+                texts.append("".join(kept))
+    if request.source is not None:
+        longest, share = copied(texts, request.source)
+        shown = longest if len(longest) <= SHOWN else longest[:SHOWN] + "…"
+        say(
+            f"longest run copied: {len(longest):,} characters, {shown!r}; "
+            f"{share:.0%} of what was drawn stands in runs of {RUN} or more"
+        )
+
+
+def _each(request: Request, drawn: Iterable[Drawn], stream: Stream) -> Iterator[Drawn]:
+    """Yield samples to be written one after the other: items a line each, else under headings."""
+    for number, one in enumerate(drawn, 1):
         if request.num > 1 and not request.model.of_lines:
             stream.raw(f"---- {number} of {request.num} ----\n")
-        for piece in pieces:
-            put(piece)
+        yield one
         stream.end_line()
 
 
-def _texts(request: Request, drawn_texts: list[str]) -> Iterator[Iterable[str]]:
-    """Yield each sample in pieces as they are drawn, behind the prime; keep it if it is asked for
-    what it copied.
-    """
+def _pieces(request: Request) -> Iterator[Iterator[str]]:
+    """Yield each sample in pieces as they are drawn."""
     if request.num == 1 and request.novel_to is None:
-        drawn = iter([sample(request.model, **asdict(request.config))])
-    else:
-        drawn = (samples.follow(i) for samples, i in _drawn(request))
-    for pieces in drawn:
-        if request.source is None:
-            yield chain([request.opening], pieces)
-        else:
-            pieces, kept = tee(pieces)
-            yield chain([request.opening], pieces)
-            drawn_texts.append("".join(kept))
+        return iter([sample(request.model, **asdict(request.config))])
+    return (samples.follow(i) for samples, i in _drawn(request))
 
 
 def _drawn(request: Request, at_once: int = GROUP) -> Iterator[tuple[Samples, int]]:
@@ -181,9 +178,9 @@ def _write_probabilities(request: Request) -> None:
     painter, facts = Painter(PROBABILITY, console()), YHatFacts()
     with Stream() as stream:
         stream.raw(painter.legend())
-        drawn = (_with_probabilities(samples, facts) for samples, _ in _drawn(request, 1))
-        painted = (_painted(painter, request.opening, pairs) for pairs in drawn)
-        _write_each(request, painted, stream, stream.raw)
+        for samples, _ in _each(request, _drawn(request, 1), stream):
+            for piece in _painted(painter, request.opening, _with_probabilities(samples, facts)):
+                stream.raw(piece)
     say(facts.sentence())
 
 
@@ -193,19 +190,18 @@ def _painted(painter: Painter, opening: str, drawn: Iterator[tuple[str, float]])
 
     from charrnn.pictures.heatmap import cells_of
 
-    def coloured(text: str, values: list[float]) -> Iterator[str]:
-        for cell in cells_of(text, values, painter.encoding):
-            yield painter.cell(cell) + "\n" * (cell.text == "\n")
-
-    at_once = painter.system is not None
-    paint = coloured if at_once else painter.paint
-    text, values = opening, [math.nan] * len(opening)
-    for char, p in drawn:
-        text, values = text + char, [*values, p]
-        if at_once or char == "\n" or cell_len(text) + 2 > painter.width:
-            yield from paint(text, values)
-            text, values = "", []
-    yield from paint(text, values)
+    coloured, text, values = painter.system is not None, opening, [math.nan] * len(opening)
+    for char, p in chain(drawn, [("", math.nan)]):
+        text += char
+        values += [p] * len(char)
+        if coloured:
+            for cell in cells_of(text, values, painter.encoding):
+                yield painter.cell(cell) + "\n" * (cell.text == "\n")
+        elif char in ("\n", "") or cell_len(text) + 2 > painter.width:
+            yield from painter.paint(text, values)
+        else:
+            continue
+        text, values = "", []
 
 
 def converse(request: Request, unknown: UnknownChoice, *, probs: bool) -> None:

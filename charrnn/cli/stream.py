@@ -1,7 +1,8 @@
-"""Characters to stdout as they are drawn: readers see them flow without a write for each."""
+"""Characters to stdout as they are drawn: readers see them flow without a system call for each."""
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -9,20 +10,18 @@ from typing import TextIO
 
 from charrnn.cli.terminal import visible
 
-TERMINAL_SECONDS, PIPE_SECONDS = 0.03, 0.1  # for so long at most is text held back
+SECONDS = 0.05  # for so long at most is text held back while more comes
 
 
 class Stream:
-    """Gathers text and writes it after some time has passed; as a context it ends the last line."""
+    """Writes text and flushes it now and then; as a context it ends the last line."""
 
     def __init__(
         self, file: TextIO | None = None, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self.file, self.clock = file or sys.stdout, clock
         self.terminal = self.file.isatty()
-        self._seconds = TERMINAL_SECONDS if self.terminal else PIPE_SECONDS
-        self._held: list[str] = []
-        self._last, self._written = "\n", -1e9
+        self._last, self._flushed = "\n", -math.inf
 
     def write(self, text: str) -> None:
         """Take a model's text: on a terminal its control characters become visible escapes."""
@@ -31,20 +30,18 @@ class Stream:
     def raw(self, text: str) -> None:
         """Take text that is safe to write as it is."""
         if text:
-            self._held.append(text)
+            self.file.write(text)
             self._last = text[-1]
-            if self.clock() - self._written >= self._seconds:
+            if self.clock() - self._flushed >= SECONDS:
                 self.flush()
 
     def flush(self) -> None:
-        """Write all that is held."""
-        self.file.write("".join(self._held))
+        """Let all be seen that was written."""
         self.file.flush()
-        self._held.clear()
-        self._written = self.clock()
+        self._flushed = self.clock()
 
     def end_line(self) -> None:
-        """Write all that is held, and a newline unless it ends with one."""
+        """Write a newline unless the text ends with one, and let all be seen."""
         if self._last != "\n":
             self.raw("\n")
         self.flush()
