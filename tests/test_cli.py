@@ -192,8 +192,8 @@ def test_a_number_has_its_noun_in_the_singular_or_plural(number: float, said: st
         (
             ZeroDivisionError("oh"),
             1,
-            "charrnn: internal error: ZeroDivisionError: oh; please report it, with the command, "
-            "what --debug adds, and charrnn --version\n",
+            "charrnn: internal error: ZeroDivisionError: oh; please report it with the command, "
+            "the output of --debug, and charrnn --version\n",
         ),
         (KeyboardInterrupt(), 130, ""),
         (app.Terminated(), 143, ""),

@@ -273,8 +273,7 @@ def test_an_output_without_room_is_one_line_and_exit_1(options: list[str], path:
         )
     assert ended.returncode == 1
     assert (
-        ended.stderr
-        == "charrnn: the output: no space left where it goes; make room, or send it elsewhere\n"
+        ended.stderr == "charrnn: no space left for the output; make room, or send it elsewhere\n"
     )
 
 
@@ -343,7 +342,7 @@ def test_the_default_model_is_the_one_here_and_is_named(
 def test_a_beginning_in_place_of_the_model_is_told_about_prime(capsys: Capture) -> None:
     assert main(["sample", "ROMEO:"]) == 1
     assert capsys.readouterr().err == (
-        "charrnn: ROMEO:: there is no such checkpoint; a text to go on from is given with --prime\n"
+        "charrnn: ROMEO:: there is no such checkpoint; give a text to continue with --prime\n"
     )
 
 
@@ -363,7 +362,7 @@ def test_next_shows_the_likeliest_characters_of_y_hat(
 
 
 def test_next_draws_bars_in_the_order_of_the_probabilities(path: str, capsys: Capture) -> None:
-    main(["next", path, "the ca", "-k", "100"])
+    main(["next", path, "the ca", "--top-k", "100"])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(set(TEXT))
     lengths = [len(line.split("%")[-1].strip()) for line in lines]

@@ -371,7 +371,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
 def test_it_says_that_without_a_text_the_tales_are_taken(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    told = "no text was given: the tales that ship with charrnn are taken\n"
+    told = "no text given: training on the tales that ship with charrnn\n"
     for quiet, expected in (((), told), (("--quiet",), "")):
         assert (
             app.main(["train", *TINY, "--steps", "5", "--out", "m.npz", "--dry-run", *quiet]) == 0

@@ -77,7 +77,7 @@ def test_the_command_says_what_was_copied(model: str, tmp_path: Path, capsys: Ca
     ("words", "says"),
     [
         (["--copied", "no-such-file"], "no-such-file"),
-        (["--copied", "-", "--prime-file", "-"], "--prime-file - and --copied -"),
+        (["--copied", "-", "--prime-file", "-"], "standard input can be read only once"),
         (["--copied", "x", "--show-probs"], "don't go together"),
     ],
 )

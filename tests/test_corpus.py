@@ -557,8 +557,9 @@ def test_read_text_gives_the_clean_text_and_notes(tmp_path: Path) -> None:
     assert len(notes) == 2
     with standard_input(b"caf\xe9"):
         assert read_text("-", encoding="latin-1") == ("café", [])
-    assert read_text(file, limit=2)[0] == "é\n"
-    assert read_text(file, limit=0)[0] == ""
+    assert read_text(file, limit=3)[0] == text
+    with pytest.raises(CorpusError, match="has more than 2 characters"):
+        read_text(file, limit=2)
     with pytest.raises(UsageError):
         read_text(file, encoding="rot13")
 

@@ -78,8 +78,7 @@ def test_without_a_model_the_one_that_ships_is_used_and_named(
     captured = capsys.readouterr()
     assert captured.out.startswith("ROMEO:")
     assert (
-        captured.err
-        == f"model: there is no model.npz here, so the one that ships with charrnn: {shipped}\n"
+        captured.err == f"model: {shipped}, which ships with charrnn; there is no model.npz here\n"
     )
     assert main(["next", "ROME", "-k", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["next"][0]["character"] == "O"

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from typer import Typer
 
 DOCUMENTATION = (
-    "charrnn help COMMAND tells more about a command; the README of charrnn has recipes, the "
-    "lecture line by line, and the Python API."
+    "Run charrnn help COMMAND for its options. The README of charrnn has recipes, the lecture "
+    "line by line, and the Python API."
 )
 COMMANDS = {  # and their functions, each in a file of the command's name
     "train": "train",
@@ -71,13 +71,15 @@ def program(names: Iterable[str] = COMMANDS) -> "Typer":
             print(f"charrnn {__version__}")
             raise typer.Exit
 
-    version = typer.Option("--version", help="Print it.", callback=print_version, is_eager=True)
+    version = typer.Option(
+        "--version", help="Print the version.", callback=print_version, is_eager=True
+    )
 
     @app.callback()
     def charrnn(version: Annotated[bool, version] = False) -> None:
-        """Train a character-level recurrent network on a text, and let it write.
+        """Train a character-level recurrent network on any text and generate more like it.
 
-        Begin with: charrnn train corpus.txt --budget 3m, then charrnn sample
+        Start with: charrnn train corpus.txt --budget 3m, then charrnn sample
         """
 
     return app
@@ -177,14 +179,12 @@ def _explain_foreign(error: BaseException) -> str:
         )
     if isinstance(error, OSError):
         if error.filename is None and error.errno == errno.ENOSPC:
-            return "the output: no space left where it goes; make room, or send it elsewhere"
+            return "no space left for the output; make room, or send it elsewhere"
         name = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         return f"{name}{error.strerror or type(error).__name__}"
-    if type(error).__name__ == "Abort":  # typer's
-        return "aborted"
     return (
-        f"internal error: {type(error).__name__}: {error}; please report it, with the command, "
-        "what --debug adds, and charrnn --version"
+        f"internal error: {type(error).__name__}: {error}; please report it with the command, "
+        "the output of --debug, and charrnn --version"
     )
 
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from charrnn.checkpoint.model import Point
 
 MARGIN = 8  # columns of the losses' labels
-IN_ASCII = str.maketrans("─│╮╯╰╭·╌┤┴", "-|.''.:=||")
+IN_ASCII = str.maketrans("─│·╌┤┴", "-|.=||")
 
 
 def curve(
@@ -31,26 +31,21 @@ def curve(
         return ""
     losses = [*training.values(), *validation.values()]
     top, bottom = max(losses), min(losses)
-    marked: dict[str, dict[float, float]] = {}  # by the name, which begins with the mark
+    lines: dict[str, dict[float, float]] = {}  # by the name, which begins with the mark
     if floor is not None and 2 * bottom - top <= floor <= top:
-        marked["╌ n-gram floor"], bottom = {0: floor}, min(bottom, floor)
+        lines["╌ n-gram floor"], bottom = {0: floor}, min(bottom, floor)
     if training and validation:
-        marked["· training"] = training
+        lines["· training"] = training
+    lines[f"─ {'validation' if validation else 'training'}"] = main
     columns, rows = max(10, width - MARGIN), max(2, height - 2)
     first, last = min(main), max(main)
     grid = [[" "] * columns for _ in range(rows)]
-
-    def heights(line: dict[float, float]) -> list[int]:
-        """Return the row of a line in each column."""
+    for name, line in lines.items():
         values = np.interp(np.linspace(first, last, columns), list(line), list(line.values()))
-        shares = (top - values) / (top - bottom or 1)
-        return [round(share * (rows - 1)) for share in shares.tolist()]
-
-    for name, line in marked.items():
-        for column, row in enumerate(heights(line)):
+        heights = (top - values) / (top - bottom or 1) * (rows - 1)
+        for column, row in enumerate(heights.round().astype(int).tolist()):
             grid[row][column] = name[0]
-    _draw(grid, heights(main))
-    names = "   ".join([f"─ {'validation' if validation else 'training'}", *reversed(marked)])
+    names = "   ".join(reversed(lines))
     step = (top - bottom) / (rows - 1)
     labels = {
         row: f"{top - step * row:{MARGIN - 2}.2f} ┤" for row in (*range(0, rows - 2, 3), rows - 1)
@@ -69,13 +64,3 @@ def _losses(points: Sequence[Point], which: int) -> dict[float, float]:
     """Return one kind of loss by step, in order."""
     found = {float(point[0]): loss for point in points if (loss := point[which]) is not None}
     return dict(sorted(found.items()))
-
-
-def _draw(grid: list[list[str]], rows: list[int]) -> None:
-    """Draw a connected line through the given row of each column."""
-    for column, (here, there) in enumerate(zip(rows, [*rows[1:], rows[-1]], strict=True)):
-        for row in range(min(here, there) + 1, max(here, there)):
-            grid[row][column] = "│"
-        grid[here][column], grid[there][column] = (
-            ("─", "─") if here == there else ("╮", "╰") if there > here else ("╯", "╭")
-        )

@@ -6,7 +6,11 @@ import math
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Group
+from rich.text import Text
+from tqdm.std import EMA, tqdm
 
 from charrnn.cli.curve import curve
 from charrnn.cli.facts import beginning, facts
@@ -19,20 +23,17 @@ from charrnn.cli.terminal import (
     say,
     visible,
 )
-
-if TYPE_CHECKING:
-    from rich.text import Text
-
-    from charrnn.training.events import (
-        Done,
-        Event,
-        Notice,
-        Sampled,
-        Start,
-        Step,
-        Validated,
-        Validating,
-    )
+from charrnn.training.events import (
+    Done,
+    Event,
+    Notice,
+    Sampled,
+    Start,
+    Step,
+    Validated,
+    Validating,
+)
+from charrnn.training.reproduce import joined
 
 SMOOTHING = 0.03  # share of the last step in the loss and the speed that are shown
 CTRL_C = 3  # columns that are left free for the ^C that a terminal shows
@@ -66,14 +67,10 @@ class Notices:
 
     def notice(self, event: Notice) -> None:
         """Say it."""
-        from rich.text import Text
-
         self.above(Text(visible(event.text), style="yellow"))
 
     def above(self, text: Text) -> None:
         """Print a text, above the live line where there is one."""
-        from rich.console import Group
-
         console(stderr=True).print(Group(text), soft_wrap=True)  # else print forgets how to crop it
 
     def close(self) -> None:
@@ -84,8 +81,6 @@ class Plain(Notices):
     """Prints a few lines at the start, some 20 as it goes, and the summary."""
 
     def __init__(self) -> None:
-        from tqdm.std import EMA
-
         self.loss, self.speed = EMA(SMOOTHING), EMA(SMOOTHING)
         self.val_loss: float | None = None
         self.last: Step | None = None
@@ -133,8 +128,6 @@ class Live(Plain):
     """Draws one line that changes, samples and notices above it, and the summary with a curve."""
 
     def __init__(self) -> None:
-        from tqdm import tqdm
-
         super().__init__()
         tqdm.monitor_interval = 0  # no thread of its own: it is drawn between steps
         tqdm.set_lock(threading.RLock())  # the default one opens semaphores for processes
@@ -152,7 +145,7 @@ class Live(Plain):
     def start(self, event: Start) -> None:
         """Say what is trained on what."""
         super().start(event)
-        self.bar.set_description_str("the first step")
+        self.bar.set_description_str("taking the first step")
 
     def tell(self, step: Step, since: float) -> None:
         """Redraw the line, if the eye can follow."""
@@ -173,8 +166,6 @@ class Live(Plain):
 
     def done(self, event: Done) -> None:
         """Clear the line, and show the learning curve and what has come of it."""
-        from rich.text import Text
-
         self.close()
         width = min(console(stderr=True).width - 1, 100)
         drawing = curve(event.model.curve, width, 12, is_ascii(sys.stderr), event.floor_nats)
@@ -197,8 +188,6 @@ class Live(Plain):
 
 def excerpt(event: Sampled) -> Text:
     """Return the first lines of a sample, indented, each to be cut to the terminal's width."""
-    from rich.text import Text
-
     lines = [f"  {visible(line)}" for line in event.text.expandtabs(4).split("\n") if line.strip()]
     return Text.assemble(
         (f"step {event.step:,}\n", "dim"),
@@ -221,8 +210,6 @@ def summary(done: Done) -> dict[str, str]:
 
 def _next_commands(done: Done) -> dict[str, str]:
     """Return what can be done with the model, ready to be copied."""
-    from charrnn.training.reproduce import joined
-
     if done.checkpoint is None:
         return {}
     longer = ["mpiexec", "-n", str(done.ranks)] if done.ranks > 1 else []

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from charrnn.cli.facts import beginning
 from charrnn.cli.log import Log
 from charrnn.cli.terminal import clock_time, console, counted, labelled, print_json, say
 from charrnn.config import TrainConfig
-
-if TYPE_CHECKING:
-    from charrnn.training.setup import Run
+from charrnn.training.defaults import characters_per_second, measured_flops
+from charrnn.training.loop import check_out
+from charrnn.training.setup import Run, prepare
 
 
 def show(
     sources: Sequence[str], config: TrainConfig, log: Path | None, *, json: bool, ranks: int
 ) -> None:
     """Print what `charrnn train` would do. Raises what it would raise before the first step."""
-    from charrnn.training.loop import check_out
-    from charrnn.training.setup import prepare
-
     check_out(sources, config)
     if log is not None:
         Log(log, sources, config)
@@ -40,8 +37,6 @@ def planned(run: Run) -> dict[str, Any]:
 
     While a budget decides, the steps are a guess.
     """
-    from charrnn.training.defaults import characters_per_second, measured_flops
-
     config, progress, training = run.config, run.progress, run.training
     processes = run.workers * run.ranks
     speed = characters_per_second(config.model, len(run.vocabulary), processes, measured_flops())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from charrnn.cli.options import OUTPUT, Debug, Json, ModelPath, option, switch, unknown_option
+from charrnn.cli.options import OUTPUT, Debug, Json, ModelPath, option, read, switch, unknown_option
 from charrnn.cli.stream import Stream
 from charrnn.cli.terminal import console, print_json, say, visible
 from charrnn.config import check
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from charrnn.sampling.scoring import Score, Unknown
 
 READING, LINES, PICTURES = "How the text is read", "Line by line", "Pictures"
-MOST = 100_000_000  # characters of one text; a small archive may hold any number of them
 SLOW = 200_000  # characters above which one stream takes some time
 
 
@@ -104,7 +103,7 @@ def evaluate(
     seen = Evaluation(opened, unit, worst or 0)
     for path in texts:
         name = "standard input" if path == "-" else path
-        text = _read(path, encoding)
+        text = read(path, encoding)
         if len(text) > SLOW and streams == 1 and not opened.of_lines:
             say(
                 f"reading {len(text):,} characters as one stream; --streams 64 is much faster and "
@@ -136,18 +135,6 @@ def _check_pictures(svg: str | None, html: str | None, read: Sequence[str]) -> N
         check_writable(path)
     if svg and html and part_of(svg, [html]) is not None:
         raise UsageError(f"--svg and --html are both {svg}; give them different names")
-
-
-def _read(path: str, encoding: str | None) -> str:
-    """Return a text. What was changed in it is said."""
-    from charrnn.text.corpus import read_text
-
-    text, notes = read_text(path, encoding=encoding, limit=MOST + 1)
-    if len(text) > MOST:
-        raise CorpusError(f"{path}: has more than {MOST:,} characters; give it in pieces")
-    for note in notes:
-        say(note)
-    return text
 
 
 class Passage(NamedTuple):

@@ -27,17 +27,22 @@ Out = Annotated[
     option(
         "-o --out",
         OUTPUT,
-        "The page to write; default: the model's name with .html, in this folder.",
+        "Page to write. Default: the model's name with .html, in this folder.",
         "PATH",
         show_default=False,
     ),
 ]
 Overwrite = Annotated[bool, switch("--overwrite", OUTPUT, "Replace an existing file.")]
-Prime = Annotated[str, option("--prime", PAGE, "The beginning of what it writes.", "TEXT")]
-Temp = Annotated[float, option("--temp --temperature", PAGE, "0: the likeliest.", "X")]
+Prime = Annotated[str, option("--prime", PAGE, "Beginning of the text.", "TEXT")]
+Temp = Annotated[
+    float,
+    option(
+        "--temp --temperature", PAGE, "Temperature; 0: always the most probable character.", "X"
+    ),
+]
 Title = Annotated[
     str | None,
-    option("--title", PAGE, "Its heading; default: the model's name.", "TEXT", show_default=False),
+    option("--title", PAGE, "Heading. Default: the model's name.", "TEXT", show_default=False),
 ]
 
 
@@ -52,7 +57,7 @@ def export(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write the model as one web page that draws and reads in a browser, offline.
+    """Export a model as one web page that writes and reads text in a browser, offline.
 
     Example: charrnn export model.npz -o model.html --prime "ROMEO:"
     """

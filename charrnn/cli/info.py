@@ -12,7 +12,7 @@ import typer
 
 from charrnn.cli.curve import curve
 from charrnn.cli.facts import facts
-from charrnn.cli.options import Debug, Json, complete_checkpoint, model_path
+from charrnn.cli.options import DEFAULT_MODEL, Debug, Json, complete_checkpoint, model_path
 from charrnn.cli.terminal import console, is_ascii, labelled, print_json, say, visible
 from charrnn.errors import CheckpointError
 
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 
 WINDOWS = (8, 16, 32, 64, 128, 256)  # T of the feed-forward networks
 NARROW = 50  # columns below which nothing stands side by side
-SAID = (  # by the model's attributes and by the JSON's keys
-    *("version", "training", "corpus", "step", "steps", "best_step", "epochs", "seconds"),
-    *("chars_per_second", "train_loss", "val_loss", "floor_nats", "floor_order", "curve"),
-)
 
 
 def info(
@@ -34,8 +30,7 @@ def info(
         list[str] | None,
         typer.Argument(
             metavar="MODEL",
-            help="Checkpoints, several side by side; default: model.npz here, "
-            "else the one that ships.",
+            help=f"Checkpoints to show side by side. Default: {DEFAULT_MODEL}",
             autocompletion=complete_checkpoint,
             show_default=False,
         ),
@@ -43,12 +38,20 @@ def info(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show what a model is, how it was trained, and what a feed-forward network would need.
+    """Show what a model is, how it was trained, and how large a feed-forward network would be.
 
     Example: charrnn info model.npz
     """
-    opened, failures = _opened(models or [model_path(None)])
+    from charrnn.checkpoint.model import load
+
     screen = console()
+    opened: list[tuple[str, Model]] = []
+    failures: list[CheckpointError] = []
+    for path in models or [model_path(None)]:
+        try:
+            opened.append((path, load(path)))
+        except CheckpointError as error:
+            failures.append(error)
     if json:
         for path, model in opened:
             print_json(as_json(path, model))
@@ -61,19 +64,6 @@ def info(
         say(f"charrnn: {failure}")
     if failures:
         raise failures[-1]
-
-
-def _opened(paths: Sequence[str]) -> tuple[list[tuple[str, Model]], list[CheckpointError]]:
-    """Return the models that can be opened with their paths, and what is wrong with the others."""
-    from charrnn.checkpoint.model import load
-
-    opened, failures = [], []
-    for path in paths:
-        try:
-            opened.append((path, load(path)))
-        except CheckpointError as error:
-            failures.append(error)
-    return opened, failures
 
 
 def feed_forward(model: Model, T: int) -> int:
@@ -90,6 +80,8 @@ def longest_smaller(model: Model) -> int:
 
 def as_json(path: str, model: Model) -> dict[str, Any]:
     """Return all that is known of a model."""
+    from charrnn.checkpoint.model import Model, Said
+
     val = model.val_loss
     return {
         "model": path,
@@ -97,8 +89,7 @@ def as_json(path: str, model: Model) -> dict[str, Any]:
         "params": model.parameters.flat.size,
         "vocabulary_size": len(model.vocabulary),
         "vocabulary": model.vocabulary.characters,
-        **{name: getattr(model, name) for name in SAID},
-        "recipe": model.recipe or None,
+        **{name: getattr(model, name) for name, said in vars(Model).items() if type(said) is Said},
         "val_bpc": None if val is None else val / math.log(2),
         "uniform_nats": math.log(len(model.vocabulary)),
         "feed_forward_params": {str(T): feed_forward(model, T) for T in WINDOWS},

@@ -8,15 +8,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from charrnn.checkpoint.atomic_write import check_writable, part_of
 from charrnn.cli.terminal import as_json
 from charrnn.config import TrainConfig
 from charrnn.errors import CharRNNError
-
-if TYPE_CHECKING:
-    from charrnn.training.events import Event
+from charrnn.training.events import Event
 
 BEGINNING = b'{"event": "'  # of every log
 
@@ -78,13 +76,13 @@ def _check_log(path: Path, config: TrainConfig) -> None:
     """Raise CharRNNError if what is at `path` may not be continued or overwritten."""
     if not (config.resume or config.overwrite):
         raise CharRNNError(
-            f"{path}: this file exists; choose another --log, or --overwrite to start afresh "
-            "over it and --out"
+            f"{path}: this file exists; choose another --log, or replace it and --out with "
+            "--overwrite"
         )
     with path.open("rb") as file:
         if file.read(len(BEGINNING)) != BEGINNING:
             raise CharRNNError(
-                f"{path}: this is not a log of charrnn and is left as it is; choose another --log"
+                f"{path}: this is not a log of charrnn, so it is kept; choose another --log"
             )
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from charrnn.cli.options import (
+    DEFAULT_MODEL,
     Debug,
     Json,
     UnknownChoice,
@@ -18,7 +19,7 @@ from charrnn.cli.options import (
     option,
     unknown_option,
 )
-from charrnn.cli.terminal import console, is_ascii, print_json
+from charrnn.cli.terminal import bar, console, is_ascii, print_json
 from charrnn.config import check
 from charrnn.errors import UsageError
 
@@ -28,13 +29,12 @@ def next_characters(
         list[str],
         typer.Argument(
             metavar="[MODEL] TEXT",
-            help="What has been read, after a checkpoint; "
-            "default: model.npz here, else the one that ships.",
+            help=f"A checkpoint, and the text to continue. Default model: {DEFAULT_MODEL}",
             autocompletion=complete_checkpoint,
             show_default=False,
         ),
     ],
-    k: Annotated[int, option("-k", None, "Characters to show.", "N")] = 10,
+    k: Annotated[int, option("-k --top-k", None, "Number of characters to show.", "N")] = 10,
     unknown: Annotated[UnknownChoice, unknown_option(None)] = "error",
     json: Json = False,
     debug: Debug = False,
@@ -73,19 +73,16 @@ def _is_checkpoint(text: str) -> bool:
 
 def print_bars(likely: list[tuple[str, float]]) -> None:
     """Print each character with its probability and a bar: a full one is certain."""
-    from rich.cells import cell_len
+    from rich.table import Table
     from rich.text import Text
 
-    from charrnn.cli.terminal import bar
     from charrnn.pictures.heatmap import symbol
 
-    screen = console()
-    names = ["space" if char == " " else symbol(char, screen.encoding) for char, _ in likely]
-    width = max(map(cell_len, names))
-    room = max(10, min(60, screen.width - width - 12))
-    for name, (_, p) in zip(names, likely, strict=True):
-        line = Text(name)
-        line.align("right", width)
-        line.append(f"  {p:8.4%}  " if p >= 1e-4 else f"  {p:8.1e}  ")
-        line.append(bar(p, room, ascii=is_ascii(sys.stdout)), style="cyan")
-        screen.print(line, soft_wrap=True)
+    screen, table = console(), Table.grid("", "", "", padding=(0, 2))
+    table.columns[0].justify = "right"
+    for char, p in likely:
+        name = "space" if char == " " else symbol(char, screen.encoding)
+        shown = bar(p, max(10, min(60, screen.width - 24)), ascii=is_ascii(sys.stdout))
+        probability = f"{p:8.4%}" if p >= 1e-4 else f"{p:8.1e}"
+        table.add_row(Text(name), probability, Text(shown, style="cyan"))
+    screen.print(table)

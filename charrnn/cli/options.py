@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Command = Callable[..., None]
 
 DEFAULT = Path("model.npz")
+DEFAULT_MODEL = f"{DEFAULT} in this folder, else the model that ships with charrnn."
 UnknownChoice = Literal["error", "skip"]
 OUTPUT = "Output"  # the help's last panel
 
@@ -99,7 +100,7 @@ def complete_checkpoint(incomplete: str) -> list[str]:
     ]
 
 
-Json = Annotated[bool, switch("--json", OUTPUT, "Print JSON on stdout, one object a line.")]
+Json = Annotated[bool, switch("--json", OUTPUT, "Print JSON on stdout, one object per line.")]
 Debug = Annotated[bool, switch("--debug", OUTPUT, "Show the traceback of an error.")]
 ModelPath = Annotated[
     str, typer.Argument(metavar="MODEL", help="Checkpoint.", autocompletion=complete_checkpoint)
@@ -108,7 +109,7 @@ MaybeModel = Annotated[
     str | None,
     typer.Argument(
         metavar="MODEL",
-        help="Checkpoint; default: model.npz here, else the one that ships.",
+        help=f"Checkpoint. Default: {DEFAULT_MODEL}",
         autocompletion=complete_checkpoint,
         show_default=False,
     ),
@@ -130,8 +131,18 @@ def model_path(path: str | None) -> str:
     if DEFAULT.exists():
         say(f"model: {DEFAULT}")
         return str(DEFAULT)
-    say(f"model: there is no {DEFAULT} here, so the one that ships with charrnn: {SHIPPED}")
+    say(f"model: {SHIPPED}, which ships with charrnn; there is no {DEFAULT} here")
     return str(SHIPPED)
+
+
+def read(path: str, encoding: str | None) -> str:
+    """Return the text of a file, "-" for standard input. What was changed in it is said."""
+    from charrnn.text.corpus import read_text
+
+    text, notes = read_text(path, encoding=encoding)
+    for note in notes:
+        say(note)
+    return text
 
 
 def known(model: Model, text: str, unknown: UnknownChoice, what: str) -> str:

@@ -23,50 +23,50 @@ from charrnn.cli.options import (
     model_path,
     of_field,
     option,
+    read,
     switch,
     unknown_option,
     with_options,
 )
 from charrnn.cli.terminal import say
 from charrnn.config import SampleConfig, check, flag
-from charrnn.errors import CheckpointError, CorpusError, UsageError
+from charrnn.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from charrnn.checkpoint.model import Model
 
-LONGEST_PRIME, LONGEST_SOURCE = 1_000_000, 100_000_000  # a small .gz may hold any number
 BEGINNING, SHOWING = "How a text begins", "What is shown"
-CLASHES = (
-    ("prime", "prime_file"),
-    *(("show_probs", other) for other in ("novel", "copied")),
-    *(
-        ("interactive", other)
-        for other in ("prime", "prime_file", "novel", "copied", "json", "num")
-    ),
-)
-
-
+CLASHES = {
+    "prime": ("prime_file",),
+    "show_probs": ("novel", "copied"),
+    "interactive": ("prime", "prime_file", "novel", "copied", "json", "num"),
+}
 DRAWN = partial(of_field, SampleConfig, "How characters are drawn")
 
 
 @with_options(
     DRAWN(
         "--temp --temperature",
-        "Logits are divided by it; 0: the most probable character.",
+        "Logits are divided by it; 0: always the most probable character.",
         "X",
     ),
-    DRAWN("--length", "Characters to draw; models of lines end by themselves.", "N"),
-    DRAWN("--top-k", "Draw among the N most probable.", "N"),
-    DRAWN("--top-p", "Draw among the fewest that hold this probability.", "P"),
-    DRAWN("--min-p", "Draw among those with at least P times the greatest probability.", "P"),
-    DRAWN("--seed", "The same one gives the same text.", "N", "a fresh one, which is said"),
-    DRAWN("--stop", "End after this text.", "TEXT"),
+    DRAWN("--length", "Characters to draw; a model of lines ends its items by itself.", "N"),
+    DRAWN("--top-k", "Draw only from the N most probable characters.", "N"),
+    DRAWN("--top-p", "Draw only from the fewest characters that have probability P together.", "P"),
+    DRAWN(
+        "--min-p",
+        "Draw only characters at least P times as probable as the most probable one.",
+        "P",
+    ),
+    DRAWN("--seed", "The same seed gives the same text.", "N", "random, and printed"),
+    DRAWN("--stop", "Stop once this text has been drawn.", "TEXT"),
     DRAWN(
         "--match",
-        "Draw only what can still match, whole; not the same as drawing until one does.",
+        "Draw only characters that can still lead to a match of the whole; "
+        "not the same as drawing until a text matches.",
         "REGEX",
     ),
-    of_field(SampleConfig, BEGINNING, "--prime", "Text to go on from.", "TEXT"),
+    of_field(SampleConfig, BEGINNING, "--prime", "Text to continue.", "TEXT"),
 )
 def sample(
     context: typer.Context,
@@ -77,7 +77,7 @@ def sample(
         option(
             "--prime-file",
             BEGINNING,
-            "File with the text to go on from; -: standard input.",
+            "File with the text to continue; - for standard input.",
             "PATH",
         ),
     ] = None,
@@ -87,16 +87,16 @@ def sample(
         option(
             "--encoding",
             BEGINNING,
-            "Of --prime-file, --novel and --copied.",
+            "Encoding of --prime-file, --novel and --copied.",
             "NAME",
             show_default="utf-8",
         ),
     ] = None,
-    num: Annotated[int, option("--num", SHOWING, "Independent samples.", "N")] = 1,
+    num: Annotated[int, option("--num", SHOWING, "Number of independent samples.", "N")] = 1,
     novel: Annotated[
         str | None,
         option(
-            "--novel", SHOWING, "Models of lines: only items that are not lines of FILE.", "FILE"
+            "--novel", SHOWING, "For models of lines: only items that aren't lines of FILE.", "FILE"
         ),
     ] = None,
     copied: Annotated[
@@ -104,7 +104,7 @@ def sample(
         option(
             "--copied",
             SHOWING,
-            "Say after the text how much of it stands verbatim in FILE.",
+            "Say afterwards how much of the text stands verbatim in FILE.",
             "FILE",
         ),
     ] = None,
@@ -113,7 +113,11 @@ def sample(
     ] = False,
     interactive: Annotated[
         bool,
-        switch("--interactive -i", SHOWING, "Type beginnings; Ctrl-C stops a text, Ctrl-D leaves."),
+        switch(
+            "--interactive -i",
+            SHOWING,
+            "Type beginnings to continue; Ctrl-C stops a text, Ctrl-D quits.",
+        ),
     ] = False,
     no_prime: Annotated[
         bool, switch("--no-prime", SHOWING, "Leave the prime out of the output.")
@@ -122,7 +126,7 @@ def sample(
     debug: Debug = False,
     **options: Any,
 ) -> None:
-    """Write text with a model.
+    """Generate text with a model.
 
     Example: charrnn sample model.npz --prime "ROMEO:" --temp 0.7 --length 300
     """
@@ -140,30 +144,29 @@ def sample(
         return
     prime = config.prime
     if prime_file is not None:
-        prime = _read(prime_file, LONGEST_PRIME, encoding)
+        prime = read(prime_file, encoding)
         prime = prime.removesuffix("\n") if opened.of_lines else prime
     request = request.after(known(opened, prime, unknown, "prime"))
     if novel is not None:
         if not opened.of_lines:
             raise UsageError("--novel is for models of lines, which charrnn train --lines makes")
-        lines = _read(novel, LONGEST_SOURCE, encoding).split("\n")
+        lines = read(novel, encoding).split("\n")
         request = replace(request, novel_to=frozenset(lines))
     if copied is not None:
-        request = replace(request, source=_read(copied, LONGEST_SOURCE, encoding))
+        request = replace(request, source=read(copied, encoding))
     if "-" not in (prime_file, novel, copied) and _input_is_waiting():
-        say("standard input is not read; to go on from it, add --prime-file -")
+        say("standard input is not read; add --prime-file - to continue from it")
     write(request, json=json, probs=show_probs)
 
 
 def _check_together(context: typer.Context) -> None:
     """Raise UsageError for options that were given and don't go together."""
-    for one, other in CLASHES:
-        if given(context, one) and given(context, other):
-            raise UsageError(f"{flag(one)} and {flag(other)} don't go together; leave out one")
-    reading = [name for name in ("prime_file", "novel", "copied") if context.params[name] == "-"]
-    if len(reading) > 1:
-        names = " - and ".join(map(flag, reading))
-        raise UsageError(f"{names} - would both read standard input; give a file for one")
+    for one, others in CLASHES.items():
+        for other in others:
+            if given(context, one) and given(context, other):
+                raise UsageError(f"{flag(one)} and {flag(other)} don't go together; leave out one")
+    if [context.params[name] for name in ("prime_file", "novel", "copied")].count("-") > 1:
+        raise UsageError("- is given more than once, and standard input can be read only once")
 
 
 def _open(path: str | None) -> Model:
@@ -171,21 +174,9 @@ def _open(path: str | None) -> Model:
 
     if path is not None and not (path.endswith(".npz") or Path(path).exists()):
         raise CheckpointError(
-            f"{path}: there is no such checkpoint; a text to go on from is given with --prime"
+            f"{path}: there is no such checkpoint; give a text to continue with --prime"
         )
     return load(model_path(path))
-
-
-def _read(path: str, most: int, encoding: str | None) -> str:
-    """Return the text of a file. Raises CorpusError, also if it has more than `most` characters."""
-    from charrnn.text.corpus import read_text
-
-    text, notes = read_text(path, encoding=encoding, limit=most + 1)
-    if len(text) > most:
-        raise CorpusError(f"{path}: has more than {most:,} characters; give a shorter text")
-    for note in notes:
-        say(note)
-    return text
 
 
 def _input_is_waiting() -> bool:

@@ -214,7 +214,7 @@ def converse(request: Request, unknown: UnknownChoice, *, probs: bool) -> None:
     asked = sys.stdin is not None and sys.stdin.isatty()
     edited = asked and sys.stdout.isatty()  # else the prompt would become part of the text
     if asked:
-        say("Type a beginning and press Enter; Ctrl-C stops a text, Ctrl-D leaves.")
+        say("Type a beginning and press Enter; Ctrl-C stops a text, Ctrl-D quits.")
     while sys.stdin is not None:
         if asked and not edited:
             print(PROMPT, end="", file=sys.stderr, flush=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
@@ -16,25 +17,12 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-# C0, DEL and C1; what ends a line or changes the direction of text; annotations; byte order mark
-_INVISIBLE = (
-    range(0x00, 0x20),
-    range(0x7F, 0xA0),
-    (0x061C, 0x200E, 0x200F),
-    range(0x2028, 0x202F),
-    range(0x2066, 0x206A),
-    range(0xFFF9, 0xFFFC),
-    (0xFEFF,),
-    range(0xD800, 0xE000),
+# C0, DEL and C1; what ends a line or changes the direction of text; annotations; byte order mark;
+# halves of pairs
+_INVISIBLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\ufeff"
+    "\ud800-\udfff]"
 )
-
-
-_ESCAPES = {
-    code: chr(code).encode("unicode_escape").decode("ascii")
-    for codes in _INVISIBLE
-    for code in codes
-}
-_ESCAPES_IN_TEXT = {code: escape for code, escape in _ESCAPES.items() if chr(code) not in "\n\t"}
 
 
 def visible(text: str, *, lines: bool = False) -> str:
@@ -42,7 +30,12 @@ def visible(text: str, *, lines: bool = False) -> str:
 
     lines: newlines and tabs stay.
     """
-    return text.translate(_ESCAPES_IN_TEXT if lines else _ESCAPES)
+
+    def escape(found: re.Match[str]) -> str:
+        char = found[0]
+        return char if lines and char in "\n\t" else char.encode("unicode_escape").decode("ascii")
+
+    return _INVISIBLE.sub(escape, text)
 
 
 def is_plain(stream: TextIO | None) -> bool:
@@ -85,15 +78,8 @@ def say(text: str) -> None:
 
 
 def bar(share: float, width: int, *, ascii: bool = False) -> str:
-    """Return a bar as long as `share` (0 to 1) of `width` columns, to an eighth of a column.
-
-    ascii: of # signs, which rich.bar can't do.
-    """
-    share = max(0.0, min(1.0, share))
-    if ascii:
-        return "#" * round(share * width)
-    full, eighths = divmod(round(share * width * 8), 8)
-    return "█" * full + " ▏▎▍▌▋▊▉"[eighths].strip()
+    """Return a bar as long as `share` (0 to 1) of `width` columns."""
+    return ("#" if ascii else "█") * round(max(0.0, min(1.0, share)) * width)
 
 
 def counted(number: float, noun: str) -> str:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Listener = Callable[["Event"], None]
 
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-CHOSEN, BUDGETED = "chosen", ", or chosen for the budget"
+CHOSEN, BUDGETED = "chosen automatically", ", or chosen for the budget"
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # the last where there is one: the terminal was closed
 
 
@@ -52,12 +52,8 @@ def seconds(text: str) -> float:
 
 
 def count_or_auto(text: str) -> int | str:
-    """Return a number of processes, or "auto". Raises BadParameter."""
-    if text == "auto":
-        return text
-    if not text.isdecimal():
-        raise typer.BadParameter(f"{text!r} is neither a whole number nor auto")
-    return int(text)
+    """Return a number of processes, or a word: TrainConfig knows but "auto"."""
+    return int(text) if text.isdecimal() else text
 
 
 MODEL = partial(of_field, TrainConfig, "Model")
@@ -69,65 +65,67 @@ EVENTS = partial(of_field, TrainConfig, OUTPUT)
 
 
 @with_options(
-    MODEL("--cell", "Recurrent cell; rnn is the lecture's."),
+    MODEL("--cell", "Recurrent cell; rnn is the one from the lecture."),
     MODEL("--hidden", "Units in each layer.", "H", "256" + BUDGETED),
-    MODEL("--layers", "Layers, one above the other.", "L"),
-    MODEL("--dropout", "Probability of dropping a unit or weight; 0: off.", "P", CHOSEN),
+    MODEL("--layers", "Stacked layers.", "L"),
+    MODEL("--dropout", "Dropout probability; 0: off.", "P", CHOSEN),
     LENGTH(
         "--budget",
-        "Wall time of the whole command, summed over resumes.",
+        "Wall time of the whole command; on --resume, the total of all runs.",
         "90s|3m|1h",
         "3m",
         parser=seconds,
     ),
-    LENGTH("--epochs", "Passes over the training part.", "X"),
+    LENGTH("--epochs", "Passes over the training text.", "X"),
     LENGTH("--steps", "Optimizer steps.", "N"),
-    LEARNING("--batch-size", "Parallel streams of text.", "B", "64" + BUDGETED),
-    LEARNING("--seq-len", "Characters of truncated backpropagation.", "T", "64" + BUDGETED),
-    LEARNING("--lr", "Learning rate at its peak.", "X", "chosen for cell and optimizer"),
-    LEARNING("--optimizer", "Update rule; sgd has momentum 0.9."),
+    LEARNING("--batch-size", "Streams of text that are read in parallel.", "B", "64" + BUDGETED),
+    LEARNING(
+        "--seq-len", "Characters to backpropagate through (truncated BPTT).", "T", "64" + BUDGETED
+    ),
+    LEARNING("--lr", "Peak learning rate.", "X", "chosen for the cell and optimizer"),
+    LEARNING("--optimizer", "Optimizer; sgd has momentum 0.9."),
     LEARNING(
         "--weight-decay",
-        "Decoupled: each step shrinks the weights by --lr times X; 0: off.",
+        "Decoupled weight decay: each step shrinks the weights by --lr times X; 0: off.",
         "X",
         CHOSEN,
     ),
-    LEARNING("--clip", "Largest global norm of the gradient; 0: off.", "X"),
-    LEARNING("--seed", "Everything random comes from it.", "N"),
+    LEARNING("--clip", "Clip the gradient to this global norm; 0: off.", "X"),
+    LEARNING("--seed", "Seed of everything random.", "N"),
     LEARNING(
         "--workers",
-        "Processes that share each batch; auto: a rule of model, batch and cores.",
+        "Processes that share each batch; auto: chosen for the model, batch and cores.",
         "N|auto",
         "auto",
         parser=count_or_auto,
     ),
-    TEXT("--val-fraction", "The last part of each text validates; 0: none.", "F"),
+    TEXT("--val-fraction", "Share of each text, at its end, to validate on; 0: none.", "F"),
     TEXT("--encoding", "Encoding of the texts.", "NAME", "utf-8"),
-    TEXT("--lines", "Every line is an item of its own, such as a name.", ""),
+    TEXT("--lines", "Treat every line as a separate item, such as a name.", ""),
     FILES(
         "-o --out",
-        "Checkpoint to write; an existing one is kept unless --resume or --overwrite says so.",
+        "Checkpoint to write; an existing one is replaced only with --resume or --overwrite.",
         "PATH",
         parser=Path,
         autocompletion=complete_checkpoint,
     ),
     FILES(
         "--resume",
-        "Go on with the run in --out, bit for bit; a larger --steps, --epochs or --budget "
-        "extends it.",
+        "Continue the run in --out exactly where it stopped; a larger --steps, --epochs or "
+        "--budget extends it.",
         "",
     ),
-    FILES("--overwrite", "Start afresh over --out.", ""),
+    FILES("--overwrite", "Replace --out with a new run.", ""),
     FILES(
         "--init-from",
-        "Start from the weights of another checkpoint; new characters are added.",
+        "Start from another checkpoint's weights; new characters are added to its vocabulary.",
         "PATH",
         parser=Path,
         autocompletion=complete_checkpoint,
     ),
     FILES(
         "--save-every",
-        "Save at every new best and at least this often.",
+        "Save at every new best, and at least this often.",
         "30s|5m|1h",
         "60s",
         parser=seconds,
@@ -136,7 +134,7 @@ EVENTS = partial(of_field, TrainConfig, OUTPUT)
     EVENTS("--val-every", "Steps between validations.", "N", CHOSEN),
     EVENTS(
         "--val-characters",
-        "Characters read to validate, evenly over the validation part.",
+        "Validate on so many characters, spread evenly over the validation text.",
         "N",
         "all, or chosen for the budget",
     ),
@@ -147,8 +145,9 @@ def train(
         list[str] | None,
         typer.Argument(
             metavar="CORPUS",
-            help="Each one text: a file, a folder (its text files in path order), - for standard "
-            "input, .gz, .bz2, .xz. Without one: the text that ships with charrnn.",
+            help="Text to train on: a file (.gz, .bz2 and .xz too), a folder (its text files, "
+            "joined in path order), or - for standard input. Default: the text that ships with "
+            "charrnn.",
         ),
     ] = None,
     *,
@@ -157,33 +156,33 @@ def train(
         option(
             "--log",
             "Files",
-            "Write the events to a file as JSON lines; --resume continues it.",
+            "Write the events to this file too, as JSON lines; --resume continues it.",
             "PATH",
         ),
     ] = None,
-    quiet: Annotated[bool, switch("-q --quiet", OUTPUT, "Say nothing but errors.")] = False,
+    quiet: Annotated[bool, switch("-q --quiet", OUTPUT, "Print nothing but errors.")] = False,
     dry_run: Annotated[
         bool,
         switch(
             "--dry-run",
             OUTPUT,
-            "Print what would be done, with sizes, memory and time, and do nothing.",
+            "Print the sizes, memory and time of the run without running it.",
         ),
     ] = False,
     json: Json = False,
     debug: Debug = False,
     **options: Any,
 ) -> None:
-    """Train a network on texts and write it to a checkpoint.
+    """Train a network on texts and save it as a checkpoint.
 
-    Ctrl-C ends after the current step and saves; --resume goes on.
+    Ctrl-C stops after the current step and saves; --resume continues.
 
     Example: charrnn train corpus.txt --budget 3m -o corpus.npz
     """
     config = TrainConfig(**options)
     sources, (rank, size) = tuple(corpus or ()), app.launched()
     if not (sources or config.resume or quiet or rank):
-        say("no text was given: the tales that ship with charrnn are taken")
+        say("no text given: training on the tales that ship with charrnn")
     if dry_run:
         from charrnn.cli.dry_run import show
 
@@ -305,7 +304,7 @@ def _check_diverged(done: Done) -> None:
         kept = "last good" if done.val_loss is None else "best"
         clip = "" if done.model.training.get("clip") == 1 else ", or --clip 1"
         raise TrainingError(
-            f"the run diverged after step {done.steps:,}: its loss or gradient was no longer "
-            f"finite, or beyond hope; {done.checkpoint} has the {kept} weights so far; "
+            f"the run diverged after step {done.steps:,}: its loss or gradient became infinite or "
+            f"far too large; {done.checkpoint} has the {kept} weights so far; "
             f"try a smaller --lr{clip}"
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import tempfile
 import threading
 import weakref
@@ -235,19 +234,19 @@ def _utf8(text: str, name: str) -> bytes:
 
 
 def read_text(
-    source: str | Path, *, encoding: str | None = None, limit: int = sys.maxsize
+    source: str | Path, *, encoding: str | None = None, limit: int = 100_000_000
 ) -> tuple[str, list[str]]:
-    """Return (the characters of one source, at most the first `limit`; notes on what was changed).
+    """Return (the characters of one source, notes on what was changed).
 
-    Raises CorpusError, UsageError.
+    Raises CorpusError, also for more than `limit` characters, and UsageError.
     """
     read, text = Source(source, encoding), ""
     for piece in read:
         text += piece
-        if len(text) >= limit:
-            break
+        if len(text) > limit:  # a small .gz may hold any number
+            raise CorpusError(f"{read.name}: has more than {limit:,} characters; give it in pieces")
     _utf8(text, read.name)
-    return text[:limit], read.notes
+    return text, read.notes
 
 
 def default_corpus() -> Path:
