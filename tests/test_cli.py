@@ -251,7 +251,7 @@ def test_a_name_that_the_encoding_lacks_is_written_in_escapes() -> None:
         [*RUN, "train", "тайна.txt"], capture_output=True, env=environment, check=False
     )
     assert ended.returncode == 1
-    assert ended.stderr.startswith(rb"charrnn: \u0442\u0430\u0439\u043d\u0430.txt: no such file")
+    assert ended.stderr.startswith(rb"charrnn: \u0442\u0430\u0439\u043d\u0430.txt: cannot be read")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="bash")
