@@ -61,7 +61,7 @@ class Store:
         self._file: Any
         with _space_needed():
             if place is None:
-                self._file = tempfile.TemporaryFile(prefix="charrnn-")  # noqa: SIM115 (see finalize)
+                self._file = tempfile.TemporaryFile(prefix="charrnn-")  # noqa: SIM115 (see end)
             else:
                 descriptor = os.dup(place) if isinstance(place, int) else os.open(place, _SHARED)
                 self._file = os.fdopen(descriptor, "rb")
