@@ -312,7 +312,7 @@ def test_a_signal_to_the_launcher_saves_and_ends_all(
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["nowhere.txt"], 1, "nowhere.txt: no such file"),
+        (["nowhere.txt"], 1, "nowhere.txt: cannot be read"),
         (["--workers", "2"], 2, "leave it out and launch a rank for each core"),
         (["--no-such-option"], 2, "No such option"),
         (["corpus.txt", "--batch-size", "1"], 2, "2 ranks share a batch of 1 streams"),
