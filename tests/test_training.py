@@ -577,8 +577,8 @@ def test_starting_from_other_weights_keeps_them_and_adds_characters(
 
 
 def test_texts_of_a_word_each_are_not_validated_by_their_newlines(tmp_path: Path) -> None:
-    texts = [tmp_path / name for name in "abc"]
-    for text, word in zip(texts, ("hello", "world", "there"), strict=True):
+    texts = [tmp_path / "a", tmp_path / "b"]
+    for text, word in zip(texts, ("hello", "world"), strict=True):
         text.write_text(f"{word}\n")
     events = list(charrnn.train(texts, TrainConfig(**SMALL)))
     assert done(events).val_loss is None
