@@ -1038,6 +1038,17 @@ def test_weight_decay_shrinks_parameters_by_its_share_of_the_rate(
     np.testing.assert_allclose(decayed, plain - lost, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize(("slow", "late"), [(0.05, False), (0.1, True)])
+def test_a_run_that_ends_late_since_the_machine_became_slower_says_so(
+    slow: float, late: bool, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ticking(monkeypatch, lambda step: slow if step > 640 else 0.05, validation=0.1)
+    config = TrainConfig(**{**SMALL, "steps": None, "budget": 40.0, "val_every": 40, "lr": 1e-3})
+    events = list(charrnn.train([corpus], config, clock=clock, started=0.0))
+    told = [e.text for e in events if isinstance(e, Notice) and "after the budget" in e.text]
+    assert len(told) == late
+
+
 @pytest.mark.parametrize("slow", [range(150), range(300, 315)])
 def test_a_budget_is_used_up_although_the_machine_was_slower_for_a_while(
     slow: range, corpus: Path, monkeypatch: pytest.MonkeyPatch

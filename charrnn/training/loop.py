@@ -125,6 +125,12 @@ class Training:
             if self.stopped == progress.ending:
                 yield from self._validate(last=True)
             yield from self._save()
+            late = self._elapsed() - (config.budget or math.inf)
+            if late > max(1.0, 0.03 * (config.budget or 0.0)):
+                yield Notice(
+                    f"ended {late:.0f} s after the budget: the machine became slower after the "
+                    "number of steps was fixed"
+                )
             yield self._done(self._named(), self.stopped)
 
     def _replicas(self) -> AbstractContextManager[Replica]:
