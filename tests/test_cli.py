@@ -121,7 +121,7 @@ def test_wrong_usage_is_one_line_and_exit_2(
 
 @pytest.mark.skipif(
     tuple(map(int, version("typer").split(".")[:2])) < (0, 27),
-    reason="older typer says it otherwise",
+    reason="older typer words it otherwise",
 )
 @pytest.mark.parametrize(
     ("args", "said"),
