@@ -56,6 +56,7 @@ def program(names: Iterable[str] = COMMANDS) -> "Typer":
     import typer
 
     from charrnn import __version__
+    from charrnn.cli.options import switch
 
     app = typer.Typer(
         rich_markup_mode="rich",  # else typer shows no panels
@@ -71,9 +72,7 @@ def program(names: Iterable[str] = COMMANDS) -> "Typer":
             print(f"charrnn {__version__}")
             raise typer.Exit
 
-    version = typer.Option(
-        "--version", help="Print the version.", callback=print_version, is_eager=True
-    )
+    version = switch("--version", None, "Print the version.", callback=print_version, is_eager=True)
 
     @app.callback()
     def charrnn(version: Annotated[bool, version] = False) -> None:

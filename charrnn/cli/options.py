@@ -56,11 +56,13 @@ def of_field(
     default = shown or field.metadata.get("default", field.default)
     if str(default) not in ("None", "False", ""):
         help = rf"{help} \[default: {default}]"
-    more |= {"rich_help_panel": panel, "metavar": metavar, "show_default": False}
-    declared = typer.Option(field.default, *flags.split(), help=help, **more)
-    kind = Any if "parser" in more else get_type_hints(config)[name] | None
+    declared = option(flags, panel, help, metavar, show_default=False, **more)
+    kind: Any = Any if "parser" in more else get_type_hints(config)[name] | None
     return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=declared, annotation=kind
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=field.default,
+        annotation=Annotated[kind, declared],
     )
 
 
