@@ -219,19 +219,20 @@ def test_show_probs_gives_the_probability_of_each_drawn_character(
     np.testing.assert_allclose(np.array(only["probabilities"]), expected, rtol=1e-3)
 
 
-def test_show_probs_says_what_y_hat_is_and_notes_tenths_without_colour(
+def test_show_probs_says_what_y_hat_is_and_notes_levels_without_colour(
     model: Model, path: str, capsys: Capture
 ) -> None:
     main(["sample", path, "--prime", "cat", "--length", "12", "--seed", "1", "--show-probs"])
     captured = capsys.readouterr()
     text = "cat" + "".join(charrnn.sample(model, prime="cat", length=12, seed=1))
     probabilities = [None, None, None, *np.exp(-charrnn.score(model, text).nats[2:])]
-    shown = captured.out.splitlines()[1:]
+    shown = captured.out.splitlines()[2:]
     assert "".join(shown[::2]).replace("↵", "\n") == text
     digits = "".join(
         row.ljust(len(above)) for above, row in zip(shown[::2], shown[1::2], strict=True)
     )
-    assert digits == "".join(" " if p is None else str(int(10 * p)) for p in probabilities)
+    halvings = [None if p is None else min(9, int(-np.log2(p))) for p in probabilities]
+    assert digits == "".join(" " if n is None else str(n) for n in halvings)
     facts = re.search(
         r"12 vectors: length N = (\d+); .* all in \[0, 1\]; each sums to 1 \(within (\S+)\)",
         captured.err,

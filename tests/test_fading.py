@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charrnn.config import ModelConfig
+from charrnn.lecture import fading as module
 from charrnn.lecture.fading import GATES, Fading, fading, fading_of, step
 from charrnn.lecture.rnn import Array
 from charrnn.network.cells import GRU
@@ -31,7 +32,7 @@ def sigma(a: Array) -> Array:
 def oracle_step(cell: str, A: Array, W: Array, s: Array) -> Array:
     """s_t by the contract's equations, block by block."""
     H = W.shape[1]
-    h = s[:H]
+    h = s[-H:]
     if cell == "rnn":
         return np.tanh(A + W @ h)
     if cell == "gru":
@@ -41,8 +42,8 @@ def oracle_step(cell: str, A: Array, W: Array, s: Array) -> Array:
         return (1 - z) * n + z * h
     a = A + W @ h
     i, f, o, g = sigma(a[:H]), sigma(a[H : 2 * H]), sigma(a[2 * H : 3 * H]), np.tanh(a[3 * H :])
-    c = f * s[H:] + i * g
-    return np.concatenate([o * np.tanh(c), c])
+    c = f * s[:H] + i * g
+    return np.concatenate([c, o * np.tanh(c)])
 
 
 def oracle_loss(cell: str, V: Array, W: Array, b_h: Array, U: Array, b_y: Array, x: Array) -> float:
@@ -50,7 +51,7 @@ def oracle_loss(cell: str, V: Array, W: Array, b_h: Array, U: Array, b_y: Array,
     s, total = np.zeros(STATES[cell] * H), 0.0
     for now, then in pairwise(x):
         s = oracle_step(cell, V[:, now] + b_h, W, s)
-        logits = U @ s[:H] + b_y
+        logits = U @ s[-H:] + b_y
         total += np.log(np.exp(logits).sum()) - logits[then]
     return float(total)
 
@@ -68,9 +69,30 @@ def fading_at(cell: Any, V: Array, W: Array, b_h: Array, U: Array, b_y: Array, x
     return fading_of(parameters, x)
 
 
-def gradient(result: Fading) -> Array:
+def terms_at(cell: Any, *arrays: Array) -> Array:
+    """Return the terms (T+1, G·H) from which the shares come."""
+    found = list[Array]()
+    original = module.terms_and_norms
+
+    def kept(*arguments: Any) -> Any:
+        result = original(*arguments)
+        found.append(result[0])
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "terms_and_norms", kept)
+        fading_at(cell, *arrays)
+    return found[0]
+
+
+def gradient(cell: str, *arrays: Array) -> Array:
     """Return ∂L/∂b_h, to which the terms of all lags add up."""
-    return result.terms.sum(axis=0)
+    return np.asarray(terms_at(cell, *arrays).sum(axis=0))
+
+
+def figures(result: Fading, name: str) -> list[float]:
+    """Return a figure by lag."""
+    return [getattr(lag, name) for lag in result.lags]
 
 
 def numeric_gradient(
@@ -94,30 +116,37 @@ def columns(function, at: Array) -> Array:  # type: ignore[no-untyped-def]
     )
 
 
+def jacobians(cell: str, A: Array, W: Array, s: Array) -> tuple[Array, Array]:
+    """Return ∂s_t/∂s_{t−1} and ∂s_t/∂b_h by finite differences of the contract's equations."""
+    return (
+        columns(lambda at: oracle_step(cell, A, W, at), s),
+        columns(lambda at: oracle_step(cell, at, W, s), A),
+    )
+
+
 @each_cell
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), H=st.integers(1, 5))
 def test_a_step_and_both_its_jacobians_are_those_of_the_contract(
     cell: str, seed: int, H: int
 ) -> None:
-    rng, G = np.random.default_rng(seed), len(GATES[cell])
-    A, W, s = rng.normal(size=G * H), rng.normal(size=(G * H, H)), rng.normal(size=STATES[cell] * H)
-    state, by_state, by_b_h = step(cell, A, W, s)
+    rng, G, S = np.random.default_rng(seed), len(GATES[cell]), STATES[cell]
+    A, W, s = rng.normal(size=G * H), rng.normal(size=(G * H, H)), rng.normal(size=S * H)
+    state, slopes = step(cell, A, W, s)
     np.testing.assert_allclose(state, oracle_step(cell, A, W, s), atol=1e-13)
-    np.testing.assert_allclose(
-        by_state, columns(lambda at: oracle_step(cell, A, W, at), s), atol=1e-8
-    )
-    np.testing.assert_allclose(
-        by_b_h, columns(lambda at: oracle_step(cell, at, W, s), A), atol=1e-8
-    )
+    by_part = np.vstack([np.hstack([*map(np.diag, rows.T)]) for rows in slopes])  # (S·H, parts·H)
+    by_state, by_b_h = by_part[:, G * H : (G + S) * H], by_part[:, (G + S) * H :]
+    by_state[:, -H:] += by_part[:, : G * H] @ W
+    expected_state, expected_b_h = jacobians(cell, A, W, s)
+    np.testing.assert_allclose(by_state, expected_state, atol=1e-8)
+    np.testing.assert_allclose(by_b_h, expected_b_h, atol=1e-8)
 
 
 @each_cell
 def test_the_terms_of_all_lags_sum_to_the_numeric_gradient(cell: str) -> None:
     arrays = weights(cell)
-    result = fading_at(cell, *arrays)
     np.testing.assert_allclose(
-        gradient(result), numeric_gradient(cell, *arrays), rtol=1e-6, atol=1e-8
+        gradient(cell, *arrays), numeric_gradient(cell, *arrays), rtol=1e-6, atol=1e-8
     )
 
 
@@ -127,18 +156,18 @@ def test_a_term_is_its_double_sum_of_jacobian_products(cell: str) -> None:
     H, S = W.shape[1], STATES[cell]
     s, steps, rows = np.zeros(S * H), [], []
     for now, then in pairwise(x):
-        steps.append(step(cell, V[:, now] + b_h, W, s))
-        s = steps[-1][0]
-        y_hat = np.exp(U @ s[:H] + b_y) / np.exp(U @ s[:H] + b_y).sum()
-        rows.append(np.concatenate([(y_hat - np.eye(3)[then]) @ U, np.zeros((S - 1) * H)]))
-    for lag, term in enumerate(fading_at(cell, *arrays).terms):
+        steps.append(jacobians(cell, V[:, now] + b_h, W, s))
+        s = oracle_step(cell, V[:, now] + b_h, W, s)
+        y_hat = np.exp(U @ s[-H:] + b_y) / np.exp(U @ s[-H:] + b_y).sum()
+        rows.append(np.concatenate([np.zeros((S - 1) * H), (y_hat - np.eye(3)[then]) @ U]))
+    for lag, term in enumerate(terms_at(cell, *arrays)):
         expected = np.zeros_like(b_h)
         for t in range(lag, len(steps)):
             product = np.eye(S * H)
             for i in range(t, t - lag, -1):
-                product = product @ steps[i][1]
-            expected += rows[t] @ product @ steps[t - lag][2]
-        np.testing.assert_allclose(term, expected, atol=1e-12)
+                product = product @ steps[i][0]
+            expected += rows[t] @ product @ steps[t - lag][1]
+        np.testing.assert_allclose(term, expected, atol=1e-8)
 
 
 @each_cell
@@ -152,10 +181,10 @@ def test_a_norm_is_that_of_the_last_h_by_an_earlier_state(cell: str) -> None:
     def last_h(s: Array, k: int) -> Array:
         for A_t in A[k + 1 :]:
             s = oracle_step(cell, A_t, W, s)
-        return s[:H]
+        return s[-H:]
 
     T = len(A) - 1
-    for lag, norm in enumerate(fading_at(cell, V, W, b_h, U, b_y, x).norms):
+    for lag, norm in enumerate(figures(fading_at(cell, V, W, b_h, U, b_y, x), "norm")):
         by_earlier = columns(lambda s, k=T - lag: last_h(s, k), states[T - lag + 1])
         assert norm == pytest.approx(np.linalg.norm(by_earlier, 2), rel=1e-6, abs=1e-9)
 
@@ -174,9 +203,7 @@ def test_a_gru_step_without_its_r_is_found_wrong(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(GRU, "stepper", staticmethod(without_r))
     arrays = weights("gru")
-    assert not np.allclose(
-        gradient(fading_at("gru", *arrays)), numeric_gradient("gru", *arrays), rtol=1e-2
-    )
+    assert not np.allclose(gradient("gru", *arrays), numeric_gradient("gru", *arrays), rtol=1e-2)
 
 
 @each_cell
@@ -192,66 +219,66 @@ def test_each_gates_block_of_w_has_the_gain_as_singular_value(cell: str, gain: f
 def test_the_norms_of_the_rnn_never_exceed_the_gain_to_the_power_of_the_lag(
     seed: int, gain: float
 ) -> None:
-    for lag, norm in enumerate(fading("rnn", seed, 5, 12, gain).norms):
+    for lag, norm in enumerate(figures(fading("rnn", seed, 5, 12, gain), "norm")):
         assert norm <= gain**lag * (1 + 1e-12)
 
 
 def test_with_gain_one_half_the_rnns_gradient_fades() -> None:
     result = fading("rnn", 0, 16, 24, 0.5)
-    assert result.norms[-1] <= 0.5**24
+    assert result.lags[-1].norm <= 0.5**24
     assert result.factor <= 0.5
-    assert result.lost[7] < 0.01
+    assert result.lags[7].lost < 0.01
     assert result.sentence.endswith("the gradient fades.")
 
 
 def test_with_gain_two_the_rnns_gradient_explodes_and_truncation_loses_it() -> None:
     result = fading("rnn", 0, 32, 32, 2.0)
-    assert result.norms[-1] > 10
-    assert result.lost[7] > 0.5
+    assert result.lags[-1].norm > 10
+    assert result.lags[7].lost > 0.5
     assert result.sentence.endswith("the gradient explodes.")
 
 
 def test_with_hardly_any_w_the_lstm_remembers_by_its_forget_gate_of_about_sigma_of_1() -> None:
-    norms = fading("lstm", 0, 16, 24, 1e-9).norms
+    norms = figures(fading("lstm", 0, 16, 24, 1e-9), "norm")
     assert (norms[24] / norms[1]) ** (1 / 23) == pytest.approx(sigma(np.ones(1))[0], abs=0.1)
-    assert fading("rnn", 0, 16, 24, 1e-9).norms[24] < 1e-200
+    assert fading("rnn", 0, 16, 24, 1e-9).lags[24].norm < 1e-200
 
 
 @each_cell
 def test_the_factor_taken_once_a_step_leads_to_the_last_norm(cell: str) -> None:
     result = fading(cell, 0, 16, 9, 1.0)
-    assert result.factor**9 == pytest.approx(result.norms[9], rel=1e-12)
+    assert result.factor**9 == pytest.approx(result.lags[9].norm, rel=1e-12)
 
 
 @each_cell
 def test_a_larger_gain_keeps_more_of_the_gradient_at_the_longest_lag(cell: str) -> None:
-    norms = [fading(cell, 0, 16, 24, gain).norms[-1] for gain in (0.8, 1.0, 1.25)]
+    norms = [fading(cell, 0, 16, 24, gain).lags[-1].norm for gain in (0.8, 1.0, 1.25)]
     assert norms == sorted(norms)
 
 
 @each_cell
 def test_shares_sum_to_1_and_follow_the_terms(cell: str) -> None:
-    result = fading(cell, 2, 5, 7, 1.0)
-    sizes = [float(np.sqrt((term**2).sum())) for term in result.terms]
-    assert sum(result.shares) == pytest.approx(1, rel=1e-12)
-    assert result.shares == pytest.approx([size / sum(sizes) for size in sizes], rel=1e-12)
+    arrays = weights(cell)
+    shares = figures(fading_at(cell, *arrays), "share")
+    sizes = [float(np.sqrt((term**2).sum())) for term in terms_at(cell, *arrays)]
+    assert sum(shares) == pytest.approx(1, rel=1e-12)
+    assert shares == pytest.approx([size / sum(sizes) for size in sizes], rel=1e-12)
 
 
 @each_cell
 def test_truncation_keeps_the_lags_below_its_steps_and_all_of_them_at_the_end(cell: str) -> None:
-    result = fading(cell, 2, 5, 7, 1.0)
-    two, whole = result.terms[0] + result.terms[1], gradient(result)
-    assert result.lost[1] == pytest.approx(
-        np.linalg.norm(two - whole) / np.linalg.norm(whole), rel=1e-12
-    )
-    assert result.lost[-1] < 1e-14
+    arrays = weights(cell)
+    lost, terms = figures(fading_at(cell, *arrays), "lost"), terms_at(cell, *arrays)
+    two, whole = terms[0] + terms[1], gradient(cell, *arrays)
+    assert lost[1] == pytest.approx(np.linalg.norm(two - whole) / np.linalg.norm(whole), rel=1e-12)
+    assert lost[-1] < 1e-14
 
 
 def test_the_lags_run_from_0_where_the_norm_is_1_to_t() -> None:
     for cell in CELLS:
         result = fading(cell, 0, 3, 6, 1.0)
-        assert len(result.norms) == len(result.shares) == len(result.lost) == 7
-        assert result.norms[0] == pytest.approx(1, rel=1e-12)
+        assert figures(result, "lag") == [*range(7)]
+        assert result.lags[0].norm == pytest.approx(1, rel=1e-12)
 
 
 def test_float32_weights_and_small_integer_symbols_give_the_float64_figures() -> None:
@@ -259,14 +286,13 @@ def test_float32_weights_and_small_integer_symbols_give_the_float64_figures() ->
     x = weights("lstm")[5]
     small = fading_at("lstm", *arrays, x.astype(np.uint8))
     large = fading_at("lstm", *(array.astype(np.float64) for array in arrays), x)
-    assert small.norms == large.norms
+    assert small.lags == large.lags
     assert small.gain is None
 
 
 def test_a_vocabulary_of_one_symbol_has_no_gradient_and_no_division_by_zero() -> None:
     result: Fading = fading_at("rnn", *weights("rnn", N=1))
-    assert set(result.shares) == {0.0}
-    assert set(result.lost) == {0.0}
+    assert {(lag.share, lag.lost) for lag in result.lags} == {(0.0, 0.0)}
 
 
 @each_cell
@@ -274,6 +300,6 @@ def test_json_has_a_norm_and_a_share_for_each_lag(cell: str) -> None:
     result = fading(cell, 0, 3, 4, 1.25)
     data = json.loads(json.dumps(result.as_json(), allow_nan=False))
     assert [entry["lag"] for entry in data["lags"]] == [0, 1, 2, 3, 4]
-    for name, figures in (("norm", result.norms), ("share", result.shares), ("lost", result.lost)):
-        assert [entry[name] for entry in data["lags"]] == figures
+    for name in ("norm", "share", "lost"):
+        assert [entry[name] for entry in data["lags"]] == figures(result, name)
     assert (data["cell"], data["gain"]) == (cell, 1.25)

@@ -198,10 +198,12 @@ def test_all_four_of_b_h_at_t_1_are_the_sums_written_out_by_hand() -> None:
 @settings(max_examples=15, deadline=None)
 @given(seed=SEEDS, N=st.integers(2, 9), T=st.integers(1, 6))
 def test_each_y_hat_has_length_n_elements_in_0_to_1_and_sum_1(seed: int, N: int, T: int) -> None:
-    y_hat = quiz(seed, 3, T, N).y_hat
-    assert y_hat.shape == (T + 1, N)
-    assert 0 <= y_hat.min() <= y_hat.max() <= 1
+    result = quiz(seed, 3, T, N)
+    y_hat, facts = lecture_rnn.forward(result.net)[1], result.y_hat
+    assert y_hat.shape == (T + 1, N) == (facts.vectors, facts.length)
+    assert 0 <= y_hat.min() == facts.least <= facts.greatest == y_hat.max() <= 1
     np.testing.assert_allclose(y_hat.sum(axis=1), 1, atol=1e-14)
+    assert facts.sum_error == abs(y_hat.sum(axis=1) - 1).max()
 
 
 def test_all_singular_values_of_w_are_1() -> None:

@@ -175,7 +175,8 @@ class Cells(HTMLParser):
 def test_a_notebook_shows_a_score_as_a_heat_map_of_text_alone(items: Model) -> None:
     cells = Cells(charrnn.score(items, "cat")._repr_html_())
     bits = [nats / math.log(2) for nats in nats_by_steps(items, "\ncat\n")]
-    assert cells.values == [f"{value:.2f} bits" for value in bits]
+    pairs = zip("cat↵", bits, strict=True)
+    assert cells.values == [f"{char}  {value:.2f} bits" for char, value in pairs]
     assert "cat↵" in cells.shown
     assert cells.tags == {"style", "div", "p", "i"}
     hostile = Cells(Score("<script>&amp;</i>", np.ones(18))._repr_html_())

@@ -2,136 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from charrnn.cli import exercise as exercises
 from charrnn.cli import lecture as lectures
-from charrnn.cli.options import Debug, Json, complete_checkpoint, given, option, switch
+from charrnn.cli.options import Debug, Json, complete_checkpoint, given, of_field, with_options
 from charrnn.cli.terminal import console, counted, print_json
 from charrnn.config import CELLS, CellName, check, flag
 from charrnn.errors import CharRNNError, UsageError
 
 if TYPE_CHECKING:
-    from charrnn.checkpoint.model import Model
     from charrnn.network.gradcheck import Check
 
-NETWORKS, LECTURE, EXERCISE = "Which networks", "The lecture", "An exercise"
-GAINS = (0.7, 1.0, 1.4)
 OF_CHECKS = {"cell", "hidden", "seq_len", "seed", "model", "tolerance", "lecture", "gain"}
-CLASHES = {"exercise": OF_CHECKS, "mine": OF_CHECKS, "model": {"cell", "hidden"}}
+CLASHES = {"exercise": {*OF_CHECKS, "mine"}, "mine": OF_CHECKS, "model": {"cell", "hidden"}}
 NEEDS = {"gain": "lecture", "hint": "mine"}
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asks for."""
+
+    cell: CellName | None = None  # None: all
+    hidden: int | None = None  # None: chosen, as the next
+    seq_len: int | None = None
+    seed: int = 0
+    model: str | None = None
+    tolerance: float = 1e-5
+    lecture: bool = False
+    gain: list[float] | None = None
+    exercise: Path | None = None
+    mine: Path | None = None
+    hint: bool = False
+
+    def __post_init__(self) -> None:
+        check("--seed", self.seed, least=0)
+        check("--tolerance", self.tolerance, above=0)
+        for gain in self.gain or ():
+            check("--gain", gain, above=0, most=100)
+
+    @property
+    def cells(self) -> Sequence[str]:
+        """The cells to check."""
+        return CELLS if self.cell is None else (self.cell,)
+
+
+NETWORKS = partial(of_field, Asked, "Which networks")
+LECTURE = partial(of_field, Asked, "The lecture")
+EXERCISE = partial(of_field, Asked, "An exercise")
+
+
+@with_options(
+    NETWORKS("--cell", "Only this cell."),
+    NETWORKS("--hidden", "Units in each layer.", "H", "5, for the lecture more"),
+    NETWORKS("--seq-len", "Steps in time.", "T", "6, for the lecture more"),
+    NETWORKS("--seed", "Seed of the random weights, states and texts.", "N"),
+    NETWORKS(
+        "--model",
+        "Check this checkpoint's trained weights instead.",
+        "PATH",
+        autocompletion=complete_checkpoint,
+    ),
+    NETWORKS("--tolerance", "The largest error that passes.", "X"),
+    LECTURE("--lecture", "Evaluate the quiz's formulas, and show how the gradient fades.", ""),
+    LECTURE(
+        "--gain",
+        "All singular values of each gate's block of W; may be given several times.",
+        "X",
+        "0.7, 1 and 1.4",
+    ),
+    EXERCISE("--exercise", "Write the lecture's network without its backward pass.", "FILE"),
+    EXERCISE("--mine", "Run this file, or each one in a folder, and mark its gradients.", "FILE"),
+    EXERCISE("--hint", "Show the equation to look at for the first wrong gradient.", ""),
+)
 def gradcheck(
-    context: typer.Context,
-    cell: Annotated[CellName | None, option("--cell", NETWORKS, "Only this cell.")] = None,
-    hidden: Annotated[
-        int | None,
-        option(
-            "--hidden",
-            NETWORKS,
-            "Units in each layer.",
-            "H",
-            show_default="5, for the lecture more",
-        ),
-    ] = None,
-    seq_len: Annotated[
-        int | None,
-        option(
-            "--seq-len", NETWORKS, "Steps in time.", "T", show_default="6, for the lecture more"
-        ),
-    ] = None,
-    seed: Annotated[
-        int, option("--seed", NETWORKS, "Of the random weights, states and texts.", "N")
-    ] = 0,
-    model: Annotated[
-        str | None,
-        option(
-            "--model",
-            NETWORKS,
-            "Check at this checkpoint's trained weights instead.",
-            "PATH",
-            autocompletion=complete_checkpoint,
-        ),
-    ] = None,
-    tolerance: Annotated[
-        float, option("--tolerance", NETWORKS, "The largest error that passes.", "X")
-    ] = 1e-5,
-    lecture: Annotated[
-        bool,
-        switch(
-            "--lecture",
-            LECTURE,
-            "The quiz's formulas evaluated, and how the gradient fades with the lag.",
-        ),
-    ] = False,
-    gain: Annotated[
-        list[float] | None,
-        option(
-            "--gain",
-            LECTURE,
-            "Largest singular value of each gate's block of W; may be given several times; "
-            "by default 0.7, 1 and 1.4.",
-            "X",
-            show_default=False,
-        ),
-    ] = None,
-    exercise: Annotated[
-        Path | None,
-        option(
-            "--exercise", EXERCISE, "Write the lecture's network without its backward pass.", "FILE"
-        ),
-    ] = None,
-    mine: Annotated[
-        Path | None,
-        option(
-            "--mine", EXERCISE, "Run such a file, or a folder's, and mark its gradients.", "FILE"
-        ),
-    ] = None,
-    hint: Annotated[
-        bool, switch("--hint", EXERCISE, "Show the equation to look at for the first wrong one.")
-    ] = False,
-    json: Json = False,
-    debug: Debug = False,
+    context: typer.Context, *, json: Json = False, debug: Debug = False, **options: Any
 ) -> None:
     """Prove the gradients: every parameter of every cell, in float64.
 
     Example: charrnn gradcheck --lecture
     """
-    _check_together({name for name in context.params if given(context, name)})
-    if exercise is not None:
-        exercises.write(exercise)
-    if mine is not None:
-        exercises.show(mine, hints=hint, json=json)
-    if exercise is not None or mine is not None:
-        return
-    check("--seed", seed, least=0)
-    check("--tolerance", tolerance, above=0)
-    for value in gain or ():
-        check("--gain", value, above=0, most=100)
-    from charrnn.checkpoint.model import load
-
-    trained = None if model is None else load(model)
-    cells = CELLS if cell is None else (cell,)
-    checks = []
-    for found in _checks(trained, cells, hidden, seq_len, seed):
-        checks.append(found)
-        if not json:
-            _show(found, tolerance, brief=lecture)
-    report = _as_json(checks, tolerance)
-    if lecture:
-        quiz, fadings = lectures.measured(trained, cells, hidden, seq_len, seed, gain or GAINS)
-        report |= quiz.as_json() | {"lags": [fading.as_json() for fading in fadings]}
-        if not json:
-            lectures.show(quiz, fadings)
-    if json:
-        print_json(report)
-    _verdict(checks, tolerance, say=not json)
+    _check_together({name for name in options if given(context, name)})
+    asked = Asked(**options)
+    if asked.exercise is not None:
+        exercises.write(asked.exercise)
+    elif asked.mine is not None:
+        exercises.show(asked.mine, hints=asked.hint, json=json)
+    else:
+        _prove(asked, json)
 
 
 def _check_together(names: set[str]) -> None:
@@ -143,64 +107,66 @@ def _check_together(names: set[str]) -> None:
             raise UsageError(f"{flag(name)} does nothing without {flag(NEEDS[name])}; add it")
 
 
-def _checks(
-    trained: Model | None, cells: Sequence[str], hidden: int | None, seq_len: int | None, seed: int
-) -> Iterable[Check]:
-    """Return a check of each network, or of the model alone."""
-    from charrnn.network import gradcheck as network
+def _prove(asked: Asked, json: bool) -> None:
+    """Check the networks, or the model alone, and show the lecture if it is asked for.
 
-    sizes = {"hidden": hidden, "seq_len": seq_len}
+    Raises CharRNNError if an error is above the tolerance.
+    """
+    from charrnn.blas import blas_threads
+    from charrnn.checkpoint.model import load
+    from charrnn.network.gradcheck import check_trained, gradcheck
+
+    model = None if asked.model is None else load(asked.model)
+    sizes = {"hidden": asked.hidden, "seq_len": asked.seq_len}
     chosen = {name: size for name, size in sizes.items() if size is not None}
-    if trained is not None:
-        return [network.check_trained(trained.parameters, **chosen, seed=seed)]
-    return network.gradcheck(cells, **chosen, seed=seed)
+    with blas_threads(1):  # more only get in each other's way: the products are small
+        if model is None:
+            checks = [*gradcheck(asked.cells, **chosen, seed=asked.seed)]
+        else:
+            checks = [check_trained(model.parameters, **chosen, seed=asked.seed)]
+        lecture = lectures.measured(asked, model) if asked.lecture else None
+    worst = max(checks, key=lambda found: found.error)
+    passed = worst.error <= asked.tolerance
+    if json:
+        report = {
+            "tolerance": asked.tolerance,
+            "passed": passed,
+            "checks": [asdict(found) | {"error": found.error} for found in checks],
+        }
+        print_json(report | (lecture.as_json() if lecture else {}))
+    else:
+        for found in checks:
+            _show(found, asked)
+        if lecture:
+            lectures.show(lecture)
+    result = f"largest error {worst.error:.1e}, {_name(worst)}"
+    if not passed:
+        raise CharRNNError(f"gradcheck failed: {result}; the tolerance is {asked.tolerance:g}")
+    if not json:
+        arrays = sum(len(found.arrays) for found in checks)
+        print(f"All {arrays} arrays agree within {asked.tolerance:g}; {result}")
 
 
-def _as_json(checks: Sequence[Check], tolerance: float) -> dict[str, Any]:
-    return {
-        "tolerance": tolerance,
-        "passed": all(found.error <= tolerance for found in checks),
-        "checks": [asdict(found) | {"error": found.error} for found in checks],
-    }
+def _show(found: Check, asked: Asked) -> None:
+    """Print a check; without the lecture, with the worst element of each array."""
+    from rich.table import Table
 
-
-def _show(found: Check, tolerance: float, *, brief: bool) -> None:
-    """Print a check; unless brief, with the worst element of each array."""
-    screen, good = console(), found.error <= tolerance
-    verdict = f"{_name(found)}: {'agrees' if good else 'FAILS'}, largest error {found.error:.1e}"
-    screen.print(verdict, style="green" if good else "bold red", soft_wrap=True)
-    if brief:
+    screen, good = console(), found.error <= asked.tolerance
+    verdict = "agrees" if good else "FAILS, above the tolerance"
+    style = "green" if good else "bold red"
+    screen.print(f"{_name(found)}: {verdict}, largest error {found.error:.1e}", style=style)
+    if asked.lecture:
         return
-
-    def row(start: str, error: float) -> None:
-        mark = "" if error <= tolerance else "  <- above the tolerance"
-        screen.print(f"  {start:<58}{error:>10.1e}{mark}", soft_wrap=True)
-
-    screen.print(
-        f"  {'parameter':<14}{'worst element':<16}{'analytic':>14}{'numeric':>14}{'error':>10}"
-    )
+    heads = ("parameter", "worst element", "analytic", "numeric", "error")
+    table = Table(*heads, box=None, pad_edge=False)
     for array in found.arrays:
-        at = f"[{', '.join(map(str, array.index))}]"
-        row(f"{array.name:<14}{at:<16}{array.analytic:>14.6e}{array.numeric:>14.6e}", array.error)
-    row("random directions through all of them at once", found.direction_error)
-    screen.print()
+        mark, style = ("", "") if array.error <= asked.tolerance else (" <-", "bold red")
+        numbers = f"{array.analytic:.6e}", f"{array.numeric:.6e}", f"{array.error:.1e}{mark}"
+        table.add_row(array.name, str([*array.index]), *numbers, style=style)
+    table.add_row("random directions", "", "", "", f"{found.direction_error:.1e}")
+    screen.print(table, "")
 
 
 def _name(found: Check) -> str:
     """Return which network a check is of."""
     return f"{found.cell}, {counted(found.layers, 'layer')}{', dropout' * found.dropout}"
-
-
-def _verdict(checks: Sequence[Check], tolerance: float, *, say: bool) -> None:
-    """Print that all is well; else raise CharRNNError."""
-    worst = max(checks, key=lambda found: found.error)
-    errors = [array.error for found in checks for array in found.arrays]
-    shown = f"worst: {worst.error:.1e}, {_name(worst)}"
-    if worst.error > tolerance:
-        bad = sum(not error <= tolerance for error in errors)
-        raise CharRNNError(
-            f"gradcheck failed: {bad} of {len(errors)} arrays are above the tolerance "
-            f"{tolerance:g}; {shown}"
-        )
-    if say:
-        print(f"All {len(errors)} arrays agree (tolerance {tolerance:g}); {shown}")

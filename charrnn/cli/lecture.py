@@ -4,144 +4,132 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from charrnn.cli.terminal import bar, console, is_ascii
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import RenderableType
+    from rich.table import Table
 
     from charrnn.checkpoint.model import Model
+    from charrnn.cli.gradcheck import Asked
     from charrnn.lecture.fading import Fading
     from charrnn.lecture.quiz import Candidate, Quiz
 
-QUIZ_SIZE, FADING_SIZE, SYMBOLS = (8, 10), (16, 24), 6  # (H, T) unless they are given, and N
+SYMBOLS = 6  # N of the quiz
+GAINS = (0.7, 1.0, 1.4)
 WIDEST = 100  # columns
 DECADES = 5  # of the bars, to either side of 1
 ABOUT_QUIZ = (
     "h_t = tanh(V x_t + W h_{t−1} + b_h), ŷ_t = softmax(U h_t + b_y), L = Σ_t L_t, "
     "L_t = −ln ŷ_t[target], with random weights. Each formula is evaluated literally, as a product "
-    "of Jacobian matrices. Distance: ‖formula − numeric‖ / ‖numeric‖, where the numeric gradient "
-    "is that of central differences of L."
+    "of Jacobian matrices. The figure beside it is its distance ‖formula − numeric‖ / ‖numeric‖ "
+    "from the numeric gradient, which comes from central differences of L."
 )
 ABOUT_FADING = (
-    "Norm: the spectral norm of ∂h_T/∂s_k, lag T − k, s the whole state (the LSTM's c included). "
-    "Share: the part of ∂L/∂b_h that comes from this lag, the norm of its term over the sum of the "
-    "norms of all lags. Lost: how far the gradient is from the whole one, relatively, if "
-    "backpropagation is truncated after this lag."
+    "Norm: the spectral norm of ∂h_T/∂s_k at lag T − k, where s is the whole state (h, and the "
+    "LSTM's c). Share: how much of ∂L/∂b_h comes from this lag, as the norm of its term over the "
+    "sum of the norms of all terms. Lost: the relative error of ∂L/∂b_h if backpropagation is "
+    "truncated after this lag."
 )
+NORMS = f"Norm; the bars are logarithmic, from 1e-{DECADES} to 1e+{DECADES}"
+PARTS = "Share of each lag, and what is lost by truncation after it"
 
 
-def measured(
-    model: Model | None,
-    cells: Sequence[str],
-    hidden: int | None,
-    seq_len: int | None,
-    seed: int,
-    gains: Sequence[float],
-) -> tuple[Quiz, list[Fading]]:
-    """Return the lecture on random networks; a model shows the gradient at its own weights."""
-    from charrnn.lecture.fading import fading
-    from charrnn.lecture.quiz import quiz
+class Lecture(NamedTuple):
+    """What the lecture shows."""
 
-    H, T = hidden or FADING_SIZE[0], seq_len or FADING_SIZE[1]
-    taken = quiz(seed, hidden or QUIZ_SIZE[0], seq_len or QUIZ_SIZE[1], SYMBOLS)
-    if model is not None:
-        return taken, [of_model(model, T, seed)]
-    return taken, [fading(cell, seed, H, T, gain) for gain in gains for cell in cells]
+    quiz: Quiz
+    fadings: list[Fading]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the lecture as JSON has it."""
+        return self.quiz.as_json() | {"lags": [fading.as_json() for fading in self.fadings]}
 
 
-def of_model(model: Model, T: int, seed: int) -> Fading:
-    """Return the gradient by lag at a model's weights, on a text that it writes itself."""
+def measured(asked: Asked, model: Model | None) -> Lecture:
+    """Return the quiz and the fading gradient on random networks.
+
+    With a model the gradient is that at its weights, on a text that it writes itself.
+    """
     import numpy as np
 
-    from charrnn.lecture.fading import fading_of
+    from charrnn.lecture.fading import fading, fading_of
+    from charrnn.lecture.quiz import quiz
     from charrnn.sampling.sampling import sample
 
-    x = model.vocabulary.encode("".join(sample(model, length=T + 2, seed=seed)))
-    return fading_of(model.parameters, np.resize(x, T + 2))  # an item that is shorter comes again
+    (H, T), seed = (asked.hidden or 16, asked.seq_len or 24), asked.seed
+    if model is None:
+        gains = asked.gain or GAINS
+        fadings = [fading(cell, seed, H, T, gain) for gain in gains for cell in asked.cells]
+    else:
+        x = model.vocabulary.encode("".join(sample(model, length=T + 2, seed=seed)))
+        fadings = [fading_of(model.parameters, np.resize(x, T + 2))]  # repeats one that is shorter
+    return Lecture(quiz(seed, asked.hidden or 8, asked.seq_len or 10, SYMBOLS), fadings)
 
 
-def show(quiz: Quiz, fadings: Sequence[Fading]) -> None:
-    """Print the lecture on stdout; the networks of one gain stand side by side."""
-    show_quiz(quiz)
-    heading("How the gradient fades, or explodes, with the lag")
-    say(ABOUT_FADING)
-    for gain, group in groupby(fadings, lambda fading: fading.gain):
-        if gain is None:
-            heading("At the trained weights of the first layer, with ŷ_t read off it")
-        else:
-            heading(f"Each gate's block of W has all its singular values {gain:g}")
-        show_fading([*group])
+def show(lecture: Lecture) -> None:
+    """Print the lecture on stdout, in sections."""
+    screen = console()
+    screen.width = min(screen.width, WIDEST)
+    sections = *quiz_sections(lecture.quiz), *fading_sections(lecture.fadings, screen.width)
+    for heading, body in sections:
+        screen.print(f"\n{heading}", style="bold")
+        screen.print(body)
 
 
-def screen() -> Console:
-    """Return a console on stdout that is narrow enough to read."""
-    narrow = console()
-    narrow.width = min(narrow.width, WIDEST)
-    return narrow
-
-
-def heading(text: str) -> None:
-    """Print a heading below an empty line."""
-    screen().print(f"\n{text}", style="bold")
-
-
-def say(text: str, indent: int = 0, style: str = "") -> None:
-    """Print a paragraph."""
-    from rich.padding import Padding
-
-    screen().print(Padding.indent(text, indent), style=style)
-
-
-def show_quiz(quiz: Quiz) -> None:
-    """Print each candidate with its distance, a mark at the right ones, and why."""
+def quiz_sections(quiz: Quiz) -> Iterator[tuple[str, RenderableType]]:
+    """Yield headings, and what stands below them: the candidates, and how to read them."""
     from charrnn.lecture.quiz import LABELS
 
     net = quiz.net
-    heading("The quiz, on a real network")
-    say(f"{ABOUT_QUIZ} H = {len(net.b_h)}, N = {len(net.b_y)}, t = 0…{len(net.x) - 1}.")
-    for name, candidates in (("∂L/∂b_y", quiz.b_y), ("∂L/∂b_h", quiz.b_h)):
-        heading(f"Which formula is {name}?")
-        for number, candidate in enumerate(candidates, 1):
-            show_candidate(number, candidate)
-    heading("And (2) of ∂L/∂b_h, if ∂h_t/∂b_h is read as the total derivative dh_t/db_h?")
-    show_candidate(2, quiz.b_h_total)
-    heading("How the formulas are read")
-    for label in LABELS:
-        say(f"- {label}")
-    heading("What ŷ_t is")
-    say(f"{quiz.y_hat_facts.sentence()}.")
+    sizes = f"H = {len(net.b_h)}, N = {len(net.b_y)}, t = 0…{len(net.x) - 1}."
+    yield "The quiz, on a real network", f"{ABOUT_QUIZ} {sizes}"
+    yield "Which formula is ∂L/∂b_y?", answers(quiz.b_y)
+    yield "Which formula is ∂L/∂b_h?", answers(quiz.b_h)
+    heading = "And (2) of ∂L/∂b_h, if ∂h_t/∂b_h is read as the total derivative dh_t/db_h?"
+    yield heading, answers([quiz.b_h_total])
+    yield "How the formulas are read", "\n".join(f"- {label}" for label in LABELS)
+    yield "What ŷ_t is", f"{quiz.y_hat.sentence()}."
 
 
-def show_candidate(number: int, candidate: Candidate) -> None:
-    """Print one answer of the quiz."""
-    mark, style = (">>", "bold green") if candidate.right else ("  ", "")
-    verdict = "RIGHT" if candidate.right else "wrong"
-    say(f"{mark} ({number}) {verdict}: distance {candidate.distance:.1e}", style=style)
-    say(candidate.formula, 7)
-    say(candidate.sentence, 7, "dim")
+def answers(candidates: Sequence[Candidate]) -> Table:
+    """Return each candidate with its distance, a mark at the right one, and why."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 1))
+    for c in candidates:
+        mark, verdict, style = (">>", "RIGHT", "bold green") if c.right else ("", "wrong", "")
+        why = Text.assemble(c.formula, (f"\n{c.sentence}", "not bold dim"))
+        table.add_row(mark, f"({c.candidate})", verdict, f"{c.distance:.1e}", why, style=style)
+    return table
 
 
-def show_fading(group: Sequence[Fading]) -> None:
-    """Print the figures of a few networks side by side, with bars for the norms."""
+def fading_sections(fadings: Sequence[Fading], width: int) -> Iterator[tuple[str, RenderableType]]:
+    """Yield headings, and below them the figures of the networks with the same gain."""
+    from rich.console import Group
     from rich.table import Table
 
     def norm_bar(norm: float) -> str:
         share = math.log10(max(norm, 1e-300)) / (2 * DECADES) + 0.5
         return bar(share, room, ascii=is_ascii(sys.stdout))
 
-    T, room = len(group[0].norms) - 1, (screen().width - 5) // max(3, len(group)) - 10
-    heads = ("lag", *(fading.cell for fading in group))
-    norms, parts = (Table(*heads, box=None, pad_edge=False) for _ in range(2))
-    for lag in sorted({0, *(2**i for i in range(T.bit_length())), T}):
-        norms.add_row(str(lag), *(f"{f.norms[lag]:.1e} {norm_bar(f.norms[lag])}" for f in group))
-        parts.add_row(str(lag), *(f"{f.shares[lag]:6.1%} {f.lost[lag]:7.1%}" for f in group))
-    say(f"Norm (bars: powers of ten, from 1e-{DECADES} to 1e+{DECADES})", style="cyan")
-    screen().print(norms)
-    say("Share of the lag in the gradient, and what truncation after it loses", style="cyan")
-    screen().print(parts)
-    for fading in group:
-        say(fading.sentence)
+    yield "How the gradient fades, or explodes, with the lag", ABOUT_FADING
+    for gain, same_gain in groupby(fadings, lambda fading: fading.gain):
+        group = [*same_gain]
+        room, T = (width - 5) // max(3, len(group)) - 10, group[0].lags[-1].lag
+        heads = ("lag", *(fading.cell for fading in group))
+        norms, parts = (Table(*heads, box=None, pad_edge=False) for _ in range(2))
+        for lag in sorted({0, *(2**i for i in range(T.bit_length())), T}):
+            found = [fading.lags[lag] for fading in group]
+            norms.add_row(str(lag), *(f"{at.norm:.1e} {norm_bar(at.norm)}" for at in found))
+            parts.add_row(str(lag), *(f"{at.share:6.1%} {at.lost:7.1%}" for at in found))
+        heading = f"Each gate's block of W has all its singular values {gain:g}"
+        if gain is None:
+            heading = "At the trained weights of the first layer, with ŷ_t computed from its h_t"
+        sentences = (fading.sentence for fading in group)
+        yield heading, Group(f"{NORMS}:", norms, f"{PARTS}:", parts, *sentences)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from typing import Any
 
@@ -128,6 +128,7 @@ class YHatFacts:
 class Candidate:
     """One answer of the quiz, measured."""
 
+    candidate: int  # its number in the quiz
     formula: str
     sentence: str  # what it counts or misses
     value: Array  # (N,) for b_y, (H,) for b_h
@@ -140,7 +141,7 @@ class Candidate:
 
     def as_json(self) -> dict[str, Any]:
         """Return the candidate as JSON has it."""
-        names = ("formula", "sentence", "distance", "right")
+        names = ("candidate", "formula", "sentence", "distance", "right")
         return {name: getattr(self, name) for name in names}
 
 
@@ -149,29 +150,18 @@ class Quiz:
     """The whole quiz on one network."""
 
     net: Example
-    y_hat: Array  # (T+1, N), each row ŷ_t
+    y_hat: YHatFacts
     b_y: list[Candidate]  # (1) to (5)
     b_h: list[Candidate]  # (1) to (4)
     b_h_total: Candidate  # (2) of b_h with the total derivative
 
-    @property
-    def y_hat_facts(self) -> YHatFacts:
-        """What holds of all ŷ_t."""
-        facts = YHatFacts()
-        facts.add(self.y_hat)
-        return facts
-
     def as_json(self) -> dict[str, Any]:
-        """Return the quiz as JSON has it, the candidates numbered from 1."""
-
-        def numbered(candidates: list[Candidate]) -> list[dict[str, Any]]:
-            return [{"candidate": n, **c.as_json()} for n, c in enumerate(candidates, 1)]
-
+        """Return the quiz as JSON has it."""
         return {
-            "b_y": numbered(self.b_y),
-            "b_h": numbered(self.b_h),
+            "b_y": [candidate.as_json() for candidate in self.b_y],
+            "b_h": [candidate.as_json() for candidate in self.b_h],
             "b_h_total": self.b_h_total.as_json(),
-            "y_hat": asdict(self.y_hat_facts) | {"sums": self.y_hat.sum(axis=1).tolist()},
+            "y_hat": asdict(self.y_hat),
         }
 
 
@@ -183,6 +173,8 @@ def quiz(seed: int, H: int, T: int, N: int) -> Quiz:
 def take_quiz(net: Example) -> Quiz:
     """Return every candidate beside the numeric gradient, on this network."""
     h, y_hat = forward(net)
+    facts = YHatFacts()
+    facts.add(y_hat)
     direct = losses_by_logits(net, y_hat)  # ∂L_t/∂b_y
     steps = [h_by_h_before(net.W, h_t) for h_t in h]
     row = [by_logits @ net.U for by_logits in direct]  # ∂L_t/∂h_t
@@ -193,7 +185,7 @@ def take_quiz(net: Example) -> Quiz:
     b_h_terms = [same_step, same_step, *others, total]
     b_y = _measured(B_Y, b_y_terms, numeric_gradient(net, "b_y"))
     *b_h, b_h_total = _measured(B_H, b_h_terms, numeric_gradient(net, "b_h"))
-    return Quiz(net, y_hat, b_y, b_h, b_h_total)
+    return Quiz(net, facts, b_y, b_h, replace(b_h_total, candidate=2))
 
 
 def _measured(
@@ -203,8 +195,8 @@ def _measured(
     at = int(np.argmin([distance(term, numeric) for term in sums[0]]))
     values = [sums[0][at], *(np.sum(terms, axis=0) for terms in sums[1:])]
     return [
-        Candidate(formula, sentence.replace("{at}", str(at)), value, distance(value, numeric))
-        for (formula, sentence), value in zip(texts, values, strict=True)
+        Candidate(n, formula, said.replace("{at}", str(at)), value, distance(value, numeric))
+        for n, ((formula, said), value) in enumerate(zip(texts, values, strict=True), 1)
     ]
 
 
