@@ -78,28 +78,31 @@ def test_the_text_form_is_nats_a_tab_and_the_line(
 def test_the_sum_is_what_eval_says_of_lines_that_are_not_empty(model: Path) -> None:
     opened = charrnn.load(model)
     full = [line for line in LINES if line]
-    nats, characters, _ = score_lines(opened, full)
-    whole = score(opened, "\n".join(full))
-    assert nats.sum() == pytest.approx(float(whole.nats.sum()), rel=1e-5)
-    assert characters.sum() == whole.characters
+    lines, whole = score_lines(opened, "\n".join(full)), score(opened, "\n".join(full))
+    assert lines.nats.sum() == pytest.approx(float(whole.nats.sum()), rel=1e-5)
+    assert lines.characters == whole.characters
 
 
 def test_unknown_characters_are_skipped_or_cost_ln_of_one_more_than_the_training_part(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     opened = charrnn.load(model)
-    nats, characters, unknown = score_lines(opened, ["ab", "aZb", "ZZ"], "skip")
+    _, nats, characters = score_lines(opened, "ab\naZb\nZZ", "skip").by_line()
     assert nats[0] == pytest.approx(nats[1], rel=1e-6)
-    assert (characters.tolist(), unknown.tolist()) == ([3, 3, 1], [0, 1, 2])
+    assert characters.tolist() == [3, 3, 1]
     counted = trained_on(opened, 999)
-    scored, counts, _ = score_lines(counted, ["ab", "aZb", "ZZ"], "score")
+    _, scored, counts = score_lines(counted, "ab\naZb\nZZ", "score").by_line()
     assert scored - nats == pytest.approx([0, math.log(1000), 2 * math.log(1000)], rel=1e-5)
     assert counts.tolist() == [3, 4, 3]
     (tmp_path / "t.txt").write_text("ab\naZ\nb\n", encoding="ascii")
-    assert main(["eval", str(model), str(tmp_path / "t.txt"), "--each"]) == 1
+    command = ["eval", str(model), str(tmp_path / "t.txt"), "--each"]
+    assert main([*command, "--json", "--unknown", "skip"]) == 0
+    assert [row["unknown"] for row in rows(capsys)] == [0, 1, 0]
+    assert main(command) == 1
     out, err = capsys.readouterr()
     assert out.endswith("\tab\n")
     assert "line 2, column 2: 'Z' (U+005A)" in err
+    assert err.endswith("or use --unknown skip or score\n")
 
 
 def trained_on(model: charrnn.Model, characters: int) -> charrnn.Model:
@@ -155,16 +158,19 @@ def test_lines_of_any_length_and_many_pieces_are_cut_at_newlines_alone(
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="reads a pipe as it fills")
-def test_a_line_is_out_before_the_input_has_ended(model: Path) -> None:
-    words = [sys.executable, "-m", "charrnn", "eval", str(model), "-", "--each"]
+@pytest.mark.parametrize("name", ["-", "pipe"])
+def test_a_line_is_out_before_the_input_has_ended(name: str, model: Path, tmp_path: Path) -> None:
+    if name == "pipe":
+        os.mkfifo(name := str(tmp_path / name))
+    words = [sys.executable, "-m", "charrnn", "eval", str(model), name, "--each"]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        for line in (b"ab\n", b"c\n"):
-            process.stdin.write(line)
-            process.stdin.flush()
-            assert process.stdout.readline().endswith(b"\t" + line)
-        process.stdin.close()
+        with process.stdin if name == "-" else open(name, "wb") as pipe:
+            for line in (b"ab\n", b"c\n"):
+                pipe.write(line)
+                pipe.flush()
+                assert process.stdout.readline().endswith(b"\t" + line)
         assert process.stdout.read() == b""
     assert process.returncode == 0
 

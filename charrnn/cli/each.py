@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from charrnn.checkpoint.model import Model
     from charrnn.sampling.scoring import Unknown
 
-TOGETHER = 2048  # lines that are scored together at most
+TOGETHER = 4096  # lines that are scored together at most
 
 
 def write_each(
@@ -37,8 +37,8 @@ def write_each(
             for lines in batches(source):
                 for row in _scored(model, source.name, lines, number, unknown):
                     if above is None or row["nats"] > above:
-                        text = f"{row['nats']:.4f}\t{row['line']}\n"
-                        stream.raw(as_json(row) + "\n") if json else stream.write(text)
+                        line = f"{row['nats']:.4f}\t{row['line']}\n"
+                        stream.raw(as_json(row) + "\n") if json else stream.write(line)
                 stream.flush()
                 number += len(lines)
         except CorpusError as error:
@@ -48,31 +48,32 @@ def write_each(
 
 
 def _scored(
-    model: Model, name: str, lines: list[str], number: int, unknown: Unknown
+    model: Model, name: str, lines: list[str], before: int, unknown: Unknown
 ) -> Iterator[dict[str, Any]]:
-    """Yield what is said of each line behind so many others.
+    """Yield what --json says of each line; `before` lines come before them.
 
-    Those before a line that can't be scored come first.
+    Lines that stand before one with a character that is an error are scored nevertheless.
     """
     from charrnn.sampling.scoring import score_lines
 
     text = "\n".join(lines)
     at = model.vocabulary.find_unknown(text) if unknown == "error" else -1
-    good = len(lines) if at < 0 else text.count("\n", 0, at)
-    columns = (column.tolist() for column in score_lines(model, lines[:good], unknown))
-    for line, nats, characters, strange in zip(lines[:good], *columns, strict=False):
-        number += 1
+    missing = model.vocabulary.missing(text)
+    if at >= 0:
+        lines = lines[: text.count("\n", 0, at)]
+    _, nats, characters = score_lines(model, "\n".join(lines), unknown).by_line()
+    columns = zip(lines, nats.tolist(), characters.tolist(), strict=False)
+    for number, (line, total, count) in enumerate(columns, before + 1):
         yield {
             "line": line,
             "number": number,
-            "nats": nats / characters,
-            "total": nats,
-            "characters": characters,
-            "unknown": strange,
+            "nats": total / count,
+            "total": total,
+            "characters": int(count),
+            "unknown": sum(map(line.count, missing)),
         }
-    if good < len(lines):
-        error = model.vocabulary.unknown(lines[good], number + 1)
-        raise VocabularyError(f"{name}: {error}")
+    if at >= 0:
+        raise VocabularyError(f"{name}: {model.vocabulary.unknown(text, before + 1)} or score")
 
 
 def batches(pieces: Iterable[str]) -> Iterator[list[str]]:

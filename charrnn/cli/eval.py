@@ -171,7 +171,7 @@ class Evaluation:
         self.scores.append(found)
         heat = Heat(name, text, values, found.summary)
         self.texts.append(Passage({"text": name, **found.as_dict()}, heat))
-        for number, place in found.worst(self.worst) if self.worst else ():
+        for number, place in found.worst(self.worst):
             line = Score(text[place], found.surprise[place])
             content = line.text.rstrip("\n")
             facts = {"text": name, "line": number, "bpc": line.bpc, "content": content}
@@ -233,22 +233,16 @@ class Evaluation:
 
     def show_table(self) -> None:
         """Print the figures of each text and of all."""
-        from rich.table import Column, Table
-
-        names = ("characters", "unknown", "nats", "bits", "perplexity")
-        numbers = [Column(name, justify="right", no_wrap=True) for name in names]
-        table = Table(Column("text", overflow="fold"), *numbers, box=None, pad_edge=False)
+        print("  characters   unknown      nats      bits  perplexity  text")
         rows = [text.facts for text in self.texts]
         if len(rows) > 1:
             rows.append({"text": "total", **self.total.as_dict()})
         for f in rows:
-            counts = f"{f['characters']:,}", f"{f['unknown']:,}"
-            means = f"{f['nats']:.4f}", f"{f['bpc']:.4f}", f"{f['perplexity']:.3f}"
-            table.add_row(visible(f["text"]), *counts, *means)
-        screen = console()
-        screen.print(table)
+            counts = f"{f['characters']:12,}{f['unknown']:10,}"
+            means = f"{f['nats']:10.4f}{f['bpc']:10.4f}{f['perplexity']:12.3f}"
+            print(f"{counts}{means}  {visible(f['text'])}")
         for floor in _floor(self.model):
-            screen.print(floor, style="dim")
+            print(floor)
 
 
 def _floor(model: Model) -> list[str]:

@@ -61,9 +61,12 @@ def console(stderr: bool = False) -> Console:
 
 def as_json(value: Any) -> str:
     """Return `value` as JSON on one line in ASCII; numbers that aren't finite are null."""
-    from charrnn.checkpoint.model import finite_json
+    try:
+        return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):  # an array, or a number that isn't finite
+        from charrnn.checkpoint.model import finite_json
 
-    return json.dumps(finite_json(value), allow_nan=False)
+        return json.dumps(finite_json(value), allow_nan=False)
 
 
 def print_json(value: Any) -> None:

@@ -8,7 +8,6 @@ predicted.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -88,17 +87,26 @@ class Score:
         text = self.text + "\n" * (not np.isnan(self.surprise[-1]))
         return fragment(Heat("", text[:SHOWN], self.surprise[:SHOWN], self.summary), SURPRISE)
 
+    def by_line(self) -> tuple[Array, Array, Array]:
+        """Return where each line begins, with the end of the last, its nats and its characters.
+
+        A line's newline belongs to it; characters are the predicted ones.
+        """
+        borders = np.flatnonzero(code_points(f"\n{self.text}\n") == ord("\n"))
+        nats, characters = (
+            np.add.reduceat(values, borders[:-1], dtype=np.float64)
+            for values in (np.nan_to_num(self.surprise), ~np.isnan(self.surprise))
+        )
+        return borders, nats, characters
+
     def worst(self, count: int) -> list[tuple[int, slice]]:
         """Return the numbers (from 1) and places of the most surprising lines, the worst first.
 
         Empty lines don't count.
         """
-        predicted = ~np.isnan(self.surprise)
-        borders, (nats, counts) = _by_line(
-            self.text, np.where(predicted, self.surprise, 0), predicted
-        )
-        lines = np.flatnonzero((counts > 0) & (np.diff(borders) > 1))
-        order = np.argsort(-nats[lines] / counts[lines], kind="stable")[:count]
+        borders, nats, characters = self.by_line()
+        lines = np.flatnonzero((characters > 0) & (np.diff(borders) > 1))
+        order = np.argsort(-nats[lines] / characters[lines], kind="stable")[:count]
         return [(i + 1, slice(*borders[i : i + 2].tolist())) for i in lines[order].tolist()]
 
 
@@ -111,54 +119,53 @@ def _perplexity(nats: float) -> float:
     return math.exp(min(nats, 700.0))
 
 
-def _by_line(text: str, *values: Array) -> tuple[Array, list[Array]]:
-    """Return where each line begins, the end behind the last, and the sums of its values."""
-    borders = np.flatnonzero(code_points(f"\n{text}\n") == ord("\n"))
-    return borders, [np.add.reduceat(v, borders[:-1], dtype=np.float64) for v in values]
-
-
 def score(model: Model, text: str, *, streams: int = 1, unknown: Unknown = "error") -> Score:
     """Return how surprising `text` is: running text from a zero state, or items, one a line.
 
     Of running text every character but the first is predicted; more streams are faster, and each
-    has a first character of its own. Of an item every character is, and the newline that ends it.
-    With unknown="skip" the model doesn't read characters that it doesn't know; with "score" it
-    doesn't either, but each costs ln(n + 1) nats, n the characters that it was trained on. Raises
-    VocabularyError if they are errors, CorpusError if nothing is predicted, and CheckpointError if
-    the model doesn't say n.
+    has a first character of its own. Of an item every character is predicted, and the newline that
+    ends it; empty lines are no items. unknown="skip": the model doesn't read characters that it
+    doesn't know. unknown="score": it doesn't either, but each costs ln(n + 1) nats, where n is the
+    number of characters that it was trained on. Raises VocabularyError for unknown characters
+    otherwise, CorpusError if nothing is predicted, and CheckpointError if the model doesn't say n.
     """
-    known, symbols = _encoded(model, text, unknown, _end(model))
-    whole = code_points(f"\n{text}\n") if unknown == "score" else symbols
-    pieces = _items(symbols, whole) if model.of_lines else _streams(len(symbols) - 2, streams)
-    surprise = _surprise(model, known, symbols, pieces, unknown)
-    result = Score(text, surprise, int(np.count_nonzero(~known)))
+    known, symbols = _encoded(model, text, unknown, items=model.of_lines)
+    if model.of_lines:
+        pieces = _items(symbols, code_points(f"\n{text}\n") if unknown == "score" else symbols)
+    else:
+        pieces = _streams(len(symbols) - 2, streams)
+    result = _score(model, text, known, symbols, pieces, unknown)
     if not result.characters:
         least = "a line that isn't empty" if model.of_lines else "at least two characters"
         raise CorpusError(f"nothing in the text is predicted; give one with {least}")
     return result
 
 
-def score_lines(
-    model: Model, lines: Sequence[str], unknown: Unknown = "error"
-) -> tuple[Array, Array, Array]:
-    """Return the nats of each line, how many characters they are of, and how many are unknown.
+def score_lines(model: Model, text: str, unknown: Unknown = "error") -> Score:
+    """Return how surprising each line of `text` is, as an item, whatever the model was trained on.
 
-    Each line is an item, read after a newline, and its own newline is predicted too: an empty line
-    has nothing else. Raises VocabularyError, also if the model knows no newline, and
-    CheckpointError as `score` does.
+    An empty line is an item too: its newline is predicted. Raises what `score` does.
     """
-    text = "\n".join(lines)
-    known, symbols = _encoded(model, text, unknown, model.vocabulary.index("\n"))
-    surprise = _surprise(model, known, symbols, _items(symbols), unknown)
-    measured = np.nan_to_num(surprise), ~np.isnan(surprise), ~np.append(known, True)
-    _, (nats, characters, strange) = _by_line(text, *measured)
-    return nats, characters.astype(int), strange.astype(int)
+    known, symbols = _encoded(model, text, unknown, items=True)
+    return _score(model, text, known, symbols, _items(symbols), unknown)
 
 
-def _surprise(
-    model: Model, known: Array, symbols: Array, pieces: Pieces, unknown: Unknown
-) -> Array:
-    """Return the surprise of each character of a text and of the newline behind it."""
+def activations(model: Model, text: str, unit: int) -> Array:
+    """Return the activation of a hidden unit of the last layer after each character (len,).
+
+    It is NaN at what isn't read: unknown characters, and the newlines between items.
+    """
+    known, symbols = _encoded(model, text, "skip", items=model.of_lines)
+    pieces = _items(symbols, symbols) if model.of_lines else _streams(len(symbols) - 1, 1)
+    values = _read(model, symbols, pieces, unit)[2:]
+    if model.of_lines:
+        values[symbols[1:-1] == symbols[0]] = np.nan
+    return _spread(values, known)
+
+
+def _score(
+    model: Model, text: str, known: Array, symbols: Array, pieces: Pieces, unknown: Unknown
+) -> Score:
     surprise = _spread(_read(model, symbols, pieces)[1:], np.append(known, True))
     if unknown == "score":
         if model.training_characters is None:
@@ -167,40 +174,23 @@ def _surprise(
                 "an unknown one depends on; train it again, or use --unknown skip"
             )
         surprise[:-1][~known] = math.log(model.training_characters + 1)
-    return surprise
+    return Score(text, surprise, int(np.count_nonzero(~known)))
 
 
-def activations(model: Model, text: str, unit: int) -> Array:
-    """Return the activation of a hidden unit of the last layer after each character (len,).
+def _encoded(model: Model, text: str, unknown: Unknown, *, items: bool) -> tuple[Array, Array]:
+    """Return which characters are known (len,), and the indices of those.
 
-    It is NaN at what isn't read: unknown characters, and the newlines between items.
+    On both sides of them stands a newline; without items any index, which is never looked at.
     """
-    known, symbols = _encoded(model, text, "skip", _end(model))
-    pieces = _items(symbols, symbols) if model.of_lines else _streams(len(symbols) - 1, 1)
-    values = _read(model, symbols, pieces, unit)[2:]
-    if model.of_lines:
-        values[symbols[1:-1] == symbols[0]] = np.nan
-    return _spread(values, known)
-
-
-def _encoded(model: Model, text: str, unknown: Unknown, end: int) -> tuple[Array, Array]:
-    """Return which characters are known (len,), and their indices, `end` on both sides."""
-    missing = "" if unknown == "error" else model.vocabulary.missing(text)
-    known = ~np.isin(code_points(text), code_points(missing))
-    if missing:
-        text = text.translate(dict.fromkeys(map(ord, missing)))
-    return known, np.pad(model.vocabulary.encode(text), 1, constant_values=end)
-
-
-def _end(model: Model) -> int:
-    """Return the index of the newline if lines are items; else any, which is never looked at."""
-    return model.vocabulary.index("\n") if model.of_lines else 0
+    vocabulary = model.vocabulary
+    indices = vocabulary.encode(text) if unknown == "error" else vocabulary.lookup(text)
+    known = indices >= 0
+    end = vocabulary.index("\n") if items else 0
+    return known, np.pad(indices[known], 1, constant_values=end)
 
 
 def _spread(values: Array, known: Array) -> Array:
     """Return the values at the known places, NaN at the others."""
-    if len(values) == len(known):
-        return values
     result = np.full(len(known), np.nan, values.dtype)
     result[known] = values
     return result

@@ -160,8 +160,9 @@ class Source:
         decode = io.IncrementalNewlineDecoder(
             codecs.getincrementaldecoder(self.encoding)(), translate=True
         )
-        # Standard input is read as it comes: a slow pipe has less than a chunk before its end.
-        read, least = (file.read1, 1) if self.is_stdin else (file.read, CHUNK)
+        # A pipe is read as it comes: a slow one has less than a chunk before its end.
+        is_pipe = self.is_stdin or self.path.is_fifo()
+        read, least = (file.read1, 1) if is_pipe else (file.read, CHUNK)
         head, offset, begun, ended, in_folder = b"", 0, False, False, name != self.name
         while not ended:
             chunk = read(CHUNK)

@@ -88,7 +88,7 @@ class Vocabulary:
         """Index by ASCII byte: bytes.translate is several times faster than an array lookup."""
         return self._table[:128].astype(np.uint8).tobytes().ljust(256)
 
-    def _lookup(self, text: str) -> npt.NDArray[np.int32]:
+    def lookup(self, text: str) -> npt.NDArray[np.int32]:
         """Return the index of each character, −1 where unknown."""
         return self._table.take(code_points(text), mode="clip")
 
@@ -98,12 +98,12 @@ class Vocabulary:
 
     def find_unknown(self, text: str) -> int:
         """Return the position of the first character of `text` that isn't known, −1 if all are."""
-        unknown = np.flatnonzero(self._lookup(text) < 0)
+        unknown = np.flatnonzero(self.lookup(text) < 0)
         return int(unknown[0]) if len(unknown) else -1
 
     def missing(self, text: str) -> str:
         """Return the distinct characters of `text` that aren't known, in ascending order."""
-        return _text(np.unique(code_points(text)[self._lookup(text) < 0]))
+        return _text(np.unique(code_points(text)[self.lookup(text) < 0]))
 
     def encode(self, text: str) -> Indices:
         """Return the index of each character, (len(text),) of `dtype`.
@@ -114,7 +114,7 @@ class Vocabulary:
             raw = text.encode("ascii").translate(self._by_byte)
             if _UNKNOWN not in raw:
                 return np.frombuffer(raw, np.uint8).copy()
-        indices = self._lookup(text)
+        indices = self.lookup(text)
         if indices.min(initial=0) < 0:
             raise self.unknown(text)
         return indices.astype(self.dtype)
