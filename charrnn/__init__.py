@@ -29,60 +29,31 @@ _MODULES = {name: module for module, names in _PUBLIC.items() for name in names.
 __all__ = ["__version__", *_MODULES]
 
 if TYPE_CHECKING:  # "as" says that a name is public
-    from charrnn.checkpoint.model import Model as Model
-    from charrnn.checkpoint.model import load as load
-    from charrnn.checkpoint.model import save as save
+    from charrnn.checkpoint.model import Model as Model, load as load, save as save
     from charrnn.config import (
         ModelConfig as ModelConfig,
-    )
-    from charrnn.config import (
         SampleConfig as SampleConfig,
-    )
-    from charrnn.config import (
         TrainConfig as TrainConfig,
     )
     from charrnn.errors import CharRNNError as CharRNNError
     from charrnn.network.gradcheck import gradcheck as gradcheck
     from charrnn.sampling.sampling import (
         Sample as Sample,
-    )
-    from charrnn.sampling.sampling import (
         likeliest as likeliest,
-    )
-    from charrnn.sampling.sampling import (
         sample as sample,
-    )
-    from charrnn.sampling.sampling import (
         sample_many as sample_many,
     )
-    from charrnn.sampling.scoring import Score as Score
-    from charrnn.sampling.scoring import score as score
+    from charrnn.sampling.scoring import Score as Score, score as score
     from charrnn.text.vocabulary import Vocabulary as Vocabulary
     from charrnn.training.events import (
         Done as Done,
-    )
-    from charrnn.training.events import (
         Event as Event,
-    )
-    from charrnn.training.events import (
         Notice as Notice,
-    )
-    from charrnn.training.events import (
         Sampled as Sampled,
-    )
-    from charrnn.training.events import (
         Saved as Saved,
-    )
-    from charrnn.training.events import (
         Start as Start,
-    )
-    from charrnn.training.events import (
         Step as Step,
-    )
-    from charrnn.training.events import (
         Validated as Validated,
-    )
-    from charrnn.training.events import (
         Validating as Validating,
     )
     from charrnn.training.loop import train as train

@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fuzz_checkpoint import check, main, mutated, packed, parts, seeds
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tiny_models import tiny
 
 from charrnn import __version__

@@ -23,12 +23,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from charrnn.errors import CharRNNError, CorpusError, UsageError
-from charrnn.text import corpus as corpus_module
-from charrnn.text import sources as sources_module
+from charrnn.text import corpus as corpus_module, sources as sources_module
 from charrnn.text.corpus import (
     Corpus,
     Part,

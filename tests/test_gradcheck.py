@@ -10,8 +10,7 @@ import pytest
 
 from charrnn.config import CELLS, ModelConfig
 from charrnn.errors import UsageError
-from charrnn.network import cells, gradcheck, loss
-from charrnn.network import network as model
+from charrnn.network import cells, gradcheck, loss, network as model
 from charrnn.network.parameters import initialize
 
 SOUND, BROKEN = 3e-7, 1e-3

@@ -9,11 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from charrnn.lecture import quiz as lecture
-from charrnn.lecture import rnn as lecture_rnn
+from charrnn.lecture import quiz as lecture, rnn as lecture_rnn
 from charrnn.lecture.quiz import Quiz, quiz, take_quiz
 from charrnn.lecture.rnn import Array, Example, distance, random_network
 

@@ -6,13 +6,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from test_gradcheck import BROKEN, SOUND, planted
 
 from charrnn.config import CELLS
-from charrnn.network import cells, gradcheck, loss
-from charrnn.network import matmul as products
+from charrnn.network import cells, gradcheck, loss, matmul as products
 
 SIZES = st.integers(1, 40)
 

@@ -9,14 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from charrnn.text import ngram as ngram_module
 from charrnn.text.batches import Items
 from charrnn.text.corpus import Part, Store
-from charrnn.text.ngram import Floor, floor
-from charrnn.text.ngram import witten_bell as counted
+from charrnn.text.ngram import Floor, floor, witten_bell as counted
 from charrnn.text.vocabulary import Indices
 
 

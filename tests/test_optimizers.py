@@ -6,8 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from charrnn.config import OPTIMIZERS
 from charrnn.training.optimizers import OPTIMIZER_CLASSES, clip, sum_of_squares

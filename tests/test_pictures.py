@@ -10,8 +10,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from rich.console import Console
 
 from charrnn.pictures.colormap import PROBABILITY, SURPRISE, Colormap, activation, ink

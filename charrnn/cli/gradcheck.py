@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from charrnn.cli import exercise as exercises
-from charrnn.cli import lecture as lectures
+from charrnn.cli import exercise as exercises, lecture as lectures
 from charrnn.cli.options import Debug, Json, complete_checkpoint, given, of_field, with_options
 from charrnn.cli.terminal import console, counted, print_json
 from charrnn.config import CELLS, CellName, check, flag

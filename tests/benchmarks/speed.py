@@ -25,9 +25,7 @@ import numpy as np
 from measure import CELLS, SIZES, bare, machine, made_text, sgemm_peak, table, time_steps
 
 from charrnn.blas import blas_threads
-from charrnn.network import cells
-from charrnn.network import matmul as products
-from charrnn.network import network as model
+from charrnn.network import cells, matmul as products, network as model
 from charrnn.network.parameters import GATES
 from charrnn.training import replica, workers
 
