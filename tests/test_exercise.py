@@ -266,7 +266,7 @@ def test_each_known_mistake_is_named_as_the_one_cause(said: str, tmp_path: Path)
 
 
 def test_the_catalogue_has_a_learners_version_of_each_mistake() -> None:
-    assert [*WRONG] == [mistake.said for mistake in MISTAKES]
+    assert {*WRONG} == {*MISTAKES}
     assert len(WRONG) >= 24
 
 
@@ -393,7 +393,7 @@ def write(path: Path, source: str) -> Path:
         (("        g = y_hat[t].copy()", "        g = ("), "was never closed"),
         (("def backward(", "def forwards("), "it has no function called backward"),
         (("        g = y_hat[t].copy()", "        W *= 2\n        g = y_hat[t]"), "argument W"),
-        (('return {"V": dV', 'return dV; {"V": dV'), "returns ndarray; expected a dict"),
+        (('return {"V": dV', 'return dV; {"V": dV'), "returns ndarray, not a dict"),
         (("        g = y_hat[t].copy()", "        import os; os._exit(3)"), "exit code 3"),
     ],
 )
@@ -463,7 +463,7 @@ def test_the_commands_write_mark_and_hint(
 
 
 def test_a_hint_never_has_the_answer() -> None:
-    hints = [*exercise.HINTS.values(), *exercise.CAUSES.values()]
+    hints = exercise.HINTS.values()
     for answer in ("(1 − h", "1 - h", "Wᵀ", "Uᵀ", "onehot", "outer"):
         assert not any(answer in hint for hint in hints)
 
@@ -525,24 +525,6 @@ def test_prints_are_capped_and_a_newline_ends_them(
     assert err.startswith("here")
     assert not end or err.splitlines()[-1].startswith("charrnn: ")
     assert err.endswith("\n")
-
-
-@pytest.mark.parametrize(
-    ("change", "differs"),
-    [
-        (("+ W @ h_last + b_h)", "+ W @ h_last)"), True),
-        (("return L, h, y_hat\n", "return L / T, h, y_hat\n"), True),
-        (("return L, h, y_hat\n", "return L, h\n"), True),
-        (("def forward(x, targets, ", "def forward(x, "), True),
-        (("N = len(x)", "N = 1 * len(x)"), False),
-        (("def forward(", "def forwards("), False),
-    ],
-)
-def test_a_changed_forward_is_noticed(
-    change: tuple[str, str], differs: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert shown.marks_of(write(tmp_path / "mine.py", changed(change))).right == 6
-    assert ("forward is changed" in capsys.readouterr().err) == differs
 
 
 @pytest.mark.parametrize(

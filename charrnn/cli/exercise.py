@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from charrnn.cli.terminal import console, print_json, say, visible
 from charrnn.errors import CharRNNError, UsageError
@@ -34,43 +34,32 @@ def write(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Marks:
-    """What a learner's file is worth."""
+    """What a learner's file is worth, as JSON has it."""
 
-    path: Path
-    verdicts: Sequence[Verdict] = ()
+    file: str
+    arrays: Sequence[Verdict] = ()
     hint: str | None = None  # what to look at
     error: str | None = None  # why it could not be run
 
     @property
     def right(self) -> int:
         """How many gradients are right."""
-        return sum(verdict.right for verdict in self.verdicts)
+        return sum(verdict.right for verdict in self.arrays)
 
     @property
     def causes(self) -> dict[str, list[str]]:
         """The gradients that each mistake has made wrong, by what is said of it."""
         found: dict[str, list[str]] = {}
-        for verdict in self.verdicts:
+        for verdict in self.arrays:
             if not verdict.right:
                 for said in (verdict.mistake or "differs from all known mistakes").split("; "):
-                    found.setdefault(said, []).append(verdict.name)
+                    found.setdefault(said, []).append(symbol(verdict.name))
         return found
 
     @property
     def result(self) -> str:
         """The marks in a line."""
         return (self.error or f"{self.right} of {SIX} gradients are right").splitlines()[-1]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the marks as JSON has them."""
-        return {
-            "file": self.path.name,
-            "arrays": [asdict(verdict) for verdict in self.verdicts],
-            "right": self.right,
-            "of": SIX,
-            "hint": self.hint,
-            "error": self.error,
-        }
 
 
 def marks_of(path: Path) -> Marks:
@@ -80,34 +69,33 @@ def marks_of(path: Path) -> Marks:
 
     found = run(path, [*map(arguments, networks())])
     if "error" in found:
-        return Marks(path, error=found["error"])
-    if not found["forward"]:
-        say(f"{path}: forward is changed; backward is marked with the lecture's h and y_hat")
+        return Marks(path.name, error=found["error"])
     verdicts = mark(found["answers"])
-    return Marks(path, verdicts, hint(verdicts))
+    return Marks(path.name, verdicts, hint(verdicts))
 
 
 def show(path: Path, *, hints: bool, json: bool) -> None:
     """Print the marks of a file, or of a folder's. Raises CharRNNError unless all are right."""
     if not path.exists():
         raise CharRNNError(f"{path}: no such file; charrnn gradcheck --exercise {path} writes it")
-    if hints and path.is_dir():
+    of_class = path.is_dir()
+    if hints and of_class:
         raise UsageError("--hint is for a single file; give one instead of a folder")
-    files = sorted(path.glob("*.py")) if path.is_dir() else [path]
+    files = sorted(path.glob("*.py")) if of_class else [path]
     if not files:
         raise CharRNNError(f"{path}: there is no .py file in this folder")
     all_marks = [*map(marks_of, files)]
+    finished = sum(marks.right == SIX for marks in all_marks)
+    result = all_marks[0].result
+    if of_class:
+        result = f"{finished} of {len(files)} files have all {SIX} gradients right"
     if json:
         for marks in all_marks:
-            print_json(marks.as_json())
-    elif path.is_dir():
+            print_json(asdict(marks) | {"right": marks.right, "of": SIX})
+    elif of_class:
         _show_class(all_marks)
     else:
         _show_marks(all_marks[0], hints)
-    finished = sum(marks.right == SIX for marks in all_marks)
-    result = all_marks[0].result
-    if path.is_dir():
-        result = f"{finished} of {len(files)} files have all {SIX} gradients right"
     if finished < len(files):
         raise CharRNNError(f"{path}: {result}")
     if not json:
@@ -123,20 +111,20 @@ def _show_marks(marks: Marks, hints: bool) -> None:
     """Print a row for each gradient, what is wrong, and where to look."""
     from rich.table import Table
 
-    if marks.error is not None:
+    if marks.error:
         for line in marks.error.splitlines()[:-1]:
             say(line)
         return
     table = Table("gradient", "", "distance", box=None, pad_edge=False)
-    for verdict in marks.verdicts:
+    for verdict in marks.arrays:
         mark, style = ("right", "") if verdict.right else ("wrong", "red")
         distance = "-" if verdict.distance is None else f"{verdict.distance:.1e}"
         table.add_row(symbol(verdict.name), mark, distance, style=style)
     screen = console()
     screen.print(table)
-    screen.print("distance: ‖yours − numeric‖ / ‖numeric‖, by differences of L; right up to 1e-5")
+    screen.print("distance: ‖yours − numeric‖ / ‖numeric‖, where numeric is by central differences")
     for said, names in marks.causes.items():
-        of = ", ".join(map(symbol, names))
+        of = ", ".join(names)
         screen.print(f"{of}: {said.removeprefix(of).lstrip(': ')}")
     if hints and marks.hint:
         screen.print(f"Look at: {marks.hint}")
@@ -148,9 +136,8 @@ def _show_class(all_marks: Sequence[Marks]) -> None:
 
     table = Table("file", "right", "mistakes", box=None, pad_edge=False)
     for marks in all_marks:
-        error = "\n".join((marks.error or "").splitlines()[-2:])
-        said = visible(error, lines=True) or "; ".join(marks.causes)
-        table.add_row(marks.path.name, f"{marks.right} of {SIX}", said)
+        said = "\n".join(marks.error.splitlines()[-2:]) if marks.error else "; ".join(marks.causes)
+        table.add_row(marks.file, f"{marks.right} of {SIX}", visible(said, lines=True))
     screen = console()
     screen.print(table)
     common = Counter(said for marks in all_marks for said in marks.causes)

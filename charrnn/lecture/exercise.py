@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -31,27 +31,31 @@ NAMES = ("V", "W", "b_h", "U", "b_y", "h_before")
 TOLERANCE = 1e-5  # a gradient this near the numeric one is right; this near a mistake's it is that
 SIZES = ((4, 5, 3), (5, 7, 4), (3, 4, 5))  # H, T − 1, N of the networks
 
-HINTS = {  # by the gradient that is wrong
-    "b_y": "a_t = U h_t + b_y: b_y acts on each L_t once. What is ∂a_t/∂b_y, and what is added up?",
-    "U": "a_t = U h_t + b_y: what does U multiply at step t, and is every step added up?",
-    "b_h": "A_t = V x_t + W h_{t−1} + b_h: b_h acts at every step. What is ∂A_t/∂b_h?",
-    "V": "A_t = V x_t + W h_{t−1} + b_h: which column of V does x_t choose, and if it comes again?",
-    "W": "A_t = V x_t + W h_{t−1} + b_h: what does W multiply at step t, and what at t = 0?",
-    "h_before": "A_0 = V x_0 + W h_{−1} + b_h: by which way does h_{−1} reach the loss?",
-}
-CAUSES = {  # by how the verdict begins
+AT_A = (
+    "L_t = −ln ŷ_t[target_t], ŷ_t = softmax(a_t), a_t = U h_t + b_y: work out ∂L_t/∂a_t for N = 2 "
+    "on paper. What is ∂a_t/∂b_y, and what is added up?"
+)
+AT_H = (
+    "h_t is read twice, by a_t = U h_t + b_y and by A_{t+1} = V x_{t+1} + W h_t + b_h: what does "
+    "each way bring to ∂L/∂h_t? What is ∂h_t/∂A_t, said with h_t alone, and what is ∂A_t/∂b_h?"
+)
+HINTS = {  # by how what is said begins, then by the gradient that is wrong; the first one counts
     "is missing": f"the keys of the dict that backward returns are {', '.join(NAMES)}",
     "has shape": "print the shapes of the two sides of each +=; which product has the shape of "
     "the array that it is added to?",
     "has numbers": "print the gradient at each t; which line gives the first nan or inf?",
-    "∂L_t/∂a_t": "L_t = −ln ŷ_t[target_t], ŷ_t = softmax(a_t): work out ∂L_t/∂a_t for N = 2 on "
-    "paper",
+    "∂L_t/∂a_t": AT_A,
     "the loop": "L = Σ_t L_t: which t does the loop visit, and in which order?",
-    "∂L/∂h_t": "h_t is read twice, by a_t = U h_t + b_y and by A_{t+1} = V x_{t+1} + W h_t + b_h: "
-    "what does each way bring to ∂L/∂h_t?",
+    "∂L/∂h_t": AT_H,
     "the carry": "A_{t+1} = V x_{t+1} + W h_t + b_h: what does ∂L/∂A_{t+1} say about h_t?",
     "tanh'": "h_t = tanh(A_t): what is ∂h_t/∂A_t, said with h_t alone, and where is it needed?",
     "is divided by T": "L = Σ_t L_t: how often does each L_t count?",
+    "b_y": AT_A,
+    "U": "a_t = U h_t + b_y: what does U multiply at step t, and is every step added up?",
+    "b_h": AT_H,
+    "V": "A_t = V x_t + W h_{t−1} + b_h: which column of V does x_t choose, and if it comes again?",
+    "W": "A_t = V x_t + W h_{t−1} + b_h: what does W multiply at step t, and what at t = 0?",
+    "h_before": "A_0 = V x_0 + W h_{−1} + b_h: by which way does h_{−1} reach the loss?",
 }
 STILL_ZERO = "is still zero: nothing is added to it"
 
@@ -61,16 +65,8 @@ def template() -> str:
     return (resources.files("charrnn.lecture") / "my_rnn.txt").read_text(encoding="utf-8")
 
 
-class Mistake(NamedTuple):
-    """A known mistake: what to say, and what stands in `bptt` instead of a part of it."""
-
-    said: str
-    line: str
-    instead: str
-
-
 ONEHOT, DH, DERIVATIVE = "da[net.targets[t]] -= 1", "net.U.T @ da + carry", "(1 - h[t] ** 2)"
-# What of `bptt` is changed; what is said; what stands there instead.
+# A part of `bptt`; what is said of each mistake in it; what stands there instead.
 CHANGES = {
     ONEHOT: {
         "∂L_t/∂a_t lacks the − onehot(target_t)": "pass",
@@ -101,14 +97,6 @@ CHANGES = {
         "∂L/∂V lacks tanh'": "] += dh",
     },
     # ∂L/∂h_t
-    DH: {
-        "∂L/∂h_t lacks what comes back from step t + 1": "net.U.T @ da",
-        "∂L/∂h_t has the last step's loss alone: at the others nothing comes through a_t": (
-            "(net.U.T @ da if t == T - 1 else carry)"
-        ),
-        "tanh' is missing on the way through the carry": f"{DH} / {DERIVATIVE}",
-        "tanh' is missing on the way through a_t": f"net.U.T @ da / {DERIVATIVE} + carry",
-    },
     "carry = net.W.T @ dA": {
         "the loop ends after its first round: is there a return or break in it?": (
             "carry = net.W.T @ dA; break"
@@ -123,6 +111,14 @@ CHANGES = {
         "the carry: yours has Wᵀ and tanh' in the wrong order": (
             f"carry = {DERIVATIVE} * (net.W.T @ dh)"
         ),
+    },
+    DH: {
+        "∂L/∂h_t lacks what comes back from step t + 1": "net.U.T @ da",
+        "∂L/∂h_t has the last step's loss alone: at the others nothing comes through a_t": (
+            "(net.U.T @ da if t == T - 1 else carry)"
+        ),
+        "tanh' is missing on the way through the carry": f"{DH} / {DERIVATIVE}",
+        "tanh' is missing on the way through a_t": f"net.U.T @ da / {DERIVATIVE} + carry",
     },
     DERIVATIVE: {
         "tanh' is missing: yours has ∂L/∂A_t = ∂L/∂h_t": "1",
@@ -169,11 +165,9 @@ CHANGES = {
         "∂L/∂h_{−1}: yours is ∂L/∂h_0": '"h_before": dh',
     },
 }
-MISTAKES = tuple(
-    Mistake(said, line, instead)
-    for line, changes in CHANGES.items()
-    for said, instead in changes.items()
-)
+MISTAKES = {  # what is said: the part, and what stands there instead
+    said: (part, instead) for part, changes in CHANGES.items() for said, instead in changes.items()
+}
 
 
 @dataclass(frozen=True)
@@ -218,33 +212,28 @@ def numeric() -> dict[str, Array]:
 
 
 @cache
-def gradients_with(*mistakes: Mistake) -> dict[str, Array]:
-    """Return what `bptt` gives with these mistakes; of two in one line only the first counts."""
+def gradients_with(*mistakes: str) -> dict[str, Array]:
+    """Return what `bptt` gives with these mistakes; of two in one part only the first counts."""
     source = inspect.getsource(bptt)
-    for _, line, instead in mistakes:
-        source = source.replace(line, instead)
+    for mistake in mistakes:
+        source = source.replace(*MISTAKES[mistake])
     space: dict[str, Any] = {**bptt.__globals__}
     exec(source, space)
     return joined(map(space["bptt"], networks()))
 
 
-def mark(answers: Sequence[Mapping[str, Any]]) -> tuple[Verdict, ...]:
+def mark(answers: Sequence[Mapping[str, Any]]) -> list[Verdict]:
     """Return the verdict on each gradient of `answers`, one set for each of `networks()`."""
-    said, mine = dict[str, str](), dict[str, Array]()
-    for name in NAMES:
-        vector = _vector(answers, name)
-        if isinstance(vector, str):
-            said[name] = vector
-        else:
-            mine[name] = vector
+    vectors = {name: _vector(answers, name) for name in NAMES}
+    mine = {name: vector for name, vector in vectors.items() if not isinstance(vector, str)}
     distances = {name: distance(vector, numeric()[name]) for name, vector in mine.items()}
     wrong = {name for name in mine if distances[name] > TOLERANCE}
-    if wrong:
-        said |= _explained(mine, wrong)
-    return tuple(
+    said = {name: vector for name, vector in vectors.items() if isinstance(vector, str)}
+    said |= _explained(mine, wrong)
+    return [
         Verdict(name, name in {*mine} - wrong, distances.get(name), said.get(name))
         for name in NAMES
-    )
+    ]
 
 
 def _vector(answers: Sequence[Mapping[str, Any]], name: str) -> Array | str:
@@ -264,26 +253,24 @@ def _vector(answers: Sequence[Mapping[str, Any]], name: str) -> Array | str:
 
 
 def _explained(mine: dict[str, Array], wrong: set[str]) -> dict[str, str]:
-    """Return what is wrong, by gradient: of the known mistakes those that explain most of the six.
+    """Return what is wrong, by gradient: the fewest known mistakes, at most two, that explain most.
 
-    One mistake is preferred to two. What they leave open may be right but for a factor, or be
-    explained by a mistake that shows there alone. A gradient of exact zeros is not written yet,
-    unless a mistake that explains it explains one that is written.
+    A gradient that they leave open may be right except for a factor, or be explained by a mistake
+    of its own. One of exact zeros is not written yet, and explains nothing.
     """
-    zero = {name for name in wrong if not mine[name].any()}
-    names = {*mine}
+    written, said = {name for name in mine if mine[name].any()}, dict[str, str]()
     for most in (1, 2):
-        sets = [mistakes for n in range(1, most + 1) for mistakes in combinations(MISTAKES, n)]
-        same = {mistakes: _same(mine, gradients_with(*mistakes)) & names for mistakes in sets}
-        best = max(sets, key=lambda mistakes: len(same[mistakes]))
-        names -= zero - same[best] if same[best] & wrong - zero else zero
-        if names <= same[best]:
+        sets = [mistakes for n in range(most + 1) for mistakes in combinations(MISTAKES, n)]
+        same = {mistakes: _same(mine, gradients_with(*mistakes)) for mistakes in sets}
+        best = max(sets, key=lambda mistakes: len(same[mistakes] & written))
+        if written <= same[best]:
             break
-    said = dict.fromkeys(wrong - names, STILL_ZERO)
-    for name in wrong & names:
+    for name in wrong:
         alone = [mistakes for mistakes in sets if name in same[mistakes]]
         if name in same[best]:
             said[name] = _named(best, name)
+        elif name not in written:
+            said[name] = STILL_ZERO
         elif factor := _factor(mine[name], name):
             said[name] = factor
         elif alone:
@@ -296,18 +283,17 @@ def _same(mine: Mapping[str, Array], others: Mapping[str, Array]) -> set[str]:
     return {name for name in mine if distance(mine[name], others[name]) <= TOLERANCE}
 
 
-def _named(mistakes: tuple[Mistake, ...], name: str) -> str:
-    """Return what is said of those of the mistakes without which this gradient would differ."""
-    all_of_them, said = gradients_with(*mistakes), []
-    for mistake in mistakes:
-        others = gradients_with(*(other for other in mistakes if other != mistake))
-        if name not in _same(all_of_them, others):
-            said.append(mistake.said)
-    return "; ".join(said)
+def _named(mistakes: tuple[str, ...], name: str) -> str:
+    """Return those of the mistakes without which this gradient would differ."""
+    all_of_them = gradients_with(*mistakes)
+    without = {
+        one: gradients_with(*(other for other in mistakes if other != one)) for one in mistakes
+    }
+    return "; ".join(one for one in mistakes if name not in _same(all_of_them, without[one]))
 
 
 def _factor(mine: Array, name: str) -> str | None:
-    """Return what to say of a gradient that is right but for a factor, None of others."""
+    """Return what to say of a gradient that is right except for a factor, None of others."""
     right = numeric()[name]
     T = np.concatenate([np.full(getattr(net, name).size, len(net.x)) for net in networks()])
     factor = float(mine @ right / (right @ right))
@@ -321,18 +307,6 @@ def _factor(mine: Array, name: str) -> str | None:
 
 
 def hint(verdicts: Sequence[Verdict]) -> str | None:
-    """Return what to look at for what is wrong, None if nothing is.
-
-    A cause that the verdicts name comes first, then one that several gradients without a name may
-    have in common, and last the equation of the first wrong gradient.
-    """
-    wrong = {verdict.name: verdict.mistake for verdict in verdicts if not verdict.right}
-    unknown = {name for name, mistake in wrong.items() if mistake in (None, STILL_ZERO)}
-    for cause, text in CAUSES.items():
-        if any(f"; {cause}" in f"; {mistake}" for mistake in wrong.values()):
-            return text
-    if {"U", "b_y"} <= unknown:
-        return CAUSES["∂L_t/∂a_t"]
-    if {"V", "W", "b_h"} <= unknown:
-        return " And ".join((CAUSES["∂L/∂h_t"], CAUSES["tanh'"]))
-    return next((HINTS[name] for name in wrong), None)
+    """Return what to look at for the first mistake, None if all gradients are right."""
+    wrong = "".join(f"; {one.name}; {one.mistake}" for one in verdicts if not one.right)
+    return next((text for key, text in HINTS.items() if f"; {key}" in wrong), None)
