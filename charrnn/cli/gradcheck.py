@@ -11,17 +11,23 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from charrnn.cli import exercise as exercises, lecture as lectures
-from charrnn.cli.options import Debug, Json, complete_checkpoint, given, of_field, with_options
+from charrnn.cli.options import (
+    Debug,
+    Json,
+    check_together,
+    complete_checkpoint,
+    of_field,
+    with_options,
+)
 from charrnn.cli.terminal import console, counted, print_json
-from charrnn.config import CELLS, CellName, check, flag
+from charrnn.config import CELLS, CellName, check
 from charrnn.errors import CharRNNError, UsageError
 
 if TYPE_CHECKING:
     from charrnn.network.gradcheck import Check
 
-OF_CHECKS = {"cell", "hidden", "seq_len", "seed", "model", "tolerance", "lecture", "gain"}
-CLASHES = {"exercise": {*OF_CHECKS, "mine"}, "mine": OF_CHECKS, "model": {"cell", "hidden"}}
-NEEDS = {"gain": "lecture", "hint": "mine"}
+OF_CHECKS = ("cell", "hidden", "seq_len", "seed", "model", "tolerance", "lecture", "gain")
+CLASHES = {"exercise": ("mine", *OF_CHECKS), "mine": OF_CHECKS, "model": ("cell", "hidden")}
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,10 @@ class Asked:
     hint: bool = False
 
     def __post_init__(self) -> None:
+        if self.gain and not self.lecture:
+            raise UsageError("--gain is for the lecture; add --lecture")
+        if self.hint and self.mine is None:
+            raise UsageError("--hint is for an exercise; add --mine")
         check("--seed", self.seed, least=0)
         check("--tolerance", self.tolerance, above=0)
         for gain in self.gain or ():
@@ -87,7 +97,7 @@ def gradcheck(
 
     Example: charrnn gradcheck --lecture
     """
-    _check_together({name for name in options if given(context, name)})
+    check_together(context, CLASHES)
     asked = Asked(**options)
     if asked.exercise is not None:
         exercises.write(asked.exercise)
@@ -95,15 +105,6 @@ def gradcheck(
         exercises.show(asked.mine, hints=asked.hint, json=json)
     else:
         _prove(asked, json)
-
-
-def _check_together(names: set[str]) -> None:
-    """Raise UsageError for an option that does nothing with or without another one."""
-    for name in sorted(names):
-        if useless := names & CLASHES.get(name, set()):
-            raise UsageError(f"{flag(min(useless))} does nothing with {flag(name)}; leave it out")
-        if name in NEEDS and NEEDS[name] not in names:
-            raise UsageError(f"{flag(name)} does nothing without {flag(NEEDS[name])}; add it")
 
 
 def _prove(asked: Asked, json: bool) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
 from charrnn.cli.terminal import counted, say
+from charrnn.config import flag
+from charrnn.errors import UsageError
 
 if TYPE_CHECKING:
     from charrnn.checkpoint.model import Model
@@ -86,6 +88,14 @@ def given(context: typer.Context, name: str) -> bool:
     """Return whether the command line has the option of this name."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
+
+
+def check_together(context: typer.Context, clashes: Mapping[str, Iterable[str]]) -> None:
+    """Raise UsageError if an option was given together with one of those that it clashes with."""
+    for one, others in clashes.items():
+        for other in others:
+            if given(context, one) and given(context, other):
+                raise UsageError(f"{flag(one)} and {flag(other)} don't go together; leave out one")
 
 
 def complete_checkpoint(incomplete: str) -> list[str]:

@@ -18,7 +18,7 @@ from charrnn.cli.options import (
     Json,
     MaybeModel,
     UnknownChoice,
-    given,
+    check_together,
     known,
     model_path,
     of_field,
@@ -29,7 +29,7 @@ from charrnn.cli.options import (
     with_options,
 )
 from charrnn.cli.terminal import say
-from charrnn.config import SampleConfig, check, flag
+from charrnn.config import SampleConfig, check
 from charrnn.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
@@ -131,7 +131,9 @@ def sample(
     Example: charrnn sample model.npz --prime "ROMEO:" --temp 0.7 --length 300
     """
     check("--num", num, least=1)
-    _check_together(context)
+    check_together(context, CLASHES)
+    if [prime_file, novel, copied].count("-") > 1:
+        raise UsageError("- is given more than once, and standard input can be read only once")
     config = SampleConfig(**options)
     from charrnn.cli.samples import Request, converse, write
 
@@ -157,16 +159,6 @@ def sample(
     if "-" not in (prime_file, novel, copied) and _input_is_waiting():
         say("standard input is not read; add --prime-file - to continue from it")
     write(request, json=json, probs=show_probs)
-
-
-def _check_together(context: typer.Context) -> None:
-    """Raise UsageError for options that were given and don't go together."""
-    for one, others in CLASHES.items():
-        for other in others:
-            if given(context, one) and given(context, other):
-                raise UsageError(f"{flag(one)} and {flag(other)} don't go together; leave out one")
-    if [context.params[name] for name in ("prime_file", "novel", "copied")].count("-") > 1:
-        raise UsageError("- is given more than once, and standard input can be read only once")
 
 
 def _open(path: str | None) -> Model:
