@@ -17,7 +17,8 @@ from charrnn.errors import UsageError
 CellName = Literal["rnn", "gru", "lstm"]
 OptimizerName = Literal["adam", "rmsprop", "adagrad", "sgd"]
 Dtype = Literal["float32", "float64"]
-HUGE = 1e300  # integers beyond it have no float
+HUGE = 1e300  # a larger integer may have no float
+LIMITS = ("choices", "least", "most", "above")  # what `check` takes
 MOST_HIDDEN, MOST_LAYERS = 1_000_000, 300  # three arrays a layer, in an archive of at most 1,000
 CELLS: tuple[str, ...] = get_args(CellName)
 OPTIMIZERS: tuple[str, ...] = get_args(OptimizerName)
@@ -38,35 +39,50 @@ def flag(name: str) -> str:
 
 def check(
     name: str,
-    value: float | None,
+    value: float | str | None,
     *,
+    choices: tuple[str, ...] = (),
     least: float = -math.inf,
     most: float = HUGE,
     above: float = -math.inf,
 ) -> None:
-    """Raise UsageError unless `value` is None or a number within the limits."""
-    if value is None or (above < value and least <= value <= most):
+    """Raise UsageError unless `value` is None, one of `choices` or a number within the limits."""
+    if value is None or value in choices:
         return
+    if isinstance(value, str):
+        shown = repr(value)
+    elif above < value and least <= value <= most:
+        return
+    else:
+        shown = "beyond all limits" if abs(value) > HUGE else f"{value:.10g}"
     limits = {"more than": above, "at least": least, "at most": most}
     bounds = [f"{words} {limit:.10g}" for words, limit in limits.items() if abs(limit) < HUGE]
-    shown = "beyond all limits" if abs(value) > HUGE else f"{value:.10g}"
-    raise UsageError(f"{name} is {shown}; it must be {' and '.join(bounds)}")
+    allowed = " or ".join(filter(None, (*choices, " and ".join(bounds))))
+    raise UsageError(f"{name} is {shown}; it must be {allowed}")
 
 
-def check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None:
-    """Raise UsageError unless `value` is None or one of `choices`."""
-    if value is not None and value not in choices:
-        raise UsageError(f"{name} is {value!r}; choose one of {', '.join(choices)}")
+def _check_fields(config: TrainConfig | SampleConfig) -> None:
+    """Raise UsageError unless all fields are within the limits that they were declared with."""
+    for f in fields(config):
+        limits = {key: f.metadata[key] for key in LIMITS if key in f.metadata}
+        if limits:
+            check(flag(f.name), getattr(config, f.name), **limits)
+
+
+def _limited(initial: Any, **about: Any) -> Any:
+    """Return a field that is `initial` if not given, with limits as `check` takes them."""
+    return field(default=initial, metadata=about)
 
 
 def _option(default: Any = None, **about: Any) -> Any:
     """Return a field that is None until it is given; `default` fills it if nothing else does.
 
-    What else must be known of it: its `choices`, or its limits as `check` takes them; `changes`: it
-    may differ from one part of a run to the next; `repeat=False`: it is left out of the command
-    that repeats a run; `before`: its value in runs from before the field existed.
+    `about` has its limits, as `check` takes them, and:
+    changes=True: a resumed run may change it.
+    repeat=False: it is left out of the command that repeats a run.
+    before: its value in runs from before the field existed.
     """
-    return field(default=None, metadata={"default": default, **about})
+    return _limited(None, default=default, **about)
 
 
 @dataclass(frozen=True)
@@ -113,7 +129,10 @@ class TrainConfig:
     clip: float = _option(1.0, least=0)  # largest global gradient norm; 0: off
     val_fraction: float = _option(0.1, least=0, most=0.9)  # the last part of each text validates
     seed: int = _option(0, least=0)  # everything random comes from it
-    workers: int | Literal["auto"] = _option(least=1, most=1024, changes=True)  # processes
+    workers: int | Literal["auto"] = _option(
+        1, choices=("auto",), least=1, most=1024, changes=True
+    )  # processes that share each batch
+    ranks: int = _option(1, changes=True, repeat=False, before=1)  # of MPI; train sets it
     encoding: str | None = _option()  # None: utf-8, and what seems to be no text is refused
     lines: bool = _option(False)  # every line is an item of its own
     sample_every: int = _option(least=0, changes=True)  # steps between samples; 0: none
@@ -123,19 +142,10 @@ class TrainConfig:
     dtype: Dtype = _option("float32", choices=get_args(Dtype), repeat=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.workers, str) and self.workers != "auto":
-            raise UsageError(f"--workers is {self.workers!r}; give a number, or auto")
-        for option in OPTIONS:
-            name, value, about = flag(option.name), getattr(self, option.name), option.metadata
-            limits = {key: about[key] for key in ("above", "least", "most") if key in about}
-            if "choices" in about:
-                check_choice(name, value, about["choices"])
-            elif limits and value != "auto":
-                check(name, value, **limits)
-        lengths = [name for name in LENGTHS if getattr(self, name) is not None]
+        _check_fields(self)
+        lengths = [flag(name) for name in LENGTHS if getattr(self, name) is not None]
         if len(lengths) > 1:
-            first, second = map(flag, lengths[:2])
-            raise UsageError(f"{first} and {second} both say how long to train; give one of them")
+            raise UsageError(f"{' and '.join(lengths)} say how long to train; give one of them")
         if self.resume and self.overwrite:
             raise UsageError(
                 "--resume goes on with a run and --overwrite starts afresh; give one of them"
@@ -175,23 +185,18 @@ OPTIONS = tuple(f for f in fields(TrainConfig) if f.metadata)  # of the run, not
 class SampleConfig:
     """How a text begins and how its characters are drawn from ŷ_t."""
 
-    temp: float = 1.0  # logits are divided by it; 0: the most probable character
-    length: int = 500  # drawn characters; for models of lines only a cap
-    top_k: int | None = None  # draw among the k most probable
-    top_p: float | None = None  # draw among the fewest that hold this probability
-    min_p: float | None = None  # draw among those with this share of the greatest probability
+    temp: float = _limited(1.0, least=0)  # logits are divided by it; 0: the likeliest character
+    length: int = _limited(500, least=1)  # drawn characters; for models of lines only a cap
+    top_k: int | None = _limited(None, least=1)  # draw among the k most probable
+    top_p: float | None = _limited(None, above=0, most=1)  # among the fewest with this probability
+    min_p: float | None = _limited(None, least=0, most=1)  # share of the greatest probability
     stop: str | None = None  # end after this text has been drawn
     match: str | None = None  # a pattern that what is drawn, with the prime of a line, has to match
     prime: str = ""  # the text to go on from
-    seed: int | None = None  # None: a fresh one
+    seed: int | None = _limited(None, least=0)  # None: a fresh one
 
     def __post_init__(self) -> None:
-        check("--temp", self.temp, least=0)
-        check("--length", self.length, least=1)
-        check("--top-k", self.top_k, least=1)
-        check("--top-p", self.top_p, above=0, most=1)
-        check("--min-p", self.min_p, least=0, most=1)
-        check("--seed", self.seed, least=0)
+        _check_fields(self)
         if self.stop == "":
             raise UsageError("--stop is empty; give the text to stop after")
 

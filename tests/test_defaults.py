@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+import timeit
 from itertools import pairwise
 from typing import Any
 
@@ -27,6 +27,7 @@ from charrnn.training.defaults import (
     resolve,
 )
 from charrnn.training.optimizers import OPTIMIZER_CLASSES
+from charrnn.training.setup import prepare
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +36,8 @@ def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def chosen(characters: int = 1_000_000, item: float | None = None, **options: Any) -> TrainConfig:
-    facts = Facts(characters, characters // 9, 65, 2, item=item, default_workers="auto")
-    return resolve(TrainConfig(**options), facts)
+    facts = Facts(characters, characters // 9, 65, 2, item=item)
+    return resolve(TrainConfig(**{"workers": "auto", **options}), facts)
 
 
 def test_at_a_given_number_of_steps_sizes_are_the_documented_ones() -> None:
@@ -197,10 +198,10 @@ def test_steps_on_a_tiny_text_are_as_many_epochs_as_they_read() -> None:
 
 
 def test_ranks_of_mpi_have_one_worker_each() -> None:
-    facts = Facts(10**6, 10**5, 65, 4, ranks=4, default_workers="auto")
-    assert resolve(TrainConfig(steps=1), facts).workers == 1
+    facts = Facts(10**6, 10**5, 65, 4)
+    assert resolve(TrainConfig(steps=1, workers="auto", ranks=4), facts).workers == 1
     with pytest.raises(UsageError, match="--workers 2 in each of 4 ranks"):
-        resolve(TrainConfig(steps=1, workers=2), facts)
+        prepare([], TrainConfig(steps=1, workers=2, ranks=4))
 
 
 def test_every_option_that_older_checkpoints_lack_says_what_their_runs_did() -> None:
@@ -256,8 +257,7 @@ def test_the_machine_is_measured_by_multiplications_and_additions_a_second(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.undo()  # measured_flops itself
-    seconds = iter(range(1000))
-    monkeypatch.setattr(time, "perf_counter", lambda: float(next(seconds)))
+    monkeypatch.setattr(timeit, "repeat", lambda multiply, number, repeat: [1.0] * repeat)
     assert defaults.measured_flops() == 2 * 1024 * 256 * 32 * 8  # 8 products took a second
 
 
@@ -278,9 +278,9 @@ def test_short_items_make_steps_of_about_1024_characters(item: float, expected: 
 
 @pytest.mark.parametrize("ranks", [1, 8, 20])
 def test_each_rank_of_mpi_has_eight_columns(ranks: int) -> None:
-    facts = Facts(1_000_000, 100_000, 65, ranks, ranks=ranks)
-    assert resolve(TrainConfig(steps=100), facts).batch_size == max(64, 8 * ranks)
-    assert resolve(TrainConfig(budget=60.0), facts).batch_size == max(32, 8 * ranks)
+    facts = Facts(1_000_000, 100_000, 65, 2)
+    assert resolve(TrainConfig(steps=100, ranks=ranks), facts).batch_size == max(64, 8 * ranks)
+    assert resolve(TrainConfig(budget=60.0, ranks=ranks), facts).batch_size == max(32, 8 * ranks)
 
 
 def test_dropout_grows_with_the_times_that_a_parameter_sees_a_character() -> None:
@@ -311,8 +311,8 @@ def test_eight_processors_and_no_more_make_a_network_wider() -> None:
 
 @pytest.mark.parametrize("workers", [None, 1, "auto"])
 def test_a_rank_of_mpi_may_be_asked_for_the_one_worker_that_it_has(workers: Any) -> None:
-    facts = Facts(1_000_000, 100_000, 65, 2, ranks=2)
-    assert resolve(TrainConfig(steps=10, workers=workers), facts).workers == 1
+    facts = Facts(1_000_000, 100_000, 65, 2)
+    assert resolve(TrainConfig(steps=10, workers=workers, ranks=2), facts).workers == 1
 
 
 def test_the_same_budget_gives_a_shorter_text_more_dropout() -> None:

@@ -472,8 +472,9 @@ def test_more_ranks_than_streams_are_refused_and_the_batch_grows_with_them(corpu
     from charrnn.training.setup import prepare
 
     with pytest.raises(UsageError, match="3 ranks share a batch of 2 streams"):
-        prepare([corpus], TrainConfig(steps=1, batch_size=2), ranks=3)
-    assert prepare([corpus], TrainConfig(steps=1, seq_len=4), ranks=20).training.batch_size == 160
+        prepare([corpus], TrainConfig(steps=1, batch_size=2, ranks=3))
+    config = TrainConfig(steps=1, seq_len=4, ranks=20)
+    assert prepare([corpus], config).training.batch_size == 160
 
 
 @with_mpi

@@ -275,8 +275,10 @@ def test_the_average_forgets_the_first_weights_soon(step: int) -> None:
 
 def test_a_resumed_run_keeps_the_number_of_its_ranks(corpus: Path, tmp_path: Path) -> None:
     run(corpus, out=tmp_path / "m.npz", steps=2)
-    asked = TrainConfig(out=tmp_path / "m.npz", resume=True, steps=4)
-    assert prepare([], asked, ranks=2).progress.ranks == 2
+    asked = TrainConfig(out=tmp_path / "m.npz", resume=True, steps=4, ranks=2)
+    begun = prepare([], asked)
+    assert begun.config.ranks == 2
+    assert not begun.progress.repeatable
 
 
 def kept(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -480,7 +482,7 @@ def test_a_longer_run_has_all_its_patience_again(
     resumed = TrainConfig(out=tmp_path / "m.npz", resume=True)
     assert prepare([], resumed).progress.without_best > 0
     progress = prepare([], dataclasses.replace(resumed, **longer)).progress
-    assert (progress.steps, progress.without_best, progress.early) == (steps, 0, False)
+    assert (progress.steps, progress.without_best, progress.ending) == (steps, 0, "finished")
 
 
 def test_the_training_loss_is_the_mean_since_the_last_validation(corpus: Path) -> None:
@@ -870,7 +872,7 @@ def test_resuming_from_damaged_data_is_refused(spoil: str, corpus: Path, tmp_pat
         arrays[spoil] = np.zeros(3, np.float32)
     charrnn.save(out, model, arrays)
     with pytest.raises(
-        CheckpointError, match="what resuming needs is damaged or of another charrnn"
+        CheckpointError, match="what resuming needs is missing, damaged or of another charrnn"
     ):
         list(charrnn.train([], TrainConfig(out=out, resume=True)))
 
@@ -922,7 +924,7 @@ def test_an_older_run_cannot_be_resumed_and_says_so(corpus: Path, tmp_path: Path
     arrays["record"] = arrays.pop("sources")
     charrnn.save(out, dataclasses.replace(model, meta={**model.meta, "version": "0.1.0"}), arrays)
     assert charrnn.load(out).config.hidden == 12
-    with pytest.raises(CheckpointError, match=r"charrnn .* left no run in it.*--init-from"):
+    with pytest.raises(CheckpointError, match="what resuming needs is missing.*--init-from"):
         list(charrnn.train([], TrainConfig(out=out, resume=True)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def show(
     check_out(sources, config)
     if log is not None:
         Log(log, sources, config)
-    run = prepare(sources, config, default_workers="auto", ranks=ranks)
+    run = prepare(sources, replace(config, ranks=ranks))
     for note in run.notes:
         say(note)
     start, plan = run.start_event(), planned(run) | {"out": str(config.out)}
@@ -38,7 +39,7 @@ def planned(run: Run) -> dict[str, Any]:
     While a budget decides, the steps are a guess.
     """
     config, progress, training = run.config, run.progress, run.training
-    processes = run.workers * run.ranks
+    processes = run.workers * config.ranks
     speed = characters_per_second(config.model, len(run.vocabulary), processes, measured_flops())
     speed *= training.steps_per_epoch / training.predictions  # steps a second
     steps, seconds = progress.steps, max(0.0, (config.budget or 0.0) - progress.seconds)

@@ -179,6 +179,8 @@ def train(
 
     Example: charrnn train corpus.txt --budget 3m -o corpus.npz
     """
+    if options["workers"] is None and not options["resume"]:  # which has its own number
+        options["workers"] = "auto"
     config = TrainConfig(**options)
     sources, (rank, size) = tuple(corpus or ()), app.launched()
     if not (sources or config.resume or quiet or rank):
@@ -253,7 +255,6 @@ class Session(ExitStack):
             config,
             interrupted=lambda: self.interrupted,
             started=started,
-            default_workers="auto",
             ranks=ranks,
         )
         try:

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import math
-import time
+import timeit
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from charrnn.blas import blas_threads, has_small_kernels
 from charrnn.config import LENGTHS, OPTIONS, ModelConfig, TrainConfig
-from charrnn.errors import UsageError
 from charrnn.network.loss import BLOCK
 from charrnn.network.matmul import step_product
 from charrnn.network.parameters import GATES, parameter_count
 from charrnn.training.optimizers import OPTIMIZER_CLASSES
 
 DEFAULT_BUDGET = 180.0  # seconds
-USUAL, USUAL_TIMED = (
-    64,
-    32,
-)  # B and T; under a budget more and smaller steps learn more, see resolve
+USUAL, TIMED = 64, 32  # B and T; under a budget more and smaller steps learn more, see resolve
 CHARACTERS = 1024  # in a step of items under a budget
 HIDDEN, OPERATIONS = 256, 2.9e13  # the width for a run of so many operations
 NO_PRESSURE = 800.0  # epochs · parameters / √characters up to which nothing is dropped
@@ -61,9 +58,7 @@ class Facts:
     validation: int  # characters to predict in the validation part
     N: int  # size of the vocabulary
     processors: int
-    ranks: int = 1  # of MPI
     item: float | None = None  # mean length of an item, newline included; None: running text
-    default_workers: int | Literal["auto"] = 1
 
 
 def auto_workers(H: int, B: int, processors: int) -> int:
@@ -79,19 +74,13 @@ def auto_workers(H: int, B: int, processors: int) -> int:
 def measured_flops() -> float:
     """Return the multiplications and additions/s of one processor in a typical product.
 
-    Measured for 0.1 s.
+    It takes a tenth of a second.
     """
     W, h = np.ones((1024, 256), np.float32), np.ones((256, 32), np.float32)
-    seconds: list[float] = []
     with blas_threads(1):
         multiply_W = step_product(W, np.empty((1024, 32), np.float32))
-        end = time.perf_counter() + 0.1
-        while not seconds or time.perf_counter() < end:
-            before = time.perf_counter()
-            for _ in range(8):
-                multiply_W(h)
-            seconds.append((time.perf_counter() - before) / 8)
-    return 2 * W.size * h.shape[1] / median(seconds)
+        seconds = timeit.repeat(partial(multiply_W, h), number=8, repeat=50)
+    return 2 * W.size * h.shape[1] * 8 / median(seconds)
 
 
 def characters_per_second(model: ModelConfig, N: int, workers: int, flops: float) -> float:
@@ -174,12 +163,19 @@ def chosen_decay(optimizer: str, characters: int) -> float:
     return float(f"{DECAY * min(10, max(1, SCANT / characters)):.2g}")
 
 
-def _batch_size(timed: bool, facts: Facts) -> int:
-    """Return B: each rank has columns enough, and short items make steps as long as others."""
-    B = max(USUAL_TIMED if timed else USUAL, COLUMNS * facts.ranks)
-    if facts.item is None or not timed:
-        return B
-    return max(B, min(256, max(32, 32 * round(CHARACTERS / facts.item / 32))))
+def _sizes(config: TrainConfig, flops: float, facts: Facts) -> dict[str, int]:
+    """Return H, B and T; each rank gets enough columns.
+
+    Under a budget, B makes a step of short items as long as one of running text.
+    """
+    H, B, T, ranks = HIDDEN, USUAL, USUAL, config.ranks
+    if config.budget is not None:
+        processors = min(8, facts.processors if ranks == 1 else ranks)
+        H = chosen_hidden(flops * processors * config.budget, facts.characters)
+        B = T = TIMED
+        if facts.item is not None:
+            B = max(B, min(256, 32 * round(CHARACTERS / facts.item / 32)))
+    return {"hidden": H, "batch_size": max(B, COLUMNS * ranks), "seq_len": T}
 
 
 def _step_characters(B: int, T: int, facts: Facts) -> float:
@@ -190,18 +186,13 @@ def _step_characters(B: int, T: int, facts: Facts) -> float:
     return min(B * T, facts.characters - B)
 
 
-def chosen_workers(
-    asked: int | Literal["auto"], H: int, B: int, processors: int, ranks: int
-) -> int:
-    """Return the processes that share a batch; a rank of MPI is one. Raises UsageError."""
-    if ranks == 1:
-        return auto_workers(H, B, processors) if asked == "auto" else asked
-    if asked not in (1, "auto"):
-        raise UsageError(
-            f"--workers {asked} in each of {ranks} ranks; leave it out and launch a rank for each "
-            "core"
-        )
-    return 1
+def chosen_workers(config: TrainConfig, processors: int) -> int:
+    """Return the processes that share a batch on a machine; a rank of MPI is one."""
+    if config.ranks > 1:
+        return 1
+    if config.workers == "auto":
+        return auto_workers(config.hidden, config.batch_size, processors)
+    return config.workers
 
 
 def resolve(config: TrainConfig, facts: Facts) -> TrainConfig:
@@ -214,49 +205,34 @@ def resolve(config: TrainConfig, facts: Facts) -> TrainConfig:
     c = with_defaults(config)
     if all(getattr(c, name) is None for name in LENGTHS):
         c = replace(c, budget=DEFAULT_BUDGET)
-    timed = c.budget is not None
-    flops = measured_flops() if timed else 0.0
-    operations = flops * min(facts.processors, 8) * (c.budget or 0)
-    c = _filled(
-        c,
-        {
-            "hidden": chosen_hidden(operations, facts.characters) if timed else HIDDEN,
-            "batch_size": _batch_size(timed, facts),
-            "seq_len": USUAL_TIMED if timed else USUAL,
-        },
-    )
-    asked = c.workers or facts.default_workers
-    workers = chosen_workers(asked, c.hidden, c.batch_size, facts.processors, facts.ranks)
+    flops = 0.0 if c.budget is None else measured_flops()
+    c = _filled(c, **_sizes(c, flops, facts))
+    workers = chosen_workers(c, facts.processors)
     c = replace(c, workers=workers)
     step = _step_characters(c.batch_size, c.seq_len, facts)
-    if timed:
-        speed = characters_per_second(c.model, facts.N, int(c.workers) * facts.ranks, flops)
-        epochs = speed * (c.budget or 0) / facts.characters
-    else:
-        epochs = c.epochs or (c.steps or 0) * step / facts.characters
-    parameters, validation = parameter_count(c.model, facts.N), facts.validation
-    if timed:
-        possible = int(MOST_OF_BUDGET * (c.budget or 0) * VALIDATING * speed)
-        if possible < validation:
-            c = _filled(c, {"val_characters": max(possible, 1000)})
-    validation = min(validation, c.val_characters or validation)
+    read = (c.steps or 0) * step + (c.epochs or 0) * facts.characters  # in the whole run
+    if c.budget is not None:
+        read = c.budget * characters_per_second(c.model, facts.N, workers * c.ranks, flops)
+        most = max(1000, int(MOST_OF_BUDGET * VALIDATING * read))
+        if most < facts.validation:
+            c = _filled(c, val_characters=most)
+    epochs, parameters = read / facts.characters, parameter_count(c.model, facts.N)
+    validation = min(facts.validation, c.val_characters or facts.validation)
     return _filled(
         c,
-        {
-            "dropout": chosen_dropout(epochs, parameters, facts.characters),
-            "lr": chosen_rate(c.optimizer, c.cell, c.hidden),
-            "weight_decay": chosen_decay(c.optimizer, facts.characters),
-            "val_every": max(25, math.ceil(validation / (VALIDATING * VALIDATION_SHARE * step))),
-            "sample_every": math.ceil(SAMPLED_CHARACTERS / step),
-        },
+        dropout=chosen_dropout(epochs, parameters, facts.characters),
+        lr=chosen_rate(c.optimizer, c.cell, c.hidden),
+        weight_decay=chosen_decay(c.optimizer, facts.characters),
+        val_every=max(25, math.ceil(validation / (VALIDATING * VALIDATION_SHARE * step))),
+        sample_every=math.ceil(SAMPLED_CHARACTERS / step),
     )
 
 
 def with_defaults(config: TrainConfig) -> TrainConfig:
     """Return the configuration with the defaults that depend on nothing."""
-    return _filled(config, {f.name: f.metadata["default"] for f in OPTIONS})
+    return _filled(config, **{f.name: f.metadata["default"] for f in OPTIONS})
 
 
-def _filled(config: TrainConfig, values: dict[str, Any]) -> TrainConfig:
+def _filled(config: TrainConfig, **values: Any) -> TrainConfig:
     """Return the configuration with `values` where it has none."""
     return replace(config, **{k: v for k, v in values.items() if getattr(config, k) is None})

@@ -1,13 +1,12 @@
-"""What a run tells as it goes: frozen records, one class a kind."""
+"""What a run reports as it goes: a frozen dataclass for each kind of event."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from charrnn.checkpoint.model import Model
 
-OUTSIDE_JSON = {"json": False}
 Stopped = Literal["finished", "interrupted", "early", "diverged"]
 
 
@@ -15,30 +14,31 @@ Stopped = Literal["finished", "interrupted", "early", "diverged"]
 class Event:
     """Something that happened in a run."""
 
+    not_in_json: ClassVar[tuple[str, ...]] = ()  # fields for the display and Python alone
+
     @property
     def name(self) -> str:
-        """Return the contract's name of the event: Validated → validated."""
+        """The name of the event in JSON: that of Validated is "validated"."""
         return type(self).__name__.lower()
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the event as JSON has it."""
-        shown = {
-            f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("json", True)
-        }
-        return {"event": self.name, **shown}
+        """Return the event as an object for JSON."""
+        told = {name: v for name, v in vars(self).items() if name not in self.not_in_json}
+        return {"event": self.name, **told}
 
 
 @dataclass(frozen=True)
 class Notice(Event):
-    """Something worth saying: what was changed in a text, or chosen."""
+    """Something the user should know, such as what was changed in a text, or chosen."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Start(Event):
-    """The run begins, or goes on at step `first_step`."""
+    """The run begins, or continues after `first_step` steps."""
 
+    not_in_json = ("first_step",)
     corpus_characters: int
     vocabulary_size: int
     params: int
@@ -52,13 +52,14 @@ class Start(Event):
     seed: int
     floor_nats: float | None
     floor_order: int | None
-    first_step: int = field(metadata=OUTSIDE_JSON)
+    first_step: int
 
 
 @dataclass(frozen=True)
 class Step(Event):
-    """One optimizer step; `step` counts those done. The JSON is thinned: only `shown` ones."""
+    """One optimizer step; `step` counts those done. JSON and logs have only the `shown` ones."""
 
+    not_in_json = ("progress", "seconds_left", "shown")
     step: int
     steps: int | None
     epoch: float
@@ -66,14 +67,14 @@ class Step(Event):
     grad_norm: float
     lr: float
     chars_per_second: float
-    progress: float = field(metadata=OUTSIDE_JSON)  # of the whole run, 0 to 1
-    seconds_left: float = field(metadata=OUTSIDE_JSON)
-    shown: bool = field(metadata=OUTSIDE_JSON)
+    progress: float  # of the whole run, 0 to 1
+    seconds_left: float
+    shown: bool
 
 
 @dataclass(frozen=True)
 class Validating(Event):
-    """A validation begins; for the eye alone."""
+    """A validation begins; JSON and logs leave it out."""
 
     shown: ClassVar[bool] = False
 
@@ -108,6 +109,7 @@ class Saved(Event):
 class Done(Event):
     """The end of the run. `model` is what the checkpoint holds."""
 
+    not_in_json = ("repeatable", "model")
     steps: int
     epochs: float
     seconds: float
@@ -123,5 +125,5 @@ class Done(Event):
     checkpoint: str | None
     stopped: Stopped
     command: str
-    repeatable: bool = field(metadata=OUTSIDE_JSON)  # whether `command` repeats the run bit for bit
-    model: Model = field(metadata=OUTSIDE_JSON)
+    repeatable: bool  # whether `command` repeats the run bit for bit
+    model: Model

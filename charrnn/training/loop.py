@@ -9,12 +9,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from charrnn.checkpoint.atomic_write import check_writable, exclusive_lock, part_of
 from charrnn.checkpoint.model import Model, save
@@ -36,19 +34,19 @@ from charrnn.training.events import (
 )
 from charrnn.training.replica import Replica
 from charrnn.training.reproduce import command, repeatable
-from charrnn.training.schedule import begins_decay, learning_rate, total_steps
+from charrnn.training.schedule import learning_rate, total_steps
 from charrnn.training.setup import Run, prepare
 from charrnn.training.workers import replicas
 
 if TYPE_CHECKING:
     from charrnn.training.mpi import MPIEnd
 
-Array = NDArray[Any]
 PATIENCE = 8  # validations without a new best after which a budget's decay begins early
 SPARE = 0.015  # of a budget, kept back: while the rate falls, saves at new bests come faster
 LATE = 1.25  # cap the total if it exceeds the feasible number by this factor
 GOOD_EVERY = 25  # steps between copies of weights that are known to be good
 SHOWN_CHARACTERS = 40_000  # characters between steps that the JSON shows
+SHARED = ("epochs", "seconds", "train_loss", "val_loss", "floor_nats", "chars_per_second")
 
 
 def train(
@@ -58,26 +56,21 @@ def train(
     interrupted: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.perf_counter,
     started: float | None = None,
-    default_workers: int | Literal["auto"] = 1,
     ranks: MPIEnd | None = None,
 ) -> Generator[Event, None, None]:
     """Yield the events of a run on `sources` (files, folders, archives, "-").
 
-    Without sources the corpus that ships is read. The last event is Done, whose `model` is what
-    the checkpoint holds. `interrupted` is asked after each step; when it says so the run is saved
-    and ends. `started` is when the budget's time began, by `clock`. `default_workers` are used
-    where the configuration has none. `ranks`: this is rank 0 of an MPI run, and the other ranks
-    follow. Raises CharRNNError.
+    Without sources the corpus that ships with charrnn is read. The last event is Done, whose
+    `model` is what the checkpoint holds. `interrupted` is called after each step; once it returns
+    True, the run is saved and ends. `started` is when the budget's time began, by `clock`. `ranks`:
+    this is rank 0 of an MPI run, and the other ranks follow. Raises CharRNNError.
     """
-    config = config or TrainConfig()
+    config = replace(config or TrainConfig(), ranks=1 if ranks is None else ranks.size)
     sources = (sources,) if isinstance(sources, str | Path) else tuple(sources)
     started = clock() if started is None else started
-    with ExitStack() as stack:
-        if config.out is not None:
-            stack.enter_context(exclusive_lock(config.out))
+    with nullcontext() if config.out is None else exclusive_lock(config.out):
         check_out(sources, config)
-        size = 1 if ranks is None else ranks.size
-        run = prepare(sources, config, default_workers=default_workers, ranks=size)
+        run = prepare(sources, config)
         yield from map(Notice, run.notes)
         yield from Training(run, interrupted, clock, started, ranks).events()
 
@@ -101,32 +94,32 @@ class Training:
     clock: Callable[[], float]
     started: float
     ranks: MPIEnd | None
-    validation_seconds: float | None = None  # of one pass over the validation part
     stopped: Stopped | None = None  # None: it goes on
-    mean: float = 0.0  # seconds of a step in this part of the run
-    recent: float = 0.0  # the same of about its last quarter
+    taken: int = 0  # steps in this part of the run
+    mean: float = 0.0  # seconds of such a step
+    recent: float = 0.0  # the same over about the last quarter of them
+    validation_seconds: float | None = None  # of one pass over the validation part
 
     def __post_init__(self) -> None:
         self.config, self.progress = self.run.config, self.run.progress
-        self.first_step = self.progress.step
         self.saved_at = self.clock()
 
     def events(self) -> Iterator[Event]:
         """Yield all events from Start to Done."""
-        run, config, progress = self.run, self.config, self.progress
+        run, progress = self.run, self.progress
         yield run.start_event()
-        if progress.finished and not progress.validation_due(config.val_every):
+        if progress.finished and not progress.validation_due(self.config.val_every):
             yield Notice(f"the run already has {progress.step:,} steps: nothing left to do")
             yield self._done(run.best, progress.ending)
             return
         with self._replicas() as self.replica:
-            self.untried = self.replica.parameters.flat.copy()
             self.stopped = yield from self._steps()
             if self.stopped == progress.ending:
                 yield from self._validate(last=True)
             yield from self._save()
-            late = self._elapsed() - (config.budget or math.inf)
-            if late > max(1.0, 0.03 * (config.budget or 0.0)):
+            budget = self.config.budget or math.inf
+            late = self._elapsed() - budget
+            if late > max(1.0, 0.03 * budget):
                 yield Notice(
                     f"ended {late:.0f} s after the budget: the machine became slower after the "
                     "number of steps was fixed"
@@ -135,38 +128,45 @@ class Training:
 
     def _replicas(self) -> AbstractContextManager[Replica]:
         """Return rank 0's replica, as a context in which ranks of MPI or workers here follow it."""
-        run = self.run
-        parts = (self.config, len(run.vocabulary), run.training, run.validation, run.start)
+        run, config = self.run, self.config
+        parts = (config, len(run.vocabulary), run.training, run.validation, run.start)
         if self.ranks is not None:
             return self.ranks.lead(parts)
         return replicas(run.workers, parts, run.text.corpus.store.descriptors)
 
     def _steps(self) -> Generator[Event, None, Stopped]:
-        """Yield the events of all steps and return why they ended."""
+        """Yield the events of all steps and of what is due between them; return why they ended.
+
+        Until there is a best, keep a copy of the weights now and then, once a loss shows that they
+        are good.
+        """
         progress = self.progress
-        if progress.validation_due(self.config.val_every):
-            yield from self._between_steps()
         while not progress.finished:
+            if progress.step:
+                yield from self._between_steps()
+            copied = progress.val_loss is None and progress.step % GOOD_EVERY == 0
+            weights = self.replica.parameters.flat.copy() if copied else None
             step = self._step()
-            if self._diverged(step):
+            hopeless = 10 + 5 * math.log(len(self.run.vocabulary))
+            if not (math.isfinite(step.loss + step.grad_norm) and step.loss < hopeless):
                 return "diverged"
+            if weights is not None:
+                self.run.best.flat[:] = weights
             yield step
             if self.interrupted():
                 return "interrupted"
-            yield from self._between_steps()
         return progress.ending
 
     def _between_steps(self) -> Iterator[Event]:
-        """Yield what is due after these steps, except what the end of the run does itself."""
+        """Yield what is due before the next step."""
         progress, config = self.progress, self.config
-        if not progress.finished and progress.validation_due(config.val_every):
+        if progress.validation_due(config.val_every):
             yield from self._validate()
         self._fix_total()
-        if not progress.finished:
-            if config.sample_every and progress.step % config.sample_every == 0:
-                yield Sampled(progress.step, self._sample())
-            if self.clock() - self.saved_at >= config.save_every:
-                yield from self._save()
+        if config.sample_every and progress.step % config.sample_every == 0:
+            yield Sampled(progress.step, self._sample())
+        if self.clock() - self.saved_at >= config.save_every:
+            yield from self._save()
 
     def _step(self) -> Step:
         """Take one step and return its event."""
@@ -175,13 +175,13 @@ class Training:
         before = self.clock()
         loss, norm = self.replica.lead(self.replica.step, progress.step, lr)
         seconds = max(self.clock() - before, 1e-9)
-        count = progress.step - self.first_step + 1
-        self.mean += (seconds - self.mean) / count
-        self.recent += (seconds - self.recent) * min(1, 4 / count)
+        self.taken += 1
+        self.mean += (seconds - self.mean) / self.taken
+        self.recent += (seconds - self.recent) * min(1, 4 / self.taken)
         speed = training.predictions / training.steps_per_epoch / seconds
         progress.add_step(loss, speed)
+        elapsed, left = self._elapsed(), self._seconds_left()
         every = max(1, round(SHOWN_CHARACTERS / (training.batch_size * training.seq_len)))
-        done, left = self._done_and_left()
         return Step(
             step=progress.step,
             steps=progress.steps,
@@ -190,69 +190,51 @@ class Training:
             grad_norm=norm,
             lr=lr,
             chars_per_second=speed,
-            progress=done,
+            progress=elapsed / (elapsed + left),
             seconds_left=left,
             shown=progress.step % every == 0 or progress.finished,
         )
-
-    def _done_and_left(self) -> tuple[float, float]:
-        """Return the share of the run that is done and the seconds left."""
-        progress = self.progress
-        if progress.steps is None:
-            elapsed, budget = self._elapsed(), self.config.budget or 1.0
-            return min(1.0, elapsed / budget), max(0.0, budget - elapsed)
-        left = (progress.steps - progress.step) * self._seconds_per_step()
-        return progress.step / progress.steps, left
 
     def _elapsed(self) -> float:
         """Return the wall time of the whole run so far, earlier parts of it included."""
         return self.progress.seconds + self.clock() - self.started
 
+    def _seconds_left(self) -> float:
+        """Return how long the run still takes: until its total is known, the rest of the budget."""
+        progress = self.progress
+        if progress.steps is None:
+            return max(0.0, (self.config.budget or 0.0) - self._elapsed())
+        return (progress.steps - progress.step) * self._seconds_per_step()
+
     def _seconds_per_step(self) -> float:
-        """Return what a step will take, with its share of a validation.
+        """Return how long a step will take, with its share of a validation.
 
-        As long as lately, if that is less than before: another program has ended. A slow moment
-        says nothing of what follows.
+        If the last steps took less than those before, another program has ended, and the next steps
+        will be as fast. Slow steps say nothing of what follows.
         """
-        return (
-            min(self.mean, self.recent) + (self.validation_seconds or 0.0) / self.config.val_every
-        )
-
-    def _diverged(self, step: Step) -> bool:
-        """Return whether the loss is beyond hope.
-
-        Else, until there is a best, keep a copy of the weights now and then, which are good once
-        the next loss is.
-        """
-        limit = 10 + 5 * math.log(len(self.run.vocabulary))
-        if not (math.isfinite(step.loss + step.grad_norm) and step.loss < limit):
-            return True
-        if step.step % GOOD_EVERY == 0:
-            self.untried[:] = self.replica.parameters.flat
-        elif step.step % GOOD_EVERY == 1 and self.progress.val_loss is None:
-            self.run.best.flat[:] = self.untried
-        return False
+        step = min(self.mean, self.recent)
+        return step + (self.validation_seconds or 0.0) / self.config.val_every
 
     def _fix_total(self) -> None:
         """Turn the budget into a total of steps when decay must begin.
 
-        Because the time left is what decay takes, or early, because validation stopped improving.
+        It must when it will take all the time that is left, or once validation stopped improving.
         """
-        progress, budget = self.progress, self.config.budget
-        if progress.steps is not None or budget is None or not self.recent:
+        progress = self.progress
+        if progress.steps is not None or not self.taken:
             return
+        total = total_steps(progress.step)
+        left = (1 - SPARE) * (self.config.budget or 0.0) - self._elapsed() - self._end() - 0.2
+        possible = progress.step + max(1, math.ceil(left / self._seconds_per_step()))
         if progress.without_best >= PATIENCE:
-            progress.steps, progress.early = total_steps(progress.step), True
-            return
-        left = (1 - SPARE) * budget - self._elapsed() - self._last_validation() - 0.2
-        progress.steps = begins_decay(progress.step, self._seconds_per_step(), left)
-        if progress.steps is not None:
-            possible = progress.step + max(1, int(left / self._seconds_per_step()))
-            if progress.extended or progress.steps > LATE * possible:  # after a stall, say
-                progress.steps, progress.extended = min(progress.steps, possible), True
+            progress.steps, progress.ending = total, "early"
+        elif total > possible:
+            if total > LATE * possible or not progress.repeatable:  # after a stall, say
+                total, progress.repeatable = min(total, possible), False
+            progress.steps = total
 
-    def _last_validation(self) -> float:
-        """Return the seconds that the two passes at the end will take, perhaps a guess."""
+    def _end(self) -> float:
+        """Return the seconds that the two validations at the end will take, perhaps a guess."""
         if self.run.validation is None or self.validation_seconds is not None:
             return 2 * (self.validation_seconds or 0.0)
         return 2 * self.run.validation.predictions / (VALIDATING * (self.progress.speed() or 1e9))
@@ -279,34 +261,27 @@ class Training:
             yield from self._save()
 
     def _sample(self) -> str:
-        """Return a short text by the averaged weights, at the same seed each time."""
-        self.replica.lead(self.replica.gather)
-        model = self._model(self.replica.average)
+        """Return a short text by the averaged weights, with the same seed each time."""
+        model = self._model(self.replica.lead(self.replica.gather_average))
         return "".join(sample(model, length=200, temp=0.8, seed=self.config.seed))
-
-    def _figures(self) -> dict[str, Any]:
-        """Return what both a checkpoint and the end of the run say."""
-        progress = self.progress
-        return {
-            "epochs": progress.step / self.run.training.steps_per_epoch,
-            "seconds": round(self._elapsed(), 3),
-            "train_loss": progress.mean_recent(),
-            "val_loss": progress.val_loss,
-            "floor_nats": progress.floor_nats,
-            "chars_per_second": progress.speed(),
-        }
 
     def _model(self, parameters: Parameters) -> Model:
         """Return `parameters` as a model that says how it was trained."""
-        text = self.run.text
-        corpus = {
-            "characters": text.corpus.characters,
-            "training_characters": text.parts[0].characters,
-            "digest": text.corpus.digest,
-            "names": [Path(source).name for source in text.sources],
+        text, progress = self.run.text, self.progress
+        meta = {
+            "training": self.config.as_dict(),
+            "corpus": {
+                "characters": text.corpus.characters,
+                "training_characters": text.parts[0].characters,
+                "digest": text.corpus.digest,
+                "names": [Path(source).name for source in text.sources],
+            },
+            **vars(progress),
+            "epochs": progress.step / self.run.training.steps_per_epoch,
+            "seconds": round(self._elapsed(), 3),
+            "train_loss": progress.mean_recent(),
+            "chars_per_second": progress.speed(),
         }
-        told = {"training": self.config.as_dict(), "corpus": corpus}
-        meta = told | vars(self.progress) | self._figures()
         return Model(self.config.model, self.run.vocabulary, parameters, meta)
 
     def _named(self) -> Parameters:
@@ -315,7 +290,7 @@ class Training:
         return self.replica.parameters if current else self.run.best
 
     def _save(self) -> Iterator[Event]:
-        """Write the checkpoint, where there is one to write, with all that going on needs."""
+        """Write the checkpoint, where there is one to write, with all that resuming needs."""
         self.saved_at, resume = self.clock(), None
         if self.config.out is not None:
             if self.stopped != "diverged":
@@ -326,17 +301,18 @@ class Training:
     def _done(self, parameters: Parameters, stopped: Stopped) -> Done:
         """Return the last event."""
         run, best, out = self.run, self.progress.val_loss, self.config.out
+        model = self._model(parameters.copy())
         return Done(
-            **self._figures(),
             steps=self.progress.step,
+            **{name: model.meta[name] for name in SHARED},
             val_bpc=None if best is None else best / math.log(2),
             val_characters=run.validation.predictions if run.validation else None,
-            params=run.best.flat.size,
+            params=parameters.flat.size,
             workers=run.workers,
-            ranks=run.ranks,
+            ranks=self.config.ranks,
             checkpoint=None if out is None else str(out),
             stopped=stopped,
             command=command(run),
             repeatable=repeatable(run),
-            model=self._model(parameters.copy()),
+            model=model,
         )

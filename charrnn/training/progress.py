@@ -16,15 +16,13 @@ MOST_POINTS = 1000  # of the learning curve, and of speeds
 class Progress:
     """The steps that a run has taken and what came of them."""
 
-    step: int = 0  # optimizer steps done
-    steps: int | None = None  # their total; None until a budget has been turned into one
-    seconds: float = 0.0  # wall time of the parts before this one
-    early: bool = False  # validation had stopped improving, so that decay began before it had to
-    extended: bool = False  # the rate left the schedule of its total: a longer run, or lost time
-    changed: bool = False  # workers, ranks or val_every are not those of the run's first part
-    ranks: int = 1  # of MPI, in the last part
+    steps: int | None = None  # in all; None until a budget has been turned into a total
     floor_nats: float | None = None  # what n-grams reach on the validation part
     floor_order: int | None = None
+    step: int = 0  # optimizer steps done
+    seconds: float = 0.0  # wall time of the parts before this one
+    ending: Literal["finished", "early"] = "finished"  # early: validation stopped improving
+    repeatable: bool = True  # by one command: the rate kept to its schedule, and no option changed
     recent_sum: float = 0.0  # of the training losses since the last validation
     val_loss: float | None = None  # the lowest
     best_step: int | None = None
@@ -39,19 +37,9 @@ class Progress:
         return self.steps is not None and self.step >= self.steps
 
     @property
-    def ending(self) -> Literal["finished", "early"]:
-        """How the run ends once all steps are done."""
-        return "early" if self.early else "finished"
-
-    @property
     def decaying(self) -> bool:
         """Whether the learning rate has begun to fall."""
         return self.steps is not None and self.step > decay_start(self.steps)
-
-    @property
-    def repeatable(self) -> bool:
-        """Whether one command can repeat the run."""
-        return self.steps is not None and not (self.extended or self.changed)
 
     @property
     def unvalidated(self) -> int:
@@ -70,8 +58,8 @@ class Progress:
         self.steps = steps
         longer = before is not None and (steps is None or steps > before)
         if longer:
-            self.early, self.without_best = False, 0
-        self.extended |= fell or self.decaying
+            self.ending, self.without_best = "finished", 0
+        self.repeatable &= not (fell or self.decaying)
         return fell and longer and not self.finished
 
     def mean_recent(self) -> float | None:

@@ -194,11 +194,15 @@ class Replica:
         On the other ranks the returned number means nothing.
         """
         assert self.validation is not None
-        self.transport.all_gather(self.average.flat)
-        parameters = self.average if averaged else self.parameters
+        parameters = self.gather_average() if averaged else self.parameters
         columns = share(self.validation.batch_size, self.transport.rank, self.transport.size)
         own = total_nats(self.network, parameters, self.validation, columns)
         return float(sum(self.transport.gather(own)) / self.validation.predictions)
+
+    def gather_average(self) -> Parameters:
+        """Return the averaged parameters of all ranks."""
+        self.transport.all_gather(self.average.flat)
+        return self.average
 
     def gather(self) -> dict[str, Array]:
         """Return on rank 0 what `start` was, as it is now: theta, average, moments and state."""

@@ -27,15 +27,13 @@ def command(run: Run) -> str:
     config, path = run.config, Path(run.config.out or "model.npz")
     if run.progress.steps is not None:
         config = replace(config, steps=run.progress.steps, budget=None, epochs=None)
-    words = ["mpiexec", "-n", str(run.ranks)] if run.ranks > 1 else []
+    words = ["mpiexec", "-n", str(config.ranks)] if config.ranks > 1 else []
     words += ["charrnn", "train"]
     words += [f"./{path}" if re.match("-.", path) else path for path in map(str, run.text.sources)]
     for option in OPTIONS:
         value = getattr(config, option.name)
-        if value is None or value is False or not option.metadata.get("repeat", True):
-            continue
-        text = f"{value:.10g}s" if option.name == "budget" else str(value)
-        words += [flag(option.name)] if value is True else [flag(option.name), text]
+        if option.metadata.get("repeat", True) and value is not None and value is not False:
+            words += [flag(option.name)] if value is True else [flag(option.name), str(value)]
     return joined([*words, "--out", str(path.with_stem(f"{path.stem}-again"))])
 
 
@@ -48,7 +46,8 @@ def repeatable(run: Run) -> bool:
     config = run.config
     replaced = config.out and config.init_from and part_of(config.out, [config.init_from])
     stays = run.text.stays() and not replaced
-    return run.progress.repeatable and stays and config.dtype == "float32"
+    known = run.progress.repeatable and run.progress.steps is not None
+    return known and stays and config.dtype == "float32"
 
 
 def joined(words: Sequence[str]) -> str:

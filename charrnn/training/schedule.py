@@ -31,13 +31,4 @@ def decay_start(steps: int) -> int:
 
 def total_steps(done: int) -> int:
     """Return the total of a run whose decay begins after `done` steps: decay_start's inverse."""
-    total = max(1, int(done / (1 - DECAY_SHARE)) - 1)
-    while decay_start(total) < done:
-        total += 1
-    return total
-
-
-def begins_decay(done: int, seconds_per_step: float, seconds_left: float) -> int | None:
-    """Return the total of steps, None while there is time left before decay must begin."""
-    total = total_steps(done)
-    return total if (total - done) * seconds_per_step >= seconds_left else None
+    return round(done / (1 - DECAY_SHARE))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ from charrnn.training.reproduce import joined
 Array = NDArray[Any]
 Sources = tuple[str | Path, ...]
 RELIABLE = 500  # characters to predict below which a validation loss says little
+BLOCK = 1 << 22  # characters counted at a time
 SCANTY = 8  # mean characters of a text's validation part below which it says nothing
 CHOSEN = ("hidden", "batch_size", "seq_len", "dropout", "lr", "val_characters")  # worth saying
 
@@ -97,10 +98,10 @@ class Text:
 
     def counts(self) -> Array:
         """Return how often each character is to be predicted in the training part (N,)."""
-        part, N, block = self.parts[0], len(self.corpus.vocabulary), 1 << 22
-        counts = np.zeros(N)
-        for at in range(0, part.characters, block):
-            counts += np.bincount(part.read(at, min(at + block, part.characters)), minlength=N)
+        part, counts = self.parts[0], np.zeros(len(self.corpus.vocabulary))
+        for at in range(0, part.characters, BLOCK):
+            some = part.read(at, min(at + BLOCK, part.characters))
+            counts += np.bincount(some, minlength=len(counts))
         return counts
 
 
@@ -110,25 +111,20 @@ class Run:
 
     config: TrainConfig  # resolved
     text: Text
-    ranks: int  # of MPI, each with one worker; 1: a run without MPI
+    training: Batches
     progress: Progress
     origin: Model | None  # whose weights a new run starts from; of a resumed run its best so far
     saved: Mapping[str, Array]  # of a resumed run: theta, average, moments, state
-    notes: list[str]  # what is worth saying before it begins
-
-    @cached_property
-    def training(self) -> Batches:
-        """The training part in batches."""
-        return self.text.training(self.config)
+    notes: list[str]  # what the user should know before it begins
 
     @cached_property
     def validation(self) -> Batches | None:
-        """The validation part in batches, or what is read of it."""
+        """The part of the validation text that is read, in batches."""
         return self.text.validation(self.config.val_characters)
 
     @cached_property
     def best(self) -> Parameters:
-        """The best weights so far; to draw the first ones takes minutes for a wide network."""
+        """The best weights so far. Drawing the first ones takes minutes for a wide network."""
         if self.saved and self.origin:
             return self.origin.parameters.astype(self.config.dtype)
         rng = np.random.default_rng([self.config.seed, Stream.WEIGHTS])
@@ -142,10 +138,9 @@ class Run:
     @cached_property
     def start(self) -> Mapping[str, Array]:
         """theta, average, moments and state, which rank 0's replica takes over."""
-        if self.saved:
-            return self.saved
-        state = zero_state(self.config.model, self.training.batch_size, self.config.dtype)
-        return {"theta": self.best.flat.copy(), "average": self.best.flat.copy(), "state": state}
+        config, flat = self.config, self.best.flat
+        state = zero_state(config.model, self.training.batch_size, config.dtype)
+        return {"theta": flat.copy(), "average": flat.copy(), "state": state, **self.saved}
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -162,23 +157,24 @@ class Run:
         """About how many bytes all processes take."""
         B, T = self.training.batch_size, self.training.seq_len
         used = replace(self.config, batch_size=B, seq_len=T)
-        return memory_bytes(used, len(self.vocabulary), self.workers * self.ranks)
+        return memory_bytes(used, len(self.vocabulary), self.workers * self.config.ranks)
 
     def start_event(self) -> Start:
-        """Return the event that says what begins, or goes on."""
+        """Return the event that says what begins or continues."""
+        config, progress, N = self.config, self.progress, len(self.vocabulary)
         return Start(
             corpus_characters=self.text.corpus.characters,
-            vocabulary_size=len(self.vocabulary),
-            params=parameter_count(self.config.model, len(self.vocabulary)),
-            **asdict(self.config.model),
+            vocabulary_size=N,
+            params=parameter_count(config.model, N),
+            **asdict(config.model),
             batch_size=self.training.batch_size,
             seq_len=self.training.seq_len,
             workers=self.workers,
-            ranks=self.ranks,
-            seed=self.config.seed,
-            floor_nats=self.progress.floor_nats,
-            floor_order=self.progress.floor_order,
-            first_step=self.progress.step,
+            ranks=config.ranks,
+            seed=config.seed,
+            floor_nats=progress.floor_nats,
+            floor_order=progress.floor_order,
+            first_step=progress.step,
         )
 
     def sources(self) -> Array:
@@ -187,22 +183,19 @@ class Run:
         return np.frombuffer(json.dumps(sources).encode(), np.uint8)
 
 
-def prepare(
-    sources: Sequence[str | Path],
-    config: TrainConfig,
-    *,
-    default_workers: int | Literal["auto"] = 1,
-    ranks: int = 1,
-) -> Run:
-    """Return a run ready to start, or to go on. Raises CharRNNError for what doesn't fit."""
-    if config.resume:
-        run = _resumed(tuple(sources), config, ranks)
-    else:
-        run = _new(tuple(sources), config, default_workers, ranks)
-    if ranks > run.training.batch_size:
+def prepare(sources: Sequence[str | Path], config: TrainConfig) -> Run:
+    """Return a run that is ready to start or to continue. Raises CharRNNError if it can't."""
+    if (config.ranks or 1) > 1 and config.workers not in (None, 1, "auto"):
         raise UsageError(
-            f"{ranks} ranks share a batch of {run.training.batch_size} streams, and some would get "
-            "none; use fewer ranks or a larger --batch-size"
+            f"--workers {config.workers} in each of {config.ranks} ranks; leave it out and launch "
+            "a rank for each core"
+        )
+    run = (_resumed if config.resume else _new)(tuple(sources), config)
+    ranks, B = run.config.ranks, run.training.batch_size
+    if ranks > B:
+        raise UsageError(
+            f"{ranks} ranks share a batch of {B} streams, and some would get none; "
+            "use fewer ranks or a larger --batch-size"
         )
     free = free_memory()
     if ranks == 1 and free is not None and run.memory > free:  # other ranks may be elsewhere
@@ -213,35 +206,33 @@ def prepare(
     return run
 
 
-def _new(
-    sources: Sources, asked: TrainConfig, default_workers: int | Literal["auto"], ranks: int
-) -> Run:
-    origin, config = None, asked
+def _new(sources: Sources, asked: TrainConfig) -> Run:
+    """Return a run from its first step on."""
+    origin, shape = None, dict[str, Any]()
     if asked.init_from is not None:
         origin = load(asked.init_from)
         shape = asdict(origin.config)
         _check_same(asked, shape, asked.init_from)
-        config = replace(asked, **shape)
-    text = Text(sources or (default_corpus(),), config, origin)
-    (part, validation), N = text.parts, len(text.corpus.vocabulary)
+    text = Text(sources or (default_corpus(),), asked, origin)
+    part, validation = text.parts
     facts = Facts(
         characters=part.characters,
         validation=validation.characters,
-        N=N,
-        processors=cores() if ranks == 1 else ranks,
-        ranks=ranks,
+        N=len(text.corpus.vocabulary),
+        processors=cores(),
         item=part.characters / len(part) if isinstance(part, Items) else None,
-        default_workers=default_workers,
     )
-    config, counted = resolve(config, facts), floor(part, validation, N)
-    progress = Progress(ranks=ranks, floor_nats=counted.nats, floor_order=counted.order)
-    run = Run(config, text, ranks, progress, origin, {}, [*text.notes])
-    progress.steps = _total(config, run.training)
-    run.notes.extend((*_notes(asked, run), *counted.notes))
-    return run
+    config = resolve(replace(asked, **shape), facts)
+    training, counted = text.training(config), floor(part, validation, facts.N)
+    notes = [*text.notes, *_notes(asked, config, text, training), *counted.notes]
+    progress = Progress(
+        steps=_total(config, training), floor_nats=counted.nats, floor_order=counted.order
+    )
+    return Run(config, text, training, progress, origin, {}, notes)
 
 
-def _resumed(sources: Sources, asked: TrainConfig, ranks: int) -> Run:
+def _resumed(sources: Sources, asked: TrainConfig) -> Run:
+    """Return the run in `out` as it was saved, with the options that were given now."""
     out = asked.out
     assert out is not None  # TrainConfig sees to that
     model, arrays = load_resume(out)
@@ -251,26 +242,16 @@ def _resumed(sources: Sources, asked: TrainConfig, ranks: int) -> Run:
     text = Text(sources or _still_there(came_from, out), kept, model)
     _check_text(text, model, out)
     given = {f.name: v for f in OPTIONS if (v := getattr(asked, f.name)) is not None}
-    new_length = given.keys() & set(LENGTHS)
-    if new_length:
+    if given.keys() & set(LENGTHS):
         given = dict.fromkeys(LENGTHS) | given
-    given["workers"] = chosen_workers(
-        asked.workers or ("auto" if ranks > 1 else kept.workers),
-        kept.hidden,
-        kept.batch_size,
-        cores(),
-        ranks,
-    )
-    config = replace(kept, out=out, **given)
-    run = Run(config, text, ranks, progress, model, arrays, [*text.notes])
-    _check_arrays(run, out)
-    shorter = asked.budget is not None and asked.budget <= (kept.budget or 0)
-    total = _total(config, run.training) if new_length and not shorter else progress.steps
-    if progress.set_total(total):
+    config, training = replace(kept, out=out, **given), text.training(kept)
+    config = replace(config, workers=chosen_workers(config, cores()))
+    run = Run(config, text, training, progress, model, arrays, [*text.notes])
+    no_longer = config.budget is not None and config.budget <= (kept.budget or 0)
+    if progress.set_total(progress.steps if no_longer else _total(config, training)):
         run.notes.append("the learning rate had begun to fall; it rises again for the longer run")
-    one_command = (config.workers, config.val_every, ranks)
-    progress.changed |= one_command != (kept.workers, kept.val_every, progress.ranks)
-    progress.ranks = ranks
+    one, other = ((c.workers, c.ranks, c.val_every) for c in (kept, config))
+    progress.repeatable &= one == other
     return run
 
 
@@ -291,22 +272,20 @@ def _total(config: TrainConfig, training: Batches) -> int | None:
     return max(1, math.ceil(config.epochs * training.steps_per_epoch - 1e-9))
 
 
-def _notes(asked: TrainConfig, run: Run) -> Iterator[str]:
-    """Yield what is worth saying about the text and what was chosen for it."""
-    config, validation = run.config, run.validation
-    B, T = run.training.batch_size, run.training.seq_len
+def _notes(asked: TrainConfig, config: TrainConfig, text: Text, training: Batches) -> Iterator[str]:
+    """Yield what the user should know about the text and what was chosen for it."""
+    B, T, validation = training.batch_size, training.seq_len, text.validation(config.val_characters)
     if config.batch_size > B or (config.seq_len > T and not config.lines):
         yield (
             f"the text is short: {B} streams of up to {T} characters a step instead of "
             f"{config.batch_size} of {config.seq_len}"
         )
-    if run.text.scanty:
+    if validation is None and config.val_fraction:
+        advice = "; if the texts are short, give them as a folder, or as a file with --lines"
         yield (
-            "the texts are so short that the last characters of each say nothing: no validation; "
-            "give them as a folder, or as a file with --lines"
+            "the validation part is too short to predict anything: no validation"
+            + advice * text.scanty
         )
-    elif validation is None and config.val_fraction:
-        yield "the validation part is too short to predict anything: no validation"
     elif validation is not None and validation.predictions < RELIABLE:
         yield (
             f"the validation part has {validation.predictions} characters to predict: "
@@ -319,34 +298,35 @@ def _notes(asked: TrainConfig, run: Run) -> Iterator[str]:
         yield f"chosen for {budget}: {' '.join(options)}"
 
 
-def _unfit(
-    out: str | Path, why: str = "what resuming needs is damaged or of another charrnn"
-) -> CheckpointError:
-    return CheckpointError(f"{out}: {why}; use --init-from {joined([str(out)])} with another --out")
-
-
 def _kept(
     model: Model, arrays: dict[str, Array], out: str | Path
 ) -> tuple[TrainConfig, Progress, list[str]]:
-    """Return the configuration, progress and sources that the checkpoint has of its run."""
-    if "sources" not in arrays:
-        raise _unfit(out, f"charrnn {model.version} left no run in it that can be resumed")
-    if model.seconds is None or model.corpus_characters is None:
-        raise _unfit(out)
+    """Return the configuration, progress and sources of the run that the checkpoint has.
+
+    Raises CheckpointError unless all that resuming needs is there.
+    """
     try:
+        config = TrainConfig.from_dict(model.training)
         progress = Progress(**{f.name: model.meta[f.name] for f in fields(Progress)})
         sources = json.loads(arrays["sources"].tobytes())
-        return TrainConfig.from_dict(model.training), progress, sources
+        twins = ("theta", "average", *OPTIMIZER_CLASSES[config.optimizer].names)
+        fit = {arrays[name].shape for name in twins} == {model.parameters.flat.shape}
+        state = zero_state(model.config, 0, config.dtype)  # of no streams
+        if fit and arrays["state"].shape[:-1] == state.shape[:-1] and config.model == model.config:
+            return config, progress, sources
     except (KeyError, TypeError, ValueError, CharRNNError):
-        raise _unfit(out) from None
+        pass
+    raise CheckpointError(
+        f"{out}: what resuming needs is missing, damaged or of another charrnn (this is a file of "
+        f"{model.version}); use --init-from {joined([str(out)])} with another --out"
+    )
 
 
 def _still_there(came_from: list[str], out: str | Path) -> Sources:
     """Return where the run's text came from. Raises CorpusError if it can't be had again."""
-    if "-" in came_from and sys.stdin is not None and sys.stdin.isatty():
-        raise CorpusError(f"{out}: the text of this run came from standard input; pipe it in again")
     for source in came_from:
-        if source != "-" and not Path(source).exists():
+        terminal = sys.stdin is not None and sys.stdin.isatty()
+        if terminal if source == "-" else not Path(source).exists():
             raise CorpusError(
                 f"{source}: the text of the run in {out} is no longer here; give its new place: "
                 f"charrnn train PATH --resume --out {joined([str(out)])}"
@@ -360,18 +340,7 @@ def _check_text(text: Text, model: Model, out: str | Path) -> None:
         texts, names = len(text.corpus.texts), model.corpus_names
         raise CheckpointError(
             f"{out}: the corpus is not the one of this run: {text.corpus.characters:,} characters "
-            f"in {texts} text{'s' * (texts > 1)} now, {model.corpus_characters:,} in {len(names)} "
-            f"then ({', '.join(names)}); resume with the same texts (a folder is one), or use "
-            "--init-from"
+            f"in {texts} text{'s' * (texts > 1)} now, {model.corpus_characters or 0:,} in "
+            f"{len(names)} then ({', '.join(names)}); resume with the same texts (a folder is "
+            "one), or use --init-from"
         )
-
-
-def _check_arrays(run: Run, out: str | Path) -> None:
-    """Raise CheckpointError unless every array that going on needs is there with its shape."""
-    config, best = run.config, run.best.flat
-    state = zero_state(config.model, run.training.batch_size, config.dtype).shape
-    twins = ("theta", "average", *OPTIMIZER_CLASSES[config.optimizer].names)
-    wanted = {"state": state, **dict.fromkeys(twins, best.shape)}
-    found = {name: array.shape for name, array in run.saved.items()}
-    if config.model != run.best.config or not wanted.items() <= found.items():
-        raise _unfit(out)
