@@ -9,8 +9,8 @@ import re
 import select
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ import charrnn
 from charrnn.checkpoint.model import Model
 from charrnn.cli.app import main
 from charrnn.cli.stream import Stream
-from charrnn.text.vocabulary import Vocabulary
+from charrnn.sampling.sampling import Sample, Samples
 
 TEXT = "the cat sat on the mat, ÉTÉ\n"
 Capture = pytest.CaptureFixture[str]
@@ -598,24 +598,29 @@ def test_a_standard_input_that_is_no_pipe_is_not_mentioned(
 
 
 @pytest.mark.parametrize("lines", [False, True])
-def test_each_drawn_character_is_decoded_once_or_twice_however_many_samples_there_are(
+def test_each_drawn_character_is_put_into_a_text_once_however_many_samples_there_are(
     lines: bool, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = saved(tiny("abc\n", training={"lines": lines}), tmp_path)
-    decoded = []
-    decode = Vocabulary.decode
+    made = []
+    sample, follow = Samples.sample, Samples.follow
 
-    def counted(self: Vocabulary, indices: np.ndarray[Any, Any]) -> str:
-        decoded.append(len(indices))
-        return decode(self, indices)
+    def counted_sample(self: Samples, i: int) -> Sample:
+        made.append(len((found := sample(self, i)).text))
+        return found
 
-    monkeypatch.setattr(Vocabulary, "decode", counted)
+    def counted_follow(self: Samples, i: int) -> Iterator[str]:
+        for piece in follow(self, i):
+            made.append(len(piece))
+            yield piece
+
+    monkeypatch.setattr(Samples, "sample", counted_sample)
+    monkeypatch.setattr(Samples, "follow", counted_follow)
     options = ["--num", "200", "--seed", "1", "--length", "60", "--stop", "ab"]
     for shown in ([], ["--json"]):
-        decoded.clear()
+        made.clear()
         assert main(["sample", path, *options, *shown]) == 0
-        output = capsys.readouterr().out
-        assert 0 < sum(decoded) <= 2 * len(output)
+        assert 0 < sum(made) <= len(capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from charrnn.cli.options import OUTPUT, Debug, Json, ModelPath, option, read, switch, unknown_option
+from charrnn.cli.options import (
+    OUTPUT,
+    Debug,
+    Json,
+    ModelPath,
+    check_together,
+    option,
+    read,
+    switch,
+    unknown_option,
+)
 from charrnn.cli.stream import Stream
 from charrnn.cli.terminal import console, print_json, say, visible
 from charrnn.config import check
@@ -22,10 +31,12 @@ if TYPE_CHECKING:
     from charrnn.sampling.scoring import Score, Unknown
 
 READING, LINES, PICTURES = "How the text is read", "Line by line", "Pictures"
+CLASHES = {"each": ("heat", "worst", "unit", "streams", "svg", "html", "values")}
 SLOW = 200_000  # characters above which one stream takes some time
 
 
 def evaluate(
+    context: typer.Context,
     model: ModelPath,
     texts: Annotated[
         list[str],
@@ -79,16 +90,13 @@ def evaluate(
     """
     check("--streams", streams, least=1)
     check("--worst", worst, least=1)
-    if values and not json:
-        raise UsageError("--values are part of the JSON; add --json")
+    check_together(context, CLASHES)
     if texts.count("-") > 1:
         raise UsageError("- is given more than once, and standard input can be read only once")
+    if values and not json:
+        raise UsageError("--values are part of the JSON; add --json")
     if above is not None and not each:
         raise UsageError("--above is for single lines; add --each")
-    others = {"--heat": heat, "--worst": worst, "--svg": svg, "--html": html, "--values": values}
-    clash = next((name for name, given in others.items() if given), None)
-    if each and (clash or unit is not None or streams > 1):
-        raise UsageError(f"--each writes lines; leave out {clash or '--unit and --streams'}")
     _check_pictures(svg, html, (model, *texts))
     from charrnn.checkpoint.model import load
 
@@ -112,7 +120,7 @@ def evaluate(
         seen.add(name, text, streams, unknown)
     if svg or html:
         names = ", ".join(Path(text.facts["text"]).name for text in seen.texts)
-        seen.save(svg, html, visible(f"{Path(model).name} reads {names}"))
+        seen.save(svg, html, f"{Path(model).name} reads {names}")
     if json:
         print_json(seen.as_json(values))
         return
@@ -180,7 +188,7 @@ class Evaluation:
             self.lines.append(Passage(facts, heat))
         self.lines = sorted(self.lines, key=lambda line: -line.facts["bpc"])[: self.worst]
 
-    @cached_property
+    @property
     def total(self) -> Score:
         """All texts together."""
         import numpy as np

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -68,7 +67,7 @@ def next_characters(
 def _is_checkpoint(text: str) -> bool:
     from zipfile import is_zipfile
 
-    return text.endswith(".npz") or (Path(text).is_file() and is_zipfile(text))
+    return text.endswith(".npz") or is_zipfile(text)
 
 
 def print_bars(likely: list[tuple[str, float]]) -> None:

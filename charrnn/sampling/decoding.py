@@ -32,16 +32,12 @@ def unnormalized_probabilities(logits: Array, config: SampleConfig) -> Array:
     p = np.array(logits.T, np.float64, order="C")
     if config.temp == 0:
         return np.asarray(np.arange(len(logits)) == p.argmax(axis=-1)[..., None], np.float64)
-    order = None
-    if config.top_k or config.top_p:
-        order = np.argsort(-p, axis=-1, kind="stable")
-    peak = logits.max(axis=0).astype(np.float64)
-    near = np.abs(peak) <= FAR * config.temp
-    if not near.all():
-        p -= np.where(near, 0, peak)[..., None]
+    peak = p.max(axis=-1, keepdims=True)
+    p -= np.where(np.abs(peak) <= FAR * config.temp, 0, peak)
     p /= config.temp  # a tiny temp gives −∞, probability 0
     np.exp(p, out=p)
-    if order is not None:
+    if config.top_k or config.top_p:
+        order = np.argsort(-logits.T, axis=-1, kind="stable")
         ranked = np.take_along_axis(p, order, axis=-1)
         ranked[..., config.top_k or len(logits) :] = 0
         sums, top_p = np.cumsum(ranked, axis=-1), config.top_p or 1
@@ -84,18 +80,15 @@ def draw(p: Array, uniform: Array | float) -> Any:
 def drawer(logits: Array, config: SampleConfig) -> Callable[[float], int]:
     """Return the function from a uniform number to an index under the current `logits` (N,).
 
-    The common case, the plain softmax, is written out with its own scratch arrays: the arithmetic
-    of unnormalized_probabilities and draw in half their time. It leaves the rest to them: sums
-    near the limits of float64, as temperatures below about 0.02 give, where the maximum may have to
-    be subtracted.
+    The plain softmax has its own code, with scratch arrays: unnormalized_probabilities and draw in
+    half their time. It doesn't subtract the maximum, so it falls back to them if the sum nears the
+    limits of float64, as it does at temperatures below about 0.02.
     """
-    if config.temp == 0:
-        return lambda uniform: int(logits.argmax())
 
     def index(uniform: float) -> int:
         return int(draw(unnormalized_probabilities(logits, config), uniform))
 
-    if config.top_k or config.top_p or config.min_p:
+    if config.temp == 0 or config.top_k or config.top_p or config.min_p:
         return index
     p, sums, temp = np.empty(len(logits)), np.empty(len(logits)), np.array(config.temp, np.float64)
     divide, exp, accumulate, search = np.divide, np.exp, np.add.accumulate, sums.searchsorted

@@ -175,13 +175,11 @@ class Matcher:
         for char in prime:
             start = State(next(start.after(char)))
         # Characters that are in the same classes share a column of the table.
-        alike = {
-            char: (char if char in stop + end else "", *(char in one for one in classes))
-            for char in characters
-        }
-        shown = {kind: char for char, kind in alike.items()}
-        columns = {kind: column for column, kind in enumerate(shown)}
-        self._column: Array = np.array([columns[alike[char]] for char in characters])
+        kinds = [
+            (char in stop + end and char, *(char in c for c in classes)) for char in characters
+        ]
+        shown = dict(zip(kinds, characters, strict=True))
+        self._column: Array = np.array([[*shown].index(kind) for kind in kinds])
         self._end, self._stop = end, stop
         states, self._table = self._build(start, "".join(shown.values()))
         distance = np.array([0 if state.matches else NEVER for state in states])
@@ -214,8 +212,7 @@ class Matcher:
             after = zip(characters, state.after(characters), strict=True)
             row = [self._next(state, char, missing) for char, missing in after]
             for then in row:
-                if then not in numbers:
-                    numbers[then] = len(states)
+                if numbers.setdefault(then, len(states)) == len(states):
                     states.append(then)
                     size += len(then.missing)
             table.append([numbers[then] for then in row])

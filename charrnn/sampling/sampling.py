@@ -156,21 +156,20 @@ class Samples(Iterator[list[str | None]]):
 
     def __init__(self, model: Model, config: SampleConfig, num: int, *, first: int = 0) -> None:
         check("--num", num, least=1)
+        self.model, self.config = model, config
+        self.seed = fresh_seed() if config.seed is None else config.seed
         self._last: int | Array
         self._sampler, self._last = _begin(model, config)
         if num > 1:
             self._sampler = self._sampler.spread(num)
-        self.model, self.config = model, config
-        self.seed = fresh_seed() if config.seed is None else config.seed
         blocks = _uniforms(self.seed, range(first, first + num))
         self._uniforms = chain.from_iterable(blocks)
-        self.nats: Array = np.zeros(num)  # −Σ ln ŷ_t of each so far
-        self.finished: Array = np.zeros(num, bool)  # by a newline, the stop text or the match
-        self._open, self._lengths, self._steps = np.ones(num, bool), np.zeros(num, np.intp), 0
-        self._drawn = np.zeros((min(config.length, 1024), num), model.vocabulary.dtype)
-        self._end = model.vocabulary.characters.find("\n") if model.of_lines else -1
-        self._stop = model.vocabulary.encode(config.stop or "")[:, None]
         self._matcher, self._states = _matcher(model, config), np.zeros(num, np.intp)
+        self._end = model.vocabulary.characters.find("\n") if model.of_lines else -1
+        self._texts: list[list[str]] = [[] for _ in range(num)]
+        self._open, self._left = np.ones(num, bool), config.length
+        self.nats: Array = np.zeros(num)  # −Σ ln ŷ_t of each so far
+        self.finished: Array = ~self._open  # by a newline, the stop text or the match
         self._close()
 
     def __len__(self) -> int:
@@ -188,11 +187,20 @@ class Samples(Iterator[list[str | None]]):
         uniform = next(self._uniforms)
         indices = self._sampler.without_float_warnings(self._pick, uniform)
         self._last = indices if len(self) > 1 else int(indices[0])
-        self._keep(indices)
-        characters = self.model.vocabulary.characters
-        new: list[str | None] = [characters[index] for index in indices.tolist()]
-        for i in np.flatnonzero(self._lengths < self._steps).tolist():
-            new[i] = None
+        self._left -= 1
+        self._open &= indices != self._end
+        characters, stop = self.model.vocabulary.characters, self.config.stop
+        new: list[str | None] = []
+        for index, is_open, text in zip(
+            indices.tolist(), self._open.tolist(), self._texts, strict=True
+        ):
+            new.append(characters[index] if is_open else None)
+            text += new[-1] or ""
+        if stop:
+            self._open &= ["".join(text[-len(stop) :]) != stop for text in self._texts]
+        if self._matcher:
+            self._states = self._matcher.after(self._states, indices)
+        self._close()
         return new
 
     def _pick(self, uniform: Array) -> Array:
@@ -200,7 +208,7 @@ class Samples(Iterator[list[str | None]]):
         y = self.logits.reshape(-1, len(uniform))
         masked = y
         if self._matcher:
-            allowed = self._matcher.may_be_drawn(self._states, self.config.length - self._steps)
+            allowed = self._matcher.may_be_drawn(self._states, self._left)
             masked = np.where(allowed.T | ~self._open, y, -np.inf)
         indices: Array = draw(unnormalized_probabilities(masked, self.config), uniform)
         y = y - y.max(axis=0)
@@ -208,35 +216,16 @@ class Samples(Iterator[list[str | None]]):
         np.add(self.nats, nats, out=self.nats, where=self._open)
         return indices
 
-    def _keep(self, indices: Array) -> None:
-        """Add a character to each open sample, and close those that it ends."""
-        if self._steps == len(self._drawn):
-            self._drawn = np.concatenate([self._drawn, np.zeros_like(self._drawn)])
-        self._drawn[self._steps] = indices
-        self._steps += 1
-        self._open &= indices != self._end
-        self._lengths[self._open] = self._steps
-        if 0 < len(self._stop) <= self._steps:
-            tails = self._drawn[self._steps - len(self._stop) : self._steps]
-            self._open &= (tails != self._stop).any(axis=0)
-        if self._matcher:
-            self._states = self._matcher.after(self._states, indices)
-        self._close()
-
     def _close(self) -> None:
         """Close the samples that cannot go on: --length is reached, or no match has one more."""
-        left = self.config.length - self._steps
         if self._matcher:
-            self._open &= self._matcher.goes_on(self._states, left)
+            self._open &= self._matcher.goes_on(self._states, self._left)
         self.finished = ~self._open
-        self._open &= left > 0
-
-    def _text(self, i: int) -> str:
-        return self.model.vocabulary.decode(self._drawn[: self._lengths[i], i])
+        self._open &= self._left > 0
 
     def follow(self, i: int) -> Iterator[str]:
         """Yield sample i in pieces: what there is of it already, then what is drawn."""
-        yield self._text(i)
+        yield "".join(self._texts[i])
         while self._open[i]:
             yield next(self)[i] or ""
 
@@ -245,7 +234,7 @@ class Samples(Iterator[list[str | None]]):
         while self._open[i]:
             next(self)
         c, nats = self.config, float(self.nats[i])
-        return Sample(self._text(i), c.prime, self.seed, c.temp, nats)
+        return Sample("".join(self._texts[i]), c.prime, self.seed, c.temp, nats)
 
     def samples(self) -> list[Sample]:
         """Return all samples, drawn to their ends."""

@@ -131,7 +131,9 @@ def score(model: Model, text: str, *, streams: int = 1, unknown: Unknown = "erro
     """
     known, symbols = _encoded(model, text, unknown, items=model.of_lines)
     if model.of_lines:
-        pieces = _items(symbols, code_points(f"\n{text}\n") if unknown == "score" else symbols)
+        start, length = _items(symbols)
+        whole = _items(code_points(f"\n{text}\n"))[1] if unknown == "score" else length
+        pieces = start[whole > 1], length[whole > 1]
     else:
         pieces = _streams(len(symbols) - 2, streams)
     result = _score(model, text, known, symbols, pieces, unknown)
@@ -156,17 +158,17 @@ def activations(model: Model, text: str, unit: int) -> Array:
     It is NaN at what isn't read: unknown characters, and the newlines between items.
     """
     known, symbols = _encoded(model, text, "skip", items=model.of_lines)
-    pieces = _items(symbols, symbols) if model.of_lines else _streams(len(symbols) - 1, 1)
-    values = _read(model, symbols, pieces, unit)[2:]
+    pieces = _items(symbols) if model.of_lines else _streams(len(symbols) - 1, 1)
+    values = _read(model, known, symbols, pieces, unit)[:-1]
     if model.of_lines:
-        values[symbols[1:-1] == symbols[0]] = np.nan
-    return _spread(values, known)
+        values[code_points(text) == ord("\n")] = np.nan
+    return values
 
 
 def _score(
     model: Model, text: str, known: Array, symbols: Array, pieces: Pieces, unknown: Unknown
 ) -> Score:
-    surprise = _spread(_read(model, symbols, pieces)[1:], np.append(known, True))
+    surprise = _read(model, known, symbols, pieces)
     if unknown == "score":
         if model.training_characters is None:
             raise CheckpointError(
@@ -189,18 +191,10 @@ def _encoded(model: Model, text: str, unknown: Unknown, *, items: bool) -> tuple
     return known, np.pad(indices[known], 1, constant_values=end)
 
 
-def _spread(values: Array, known: Array) -> Array:
-    """Return the values at the known places, NaN at the others."""
-    result = np.full(len(known), np.nan, values.dtype)
-    result[known] = values
-    return result
-
-
-def _items(symbols: Array, whole: Array | None = None) -> Pieces:
-    """Return the lines, each from the newline before it on, unless they are empty in `whole`."""
+def _items(symbols: Array) -> Pieces:
+    """Return the lines, each from the newline before it on."""
     ends = np.flatnonzero(symbols == symbols[0])
-    full = np.diff(np.flatnonzero(whole == whole[0])) > 1 if whole is not None else slice(None)
-    return ends[:-1][full], np.diff(ends)[full]
+    return ends[:-1], np.diff(ends)
 
 
 def _streams(n: int, streams: int) -> Pieces:
@@ -210,10 +204,12 @@ def _streams(n: int, streams: int) -> Pieces:
     return 1 + borders[:-1], np.diff(borders) - 1
 
 
-def _read(model: Model, symbols: Array, pieces: Pieces, unit: int | None = None) -> Array:
-    """Return the surprise of each symbol that is predicted, NaN for the others.
+def _read(
+    model: Model, known: Array, symbols: Array, pieces: Pieces, unit: int | None = None
+) -> Array:
+    """Return the surprise of each character and of the newline behind the text, NaN for the others.
 
-    With a unit it is the activation of that unit of the last layer from which it is predicted.
+    With a unit it is the activation of that unit of the last layer once the character is read.
     Each piece reads as many symbols as it has predictions, and predicts the one behind each.
     Pieces of much the same length stand side by side; those that have ended are dropped.
     """
@@ -230,10 +226,13 @@ def _read(model: Model, symbols: Array, pieces: Pieces, unit: int | None = None)
             x, y = (symbols[at + ahead].astype(np.intp) for ahead in (0, 1))
             if unit is None:
                 values, state = network.losses(model.parameters, x, y, state)
+                at += 1
             else:
                 h, state = network.hidden(model.parameters, x, state)
                 values = h[unit]
             inside = steps < length
-            result[at[inside] + 1] = values[inside]
+            result[at[inside]] = values[inside]
             step += len(steps)
-    return result
+    of_text = np.full(len(known) + 1, np.nan, dtype)
+    of_text[np.append(known, True)] = result[1:]
+    return of_text

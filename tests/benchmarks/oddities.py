@@ -97,32 +97,34 @@ def names(path: Path) -> Task:
 
 
 def words(path: Path | None) -> Task:
-    """Return words of a dictionary, and generated domains of two families."""
+    """Return words of a dictionary, and domains as three families of malware generate them."""
     rng = random.Random(0)
     text = (path or CORPORA / "tales.txt").read_text(encoding="utf-8")
     text += "" if path else " ".join(topics.values())
     learn, normal = split(re.findall(r"\b[a-z]{4,}\b", text), rng)
 
-    def congruential() -> str:
-        """Letters from a linear congruential generator, as a worm seeds it with the date."""
-        state, letters = rng.getrandbits(32), ""
-        for _ in range(len(rng.choice(normal))):
-            state = (1664525 * state + 1013904223) % 2**32
-            letters += chr(97 + (state >> 16) % 26)
-        return letters
+    def ramnit() -> str:
+        """8 to 19 letters from a to y, by the remainders of a linear congruential generator."""
+        state = rng.randrange(1, 2**31 - 1)
+        numbers = []
+        for _ in range(20):
+            state = 16807 * state % (2**31 - 1)
+            numbers.append(state)
+        length = 8 + numbers[0] % 12
+        return "".join(chr(97 + number % 25) for number in numbers[1 : length + 1])
 
-    def pronounceable() -> str:
-        """Syllables of a consonant and a vowel, sometimes closed by another consonant."""
-        letters, length = "", len(rng.choice(normal))
-        while len(letters) < length:
-            letters += rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou")
-            letters += rng.choice("lmnrst") if rng.random() < 0.3 else ""
-        return letters[:length]
+    def simda() -> str:
+        """Seven letters, consonants and vowels by turns."""
+        return "".join(rng.choice(("qwrtpsdfghjklzxcvbnm", "eyuioa")[i % 2]) for i in range(7))
+
+    def suppobox() -> str:
+        """Two words of a list, joined."""
+        return rng.choice(learn) + rng.choice(learn)
 
     def made(family: Callable[[], str]) -> list[str]:
-        return sorted({family() for _ in range(2000)} - set(learn))
+        return sorted({family() for _ in range(2000)} - {*learn, *normal})
 
-    odd = {"congruential domains": made(congruential), "pronounceable domains": made(pronounceable)}
+    odd = {f"{family.__name__}'s domains": made(family) for family in (ramnit, simda, suppobox)}
     return Task("dictionary words", learn, normal, odd)
 
 
@@ -216,7 +218,7 @@ def rows(task: Task, budget: float) -> Iterator[list[str]]:
     model, grams = trained(task.learn, budget), Grams(task.learn)
 
     def network(lines: list[str]) -> list[float]:
-        nats, characters, _ = score_lines(model, lines, "score")
+        _, nats, characters = score_lines(model, "\n".join(lines), "score").by_line()
         return (nats / characters).tolist()
 
     def counted(lines: list[str]) -> list[float]:
