@@ -5,12 +5,13 @@ find it.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from charrnn.checkpoint.model import finite_json
 from charrnn.lecture import quiz as lecture, rnn as lecture_rnn
 from charrnn.lecture.quiz import Quiz, quiz, take_quiz
 from charrnn.lecture.rnn import Array, Example, distance, random_network
@@ -82,7 +83,9 @@ def test_numeric_gradient_and_bptt_agree_with_complex_steps() -> None:
             [complex_loss(net.b_h + 0j, net.b_y + 1e-30j * e).imag / 1e-30 for e in np.eye(3)]
         ),
     }
-    assert lecture_rnn.loss(net) == pytest.approx(complex_loss(net.b_h, net.b_y).real, rel=1e-12)
+    assert lecture_rnn.forward(net)[0] == pytest.approx(
+        complex_loss(net.b_h, net.b_y).real, rel=1e-12
+    )
     for name, expected in exact.items():
         np.testing.assert_allclose(lecture_rnn.bptt(net)[name], expected, rtol=1e-10, atol=1e-12)
         np.testing.assert_allclose(
@@ -92,7 +95,7 @@ def test_numeric_gradient_and_bptt_agree_with_complex_steps() -> None:
 
 def test_each_jacobian_is_that_of_finite_differences() -> None:
     net = network()
-    h, y_hat = lecture_rnn.forward(net)
+    _, h, y_hat = lecture_rnn.forward(net)
 
     def differences(function, at: Array) -> Array:  # type: ignore[no-untyped-def]
         return np.transpose(
@@ -115,21 +118,23 @@ def test_each_jacobian_is_that_of_finite_differences() -> None:
         return loss_2(np.exp(net.U @ h_2 + net.b_y) / np.exp(net.U @ h_2 + net.b_y).sum())
 
     np.testing.assert_allclose(
-        lecture_rnn.h_by_h_before(net.W, h[2]), differences(step, h[1]), atol=1e-9
+        lecture.h_by_h_before(net.W, h[2]), differences(step, h[1]), atol=1e-9
     )
     np.testing.assert_allclose(
-        lecture_rnn.h_by_b_h(h[2]), differences(step_by_bias, net.b_h), atol=1e-9
+        lecture.h_by_b_h(h[2]), differences(step_by_bias, net.b_h), atol=1e-9
     )
     np.testing.assert_allclose(
-        lecture_rnn.y_hat_by_logits(y_hat[2]), differences(y_hat_of_bias, net.b_y), atol=1e-9
+        lecture.y_hat_by_logits(y_hat[2]), differences(y_hat_of_bias, net.b_y), atol=1e-9
     )
     np.testing.assert_allclose(
-        lecture_rnn.loss_by_y_hat(y_hat[2], int(net.targets[2])),
+        lecture.loss_by_y_hat(y_hat[2], int(net.targets[2])),
         differences(loss_2, y_hat[2]),
         rtol=1e-7,
     )
     np.testing.assert_allclose(
-        lecture_rnn.losses_by_logits(net, y_hat)[2] @ net.U,
+        lecture.loss_by_y_hat(y_hat[2], int(net.targets[2]))
+        @ lecture.y_hat_by_logits(y_hat[2])
+        @ net.U,
         differences(loss_2_of_h, h[2]),
         atol=1e-9,
     )
@@ -162,7 +167,7 @@ def test_3_to_5_of_b_y_are_zero_vectors_at_distance_1() -> None:
 
 def test_1_is_shown_at_the_t_where_it_comes_nearest() -> None:
     net = network(seed=3, T=6)
-    y_hat = lecture_rnn.forward(net)[1]
+    y_hat = lecture_rnn.forward(net)[2]
     first = take_quiz(net).b_y[0]
     direct = y_hat - np.eye(3)[net.targets]  # ∂L_t/∂b_y
     gaps = np.linalg.norm(direct - direct.sum(axis=0), axis=1)
@@ -181,7 +186,7 @@ def test_2_of_b_h_read_with_the_total_derivative_is_4(seed: int, gain: float) ->
 
 def test_all_four_of_b_h_at_t_1_are_the_sums_written_out_by_hand() -> None:
     net = network(T=1)
-    h, y_hat = lecture_rnn.forward(net)
+    _, h, y_hat = lecture_rnn.forward(net)
     e = (y_hat - np.eye(3)[net.targets]) @ net.U  # ∂L_t/∂h_t
     d = 1 - h**2
     one, held, without, whole = take_quiz(net).b_h
@@ -197,7 +202,7 @@ def test_all_four_of_b_h_at_t_1_are_the_sums_written_out_by_hand() -> None:
 @given(seed=SEEDS, N=st.integers(2, 9), T=st.integers(1, 6))
 def test_each_y_hat_has_length_n_elements_in_0_to_1_and_sum_1(seed: int, N: int, T: int) -> None:
     result = quiz(seed, 3, T, N)
-    y_hat, facts = lecture_rnn.forward(result.net)[1], result.y_hat
+    y_hat, facts = lecture_rnn.forward(result.net)[2], result.y_hat
     assert y_hat.shape == (T + 1, N) == (facts.vectors, facts.length)
     assert 0 <= y_hat.min() == facts.least <= facts.greatest == y_hat.max() <= 1
     np.testing.assert_allclose(y_hat.sum(axis=1), 1, atol=1e-14)
@@ -209,7 +214,7 @@ def test_all_singular_values_of_w_are_1() -> None:
 
 
 def test_the_same_seed_gives_the_same_quiz_and_another_seed_another() -> None:
-    first, again, other = (lecture_rnn.loss(quiz(seed, 4, 5, 3).net) for seed in (0, 0, 1))
+    first, again, other = (lecture_rnn.forward(quiz(seed, 4, 5, 3).net)[0] for seed in (0, 0, 1))
     assert first == again != other
 
 
@@ -222,7 +227,7 @@ def test_every_formula_and_sentence_is_one_line_without_a_placeholder_left() -> 
 
 
 def test_json_numbers_the_candidates_as_the_quiz_does() -> None:
-    data = json.loads(json.dumps(quiz(0, 4, 5, 3).as_json(), allow_nan=False))
+    data = json.loads(json.dumps(finite_json(asdict(quiz(0, 4, 5, 3))), allow_nan=False))
     assert [(c["candidate"], c["right"]) for c in data["b_y"]] == [
         (1, False),
         (2, True),
@@ -239,3 +244,5 @@ def test_json_numbers_the_candidates_as_the_quiz_does() -> None:
     assert data["b_y"][2]["distance"] == 1.0
     assert data["b_h_total"]["right"]
     assert data["y_hat"]["length"] == 3
+    assert np.shape(data["net"]["W"]) == (4, 4)
+    assert np.shape(data["b_h"][3]["value"]) == (4,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -47,7 +48,7 @@ class Lecture(NamedTuple):
 
     def as_json(self) -> dict[str, Any]:
         """Return the lecture as JSON has it."""
-        return self.quiz.as_json() | {"lags": [fading.as_json() for fading in self.fadings]}
+        return asdict(self.quiz) | {"lags": [fading.as_json() for fading in self.fadings]}
 
 
 def measured(asked: Asked, model: Model | None) -> Lecture:

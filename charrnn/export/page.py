@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from dataclasses import asdict
 from hashlib import sha256
 from importlib.resources import files
 from string import Template
@@ -38,9 +39,7 @@ def page(model: Model, *, title: str, prime: str = "", temp: float = 1.0) -> str
         "prime": prime,
         "temp": temp,
         "lines": model.of_lines,
-        "cell": model.config.cell,
-        "hidden": model.config.hidden,
-        "layers": model.config.layers,
+        **asdict(model.config),
         "parameters": model.parameters.flat.size,
         "version": __version__,
         "vocabulary": list(model.vocabulary.characters),

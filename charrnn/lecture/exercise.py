@@ -37,7 +37,7 @@ AT_A = (
 )
 AT_H = (
     "h_t is read twice, by a_t = U h_t + b_y and by A_{t+1} = V x_{t+1} + W h_t + b_h: what does "
-    "each way bring to ∂L/∂h_t? What is ∂h_t/∂A_t, said with h_t alone, and what is ∂A_t/∂b_h?"
+    "each path contribute to ∂L/∂h_t? What are ∂h_t/∂A_t, in terms of h_t alone, and ∂A_t/∂b_h?"
 )
 HINTS = {  # by how what is said begins, then by the gradient that is wrong; the first one counts
     "is missing": f"the keys of the dict that backward returns are {', '.join(NAMES)}",
@@ -48,14 +48,14 @@ HINTS = {  # by how what is said begins, then by the gradient that is wrong; the
     "the loop": "L = Σ_t L_t: which t does the loop visit, and in which order?",
     "∂L/∂h_t": AT_H,
     "the carry": "A_{t+1} = V x_{t+1} + W h_t + b_h: what does ∂L/∂A_{t+1} say about h_t?",
-    "tanh'": "h_t = tanh(A_t): what is ∂h_t/∂A_t, said with h_t alone, and where is it needed?",
+    "tanh'": "h_t = tanh(A_t): what is ∂h_t/∂A_t, in terms of h_t alone, and where is it needed?",
     "is divided by T": "L = Σ_t L_t: how often does each L_t count?",
     "b_y": AT_A,
     "U": "a_t = U h_t + b_y: what does U multiply at step t, and is every step added up?",
     "b_h": AT_H,
-    "V": "A_t = V x_t + W h_{t−1} + b_h: which column of V does x_t choose, and if it comes again?",
+    "V": "A_t = V x_t + W h_{t−1} + b_h: which column of V does x_t select, and what if it recurs?",
     "W": "A_t = V x_t + W h_{t−1} + b_h: what does W multiply at step t, and what at t = 0?",
-    "h_before": "A_0 = V x_0 + W h_{−1} + b_h: by which way does h_{−1} reach the loss?",
+    "h_before": "A_0 = V x_0 + W h_{−1} + b_h: by which path does h_{−1} reach the loss?",
 }
 STILL_ZERO = "is still zero: nothing is added to it"
 
@@ -117,8 +117,8 @@ CHANGES = {
         "∂L/∂h_t has the last step's loss alone: at the others nothing comes through a_t": (
             "(net.U.T @ da if t == T - 1 else carry)"
         ),
-        "tanh' is missing on the way through the carry": f"{DH} / {DERIVATIVE}",
-        "tanh' is missing on the way through a_t": f"net.U.T @ da / {DERIVATIVE} + carry",
+        "tanh' is missing on the path through the carry": f"{DH} / {DERIVATIVE}",
+        "tanh' is missing on the path through a_t": f"net.U.T @ da / {DERIVATIVE} + carry",
     },
     DERIVATIVE: {
         "tanh' is missing: yours has ∂L/∂A_t = ∂L/∂h_t": "1",
@@ -195,7 +195,7 @@ def networks() -> tuple[Example, ...]:
 
 def arguments(net: Example) -> dict[str, Array]:
     """Return the arguments of a learner's `backward` by name, in their order."""
-    h, y_hat = forward(net)
+    _, h, y_hat = forward(net)
     return {**vars(net), "h": h, "y_hat": y_hat}
 
 

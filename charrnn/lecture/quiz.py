@@ -3,18 +3,17 @@
 h_t = tanh(V x_t + W h_{t−1} + b_h), ŷ_t = softmax(U h_t + b_y), L_t = −ln ŷ_t[target_t],
 L = Σ_t L_t, t = 0…T.
 
-Slow on purpose: each factor of a formula is one Jacobian matrix (`rnn`), each Σ and Π one loop
-here, so that the code can be read beside the formula. Float64. Sizes: T the last step, H hidden
-units, N symbols. Gradients are row vectors.
+Slow on purpose: each factor of a formula is one Jacobian matrix, each Σ and Π one loop, so that the
+code can be read beside the formula. Gradients are row vectors. Float64. Sizes: T the last step, H
+hidden units, N symbols.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any
 
 import numpy as np
 
@@ -23,14 +22,13 @@ from charrnn.lecture.rnn import (
     Example,
     distance,
     forward,
-    h_by_b_h,
-    h_by_h_before,
-    losses_by_logits,
     numeric_gradient,
     random_network,
 )
 
-TOLERANCE = 1e-5  # from the numeric gradient: right ones are nearer than 1e-7, wrong ones not 1e-2
+TOLERANCE = (
+    1e-5  # right formulas come within 1e-7 of the numeric gradient, wrong ones not within 1e-2
+)
 
 LABELS = (
     "∂L/∂ŷ_t = ∂L_t/∂ŷ_t, a row vector: ŷ_t enters no other loss.",
@@ -55,18 +53,17 @@ B_Y = (
     ),
     (
         "Σ_t [∂L_t/∂ŷ_t · ∂ŷ_t/∂h_t · ∂h_t/∂b_y]",
-        "It takes the way through h_t, which b_y never enters: ∂h_t/∂b_y = 0, and the direct "
-        "way to ŷ_t is left out.",
+        "It takes the path through h_t, which b_y never enters (∂h_t/∂b_y = 0), and leaves out the "
+        "direct path to ŷ_t.",
     ),
     (
         "Σ_t [∂L_t/∂ŷ_t · ∂ŷ_t/∂h_t · Σ_{k≤t} ∂h_k/∂b_y]",
-        "Earlier steps add only more zeros, since no h_k depends on b_y, and the direct way to "
-        "ŷ_t is still left out.",
+        "Earlier steps only add more zeros, since no h_k depends on b_y; the direct path to ŷ_t is "
+        "still left out.",
     ),
     (
         "Σ_t [∂L_t/∂ŷ_t · ∂ŷ_t/∂h_t · Σ_{k≤t} (Π_{i=k+1..t} ∂h_i/∂h_{i−1}) ∂h_k/∂b_y]",
-        "The product of Jacobians serves what acts through h_k; for b_y each product meets "
-        "∂h_k/∂b_y = 0.",
+        "The product of Jacobians is for what acts through h_k, but each ∂h_k/∂b_y is 0.",
     ),
 )
 B_H = (
@@ -77,7 +74,7 @@ B_H = (
     ),
     (
         "Σ_t [∂L_t/∂ŷ_t · ∂ŷ_t/∂h_t · ∂h_t/∂b_h]",
-        "With h_{t−1} held it forgets that b_h has already changed h_{t−1}.",
+        "It holds h_{t−1} fixed, although b_h has already changed h_{t−1}.",
     ),
     (
         "Σ_t [∂L_t/∂ŷ_t · ∂ŷ_t/∂h_t · Σ_{k≤t} ∂h_k/∂b_h]",
@@ -86,8 +83,8 @@ B_H = (
     ),
     (
         "Σ_t [∂L_t/∂ŷ_t · ∂ŷ_t/∂h_t · Σ_{k≤t} (Π_{i=k+1..t} ∂h_i/∂h_{i−1}) ∂h_k/∂b_h]",
-        "b_h acts in every h_k, and the Jacobians between carry that to h_t: each way from b_h "
-        "to each L_t counts once.",
+        "b_h acts on every h_k, and the Jacobians carry this on to h_t: each path from b_h to each "
+        "L_t counts once.",
     ),
     (
         "Σ_t [∂L_t/∂ŷ_t · ∂ŷ_t/∂h_t · dh_t/db_h], dh_t/db_h = diag(1 − h_t²) (I + W dh_{t−1}/db_h)",
@@ -133,36 +130,18 @@ class Candidate:
     sentence: str  # what it counts or misses
     value: Array  # (N,) for b_y, (H,) for b_h
     distance: float  # ‖value − numeric‖ / ‖numeric‖
-
-    @property
-    def right(self) -> bool:
-        """Whether it is the numeric gradient."""
-        return self.distance < TOLERANCE
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the candidate as JSON has it."""
-        names = ("candidate", "formula", "sentence", "distance", "right")
-        return {name: getattr(self, name) for name in names}
+    right: bool
 
 
 @dataclass(frozen=True, eq=False)
 class Quiz:
-    """The whole quiz on one network."""
+    """The whole quiz on one network, as JSON has it."""
 
     net: Example
     y_hat: YHatFacts
     b_y: list[Candidate]  # (1) to (5)
     b_h: list[Candidate]  # (1) to (4)
     b_h_total: Candidate  # (2) of b_h with the total derivative
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the quiz as JSON has it."""
-        return {
-            "b_y": [candidate.as_json() for candidate in self.b_y],
-            "b_h": [candidate.as_json() for candidate in self.b_h],
-            "b_h_total": self.b_h_total.as_json(),
-            "y_hat": asdict(self.y_hat),
-        }
 
 
 def quiz(seed: int, H: int, T: int, N: int) -> Quiz:
@@ -172,10 +151,11 @@ def quiz(seed: int, H: int, T: int, N: int) -> Quiz:
 
 def take_quiz(net: Example) -> Quiz:
     """Return every candidate beside the numeric gradient, on this network."""
-    h, y_hat = forward(net)
+    _, h, y_hat = forward(net)
     facts = YHatFacts()
     facts.add(y_hat)
-    direct = losses_by_logits(net, y_hat)  # ∂L_t/∂b_y
+    pairs = zip(y_hat, net.targets, strict=True)
+    direct = [loss_by_y_hat(y, target) @ y_hat_by_logits(y) for y, target in pairs]  # ∂L_t/∂b_y
     steps = [h_by_h_before(net.W, h_t) for h_t in h]
     row = [by_logits @ net.U for by_logits in direct]  # ∂L_t/∂h_t
     zero = [np.zeros((len(net.b_h), len(net.b_y)))] * len(h)  # ∂h_t/∂b_y
@@ -194,13 +174,38 @@ def _measured(
     """Return the candidates, each the sum of its terms; of (1) only the nearest term is shown."""
     at = int(np.argmin([distance(term, numeric) for term in sums[0]]))
     values = [sums[0][at], *(np.sum(terms, axis=0) for terms in sums[1:])]
-    return [
-        Candidate(n, formula, said.replace("{at}", str(at)), value, distance(value, numeric))
-        for n, ((formula, said), value) in enumerate(zip(texts, values, strict=True), 1)
-    ]
+    candidates = []
+    for number, ((formula, said), value) in enumerate(zip(texts, values, strict=True), 1):
+        off = distance(value, numeric)
+        sentence = said.replace("{at}", str(at))
+        candidates.append(Candidate(number, formula, sentence, value, off, off < TOLERANCE))
+    return candidates
 
 
-# The formulas: the terms of a candidate's sum
+# The factors of the formulas
+
+
+def loss_by_y_hat(y_hat: Array, target: int) -> Array:
+    """∂L_t/∂ŷ_t (N,): −1/ŷ_t[target] at the target, zero elsewhere."""
+    return np.asarray(-np.eye(len(y_hat))[target] / y_hat)
+
+
+def y_hat_by_logits(y_hat: Array) -> Array:
+    """∂ŷ_t/∂(U h_t + b_y) (N, N) = diag(ŷ_t) − ŷ_t ŷ_tᵀ, which is ∂ŷ_t/∂b_y; ∂ŷ_t/∂h_t: times U."""
+    return np.asarray(np.diag(y_hat) - np.outer(y_hat, y_hat))
+
+
+def h_by_b_h(h: Array) -> Array:
+    """∂h_k/∂b_h (H, H), immediate (h_{k−1} held) = diag(1 − h_k²)."""
+    return np.diag(1 - h**2)
+
+
+def h_by_h_before(W: Array, h: Array) -> Array:
+    """∂h_i/∂h_{i−1} (H, H) = diag(1 − h_i²) W."""
+    return np.asarray(h_by_b_h(h) @ W)
+
+
+# The terms of a candidate's sum
 
 
 def through_h(
@@ -227,6 +232,6 @@ def total_derivatives(net: Example, h: Array) -> list[Array]:
     """Return dh_t/db_h = diag(1 − h_t²) (I + W dh_{t−1}/db_h) for t = 0…T."""
     total, totals = np.zeros_like(net.W), []
     for h_t in h:
-        total = np.diag(1 - h_t**2) @ (np.eye(len(h_t)) + net.W @ total)
+        total = h_by_b_h(h_t) @ (np.eye(len(h_t)) + net.W @ total)
         totals.append(total)
     return totals

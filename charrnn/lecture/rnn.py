@@ -1,4 +1,4 @@
-"""The lecture's RNN, literally: its loss, its gradient in two independent ways, its Jacobians.
+"""The lecture's RNN, literally: its loss, and its gradient in two independent ways.
 
 h_t = tanh(V x_t + W h_{t−1} + b_h), ŷ_t = softmax(U h_t + b_y), L = Σ_t L_t,
 L_t = −ln ŷ_t[target_t], t = 0…T.
@@ -61,18 +61,13 @@ def distance(candidate: Array, reference: Array) -> float:
     return float(np.linalg.norm(candidate - reference)) / (size or 1.0)
 
 
-def forward(net: Example) -> tuple[Array, Array]:
-    """h (T+1, H) and ŷ (T+1, N)."""
+def forward(net: Example) -> tuple[float, Array, Array]:
+    """L in nats, h (T+1, H) and ŷ (T+1, N)."""
     h = np.empty((len(net.x), len(net.b_h)))
     for t, x in enumerate(net.x):
         h[t] = np.tanh(net.V[:, x] + net.W @ (h[t - 1] if t else net.h_before) + net.b_h)
-    return h, softmax(h @ net.U.T + net.b_y)
-
-
-def loss(net: Example) -> float:
-    """L = −Σ_t ln ŷ_t[target_t], nats."""
-    y_hat = forward(net)[1]
-    return float(-np.log(y_hat[np.arange(len(net.x)), net.targets]).sum())
+    y_hat = softmax(h @ net.U.T + net.b_y)
+    return -float(np.log(y_hat[np.arange(len(h)), net.targets]).sum()), h, y_hat
 
 
 def numeric_gradient(net: Example, name: str) -> Array:
@@ -81,7 +76,7 @@ def numeric_gradient(net: Example, name: str) -> Array:
     numeric = np.zeros_like(array)
     for index in np.ndindex(array.shape):
         view = array[(*index, None)]
-        numeric[index] = central_difference(lambda: loss(net), view)
+        numeric[index] = central_difference(lambda: forward(net)[0], view)
     return numeric
 
 
@@ -90,7 +85,7 @@ def bptt(net: Example) -> dict[str, Array]:
 
     The exercise changes lines of it to see what known mistakes give.
     """
-    h, y_hat = forward(net)
+    _, h, y_hat = forward(net)
     dV, dW, db_h = np.zeros_like(net.V), np.zeros_like(net.W), np.zeros_like(net.b_h)
     dU, db_y = np.zeros_like(net.U), np.zeros_like(net.b_y)
     carry = np.zeros_like(net.h_before)  # what reaches h_t from all later losses
@@ -108,37 +103,3 @@ def bptt(net: Example) -> dict[str, Array]:
         db_h += dA
         carry = net.W.T @ dA
     return {"V": dV, "W": dW, "b_h": db_h, "U": dU, "b_y": db_y, "h_before": carry}
-
-
-# The factors of the formulas, one matrix each
-
-
-def loss_by_y_hat(y_hat: Array, target: int) -> Array:
-    """∂L_t/∂ŷ_t (N,): −1/ŷ_t[target] at the target, zero elsewhere."""
-    row = np.zeros_like(y_hat)
-    row[target] = -1 / y_hat[target]
-    return row
-
-
-def y_hat_by_logits(y_hat: Array) -> Array:
-    """Return ∂ŷ_t/∂(U h_t + b_y) (N, N) = diag(ŷ_t) − ŷ_t ŷ_tᵀ.
-
-    It is ∂ŷ_t/∂b_y too, and times U it is ∂ŷ_t/∂h_t.
-    """
-    return np.asarray(np.diag(y_hat) - np.outer(y_hat, y_hat))
-
-
-def h_by_h_before(W: Array, h: Array) -> Array:
-    """∂h_i/∂h_{i−1} (H, H) = diag(1 − h_i²) W."""
-    return np.asarray(np.diag(1 - h**2) @ W)
-
-
-def h_by_b_h(h: Array) -> Array:
-    """∂h_k/∂b_h (H, H), immediate (h_{k−1} held) = diag(1 − h_k²)."""
-    return np.diag(1 - h**2)
-
-
-def losses_by_logits(net: Example, y_hat: Array) -> list[Array]:
-    """∂L_t/∂ŷ_t · ∂ŷ_t/∂b_y (N,) for t = 0…T; times U they are ∂L_t/∂h_t."""
-    losses = zip(y_hat, net.targets.tolist(), strict=True)
-    return [loss_by_y_hat(y, target) @ y_hat_by_logits(y) for y, target in losses]
