@@ -5,6 +5,7 @@ written again here.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
@@ -297,7 +298,7 @@ def test_a_vocabulary_of_one_symbol_has_no_gradient_and_no_division_by_zero() ->
 @each_cell
 def test_json_has_a_norm_and_a_share_for_each_lag(cell: str) -> None:
     result = fading(cell, 0, 3, 4, 1.25)
-    data = json.loads(json.dumps(result.as_json(), allow_nan=False))
+    data = json.loads(json.dumps(asdict(result), allow_nan=False))
     assert [entry["lag"] for entry in data["lags"]] == [0, 1, 2, 3, 4]
     for name in ("norm", "share", "lost"):
         assert [entry[name] for entry in data["lags"]] == figures(result, name)

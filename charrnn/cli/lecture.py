@@ -48,7 +48,7 @@ class Lecture(NamedTuple):
 
     def as_json(self) -> dict[str, Any]:
         """Return the lecture as JSON has it."""
-        return asdict(self.quiz) | {"lags": [fading.as_json() for fading in self.fadings]}
+        return asdict(self.quiz) | {"lags": [*map(asdict, self.fadings)]}
 
 
 def measured(asked: Asked, model: Model | None) -> Lecture:

@@ -226,14 +226,11 @@ def mark(answers: Sequence[Mapping[str, Any]]) -> list[Verdict]:
     """Return the verdict on each gradient of `answers`, one set for each of `networks()`."""
     vectors = {name: _vector(answers, name) for name in NAMES}
     mine = {name: vector for name, vector in vectors.items() if not isinstance(vector, str)}
-    distances = {name: distance(vector, numeric()[name]) for name, vector in mine.items()}
-    wrong = {name for name in mine if distances[name] > TOLERANCE}
+    far = {name: distance(vector, numeric()[name]) for name, vector in mine.items()}
+    right = {name for name in mine if far[name] <= TOLERANCE}
     said = {name: vector for name, vector in vectors.items() if isinstance(vector, str)}
-    said |= _explained(mine, wrong)
-    return [
-        Verdict(name, name in {*mine} - wrong, distances.get(name), said.get(name))
-        for name in NAMES
-    ]
+    said |= _explained(mine, {*mine} - right)
+    return [Verdict(name, name in right, far.get(name), said.get(name)) for name in NAMES]
 
 
 def _vector(answers: Sequence[Mapping[str, Any]], name: str) -> Array | str:

@@ -9,7 +9,7 @@ Backpropagation truncated after lag j keeps the terms up to it. Float64. Sizes: 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -38,32 +38,14 @@ class Lag:
 
 @dataclass(frozen=True)
 class Fading:
-    """One network's gradient by lag, 0…T."""
+    """One network's gradient by lag, as JSON has it."""
 
     cell: str
     gain: float | None  # as asked for; None: given weights
     singular: dict[str, float]  # by gate, the largest singular value of its block of W
-    lags: list[Lag]
-
-    @property
-    def factor(self) -> float:
-        """What one step multiplies the norm by: the geometric mean over all lags."""
-        return float(self.lags[-1].norm ** (1 / self.lags[-1].lag))
-
-    @property
-    def sentence(self) -> str:
-        """What the norms show, in one sentence."""
-        change = self.factor - 1
-        verdict = "lasts" if abs(change) <= STEADY else "fades" if change < 0 else "explodes"
-        return (
-            f"{self.cell}, largest singular value of W {max(self.singular.values()):.2f}: over "
-            f"{self.lags[-1].lag} steps back ‖∂h_T/∂s_k‖ goes from 1 to "
-            f"{self.lags[-1].norm:.2g}, {self.factor:.2f} times per step: the gradient {verdict}."
-        )
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the figures as JSON has them."""
-        return asdict(self) | {"factor": self.factor, "sentence": self.sentence}
+    factor: float  # what one step multiplies the norm by: the geometric mean over all lags
+    sentence: str  # what the norms show
+    lags: list[Lag]  # 0…T
 
 
 def fading(cell: str, seed: int, H: int, T: int, gain: float) -> Fading:
@@ -100,7 +82,15 @@ def fading_of(parameters: Parameters, x: NDArray[Any], gain: float | None = None
     ]
     blocks = zip(GATES[cell], np.split(W, len(GATES[cell])), strict=True)
     singular = {gate: float(np.linalg.norm(block, 2)) for gate, block in blocks}
-    return Fading(cell, gain, singular, lags)
+    T, norm = len(lags) - 1, norms[-1]
+    factor = norm ** (1 / T)
+    verdict = "lasts" if abs(factor - 1) <= STEADY else "fades" if factor < 1 else "explodes"
+    sentence = (
+        f"{cell}, largest singular value of W {max(singular.values()):.2f}: over {T} steps back "
+        f"‖∂h_T/∂s_k‖ goes from 1 to {norm:.2g}, {factor:.2f} times per step: the gradient "
+        f"{verdict}."
+    )
+    return Fading(cell, gain, singular, factor, sentence, lags)
 
 
 def step(cell: str, A: Array, W: Array, s: Array) -> tuple[Array, Array]:
