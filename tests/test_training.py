@@ -35,7 +35,7 @@ from charrnn.training.events import Done, Event, Notice, Saved, Start, Step, Val
 from charrnn.training.loop import PATIENCE
 from charrnn.training.optimizers import OPTIMIZER_CLASSES
 from charrnn.training.progress import Progress
-from charrnn.training.replica import AVERAGING, Alone, Replica
+from charrnn.training.replica import AVERAGING, Replica
 from charrnn.training.schedule import learning_rate
 from charrnn.training.setup import prepare
 
@@ -267,7 +267,7 @@ def test_the_average_forgets_the_first_weights_soon(step: int) -> None:
         arrays={"theta": mine, "average": average.copy(), "m": np.zeros(2)},
         config=TrainConfig(weight_decay=0.0),
         optimizer=OPTIMIZER_CLASSES["sgd"](1.0),
-        transport=Alone(),
+        _share=slice,
     )
     Replica._update(replica, np.zeros(2), step, 0.1)
     np.testing.assert_allclose(replica.arrays["average"], k * average + (1 - k) * mine)

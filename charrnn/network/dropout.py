@@ -16,15 +16,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from charrnn.config import Stream, TrainConfig
-from charrnn.network.parameters import Parameters, shapes
+from charrnn.network.parameters import Array, Parameters, shapes
 
-Array = NDArray[Any]
 BLOCK = 8  # columns that share one random 64-bit number at each position, a byte for each
 
 
@@ -60,37 +58,26 @@ def draw_masks(config: TrainConfig, N: int, step: int, T: int, columns: slice) -
     for name, shape in shapes(model, N).items():
         if name.endswith((".V", ".W")) and name != "layers.0.V":
             size = prod(shape)
-            chances = _bytes(bits.random_raw(-(-size // 8)))[:size]
-            weights[name] = _mask(chances.reshape(shape), p, dtype)
-    h = [
-        _mask(_column_chances(stream(1 + layer), model.hidden * T, columns), p, dtype)
-        for layer in range(model.layers)
-    ]
-    return Masks(tuple(mask.reshape(model.hidden, T, -1) for mask in h), weights)
+            mask = _mask(bits.random_raw(-(-size // BLOCK)), p, dtype)
+            weights[name] = mask[:size].reshape(shape)
+    # A stream has the numbers of the first BLOCK columns at all positions, then those of the next.
+    positions, first = model.hidden * T, columns.start // BLOCK
+    count = -(-columns.stop // BLOCK) - first
+    own = slice(columns.start - first * BLOCK, columns.stop - first * BLOCK)
+    h = []
+    for layer in range(model.layers):
+        numbers = stream(1 + layer).advance(first * positions).random_raw(count * positions)
+        mask = _mask(np.stack(numbers.reshape(count, positions), axis=1), p, dtype)
+        h.append(mask[:, own].reshape(model.hidden, T, -1))
+    return Masks(tuple(h), weights)
 
 
-def _column_chances(bits: np.random.PCG64DXSM, positions: int, columns: slice) -> Array:
-    """Return a random byte for each position of each of these columns, (positions, columns).
+def _mask(numbers: Array, p: float, dtype: DTypeLike) -> Array:
+    """Return a mask with an entry for each byte of random 64-bit numbers (…, n), (…, BLOCK n).
 
-    The stream holds the numbers of the first BLOCK columns at all positions, then those of the
-    next.
+    0 with probability p, to the nearest 1/256, else 1 / (1 − p); the same on every machine.
     """
-    first, last = columns.start // BLOCK, -(-columns.stop // BLOCK)
-    bits.advance(first * positions)
-    numbers = bits.random_raw((last - first) * positions).reshape(-1, positions)
-    return _bytes(np.stack(numbers, axis=1))[
-        :, columns.start - BLOCK * first : columns.stop - BLOCK * first
-    ]
-
-
-def _bytes(numbers: Array) -> Array:
-    """Return the bytes of 64-bit numbers, the same on every machine."""
-    return numbers.astype("<u8", copy=False).view(np.uint8)
-
-
-def _mask(chances: Array, p: float, dtype: DTypeLike) -> Array:
-    """Return 0 with probability p, to the nearest 1/256, else 1 / (1 − p), from random bytes."""
     dropped = min(255, round(p * 256))
-    mask = (chances >= dropped).astype(dtype)
+    mask = (numbers.astype("<u8", copy=False).view(np.uint8) >= dropped).astype(dtype)
     mask *= 256 / (256 - dropped)
     return mask

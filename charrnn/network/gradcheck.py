@@ -11,17 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from charrnn.config import CELLS, CellName, TrainConfig, check
 from charrnn.network.dropout import Masks, draw_masks
 from charrnn.network.network import NOTHING_DROPPED, Network, zero_state
-from charrnn.network.parameters import Parameters, initialize
+from charrnn.network.parameters import Array, Parameters, initialize
 
-Array = NDArray[Any]
 Loss = Callable[[], float]
 EPSILON = 1e-5
 
@@ -52,7 +50,7 @@ class Check:
     def error(self) -> float:
         """The largest error of any array or direction; NaN counts as infinite."""
         errors = [*(array.error for array in self.arrays), self.direction_error]
-        return max(np.inf if np.isnan(error) else error for error in errors)
+        return float(np.max(np.nan_to_num(errors, nan=np.inf)))
 
 
 def central_difference(loss: Loss, theta: Array, direction: Array | float = 1.0) -> float:

@@ -37,7 +37,7 @@ def shapes(config: ModelConfig, N: int) -> dict[str, tuple[int, ...]]:
 
 def parameter_count(config: ModelConfig, N: int) -> int:
     """Return how many numbers the network learns."""
-    return sum(prod(shape) for shape in shapes(config, N).values())
+    return sum(map(prod, shapes(config, N).values()))
 
 
 class Parameters:
@@ -49,12 +49,11 @@ class Parameters:
         self.config, self.N = config, N
         self.flat: Array = np.zeros(parameter_count(config, N), dtype) if flat is None else flat
         self._views: dict[str, Array] = {}
-        start = 0
+        stop = 0
         for name, shape in shapes(config, N).items():
-            self._views[name] = self.flat[start : start + prod(shape)].reshape(shape)
-            start += prod(shape)
-        if start != self.flat.size:
-            raise ValueError(f"flat has {self.flat.size} numbers, {config} needs {start}")
+            start, stop = stop, stop + prod(shape)
+            self._views[name] = self.flat[start:stop].reshape(shape)
+        assert stop == self.flat.size
 
     def __getitem__(self, name: str) -> Array:
         return self._views[name]
@@ -68,12 +67,8 @@ class Parameters:
         return Parameters(self.config, self.N, self.flat.dtype)
 
     def astype(self, dtype: DTypeLike) -> Parameters:
-        """Return a copy in another precision."""
+        """Return a copy in this precision; it shares nothing."""
         return Parameters(self.config, self.N, flat=self.flat.astype(dtype))
-
-    def copy(self) -> Parameters:
-        """Return a copy that shares nothing."""
-        return self.astype(self.flat.dtype)
 
 
 def orthogonal(rng: np.random.Generator, H: int) -> Array:

@@ -301,7 +301,7 @@ class Training:
     def _done(self, parameters: Parameters, stopped: Stopped) -> Done:
         """Return the last event."""
         run, best, out = self.run, self.progress.val_loss, self.config.out
-        model = self._model(parameters.copy())
+        model = self._model(parameters.astype(self.config.dtype))
         return Done(
             steps=self.progress.step,
             **{name: model.meta[name] for name in SHARED},

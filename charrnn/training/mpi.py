@@ -9,30 +9,25 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from charrnn.blas import blas_threads
 from charrnn.errors import TrainingError
+from charrnn.network.parameters import Array
 from charrnn.text.batches import Streams
 from charrnn.text.corpus import Part, Store
-from charrnn.training.replica import Parts, Replica, share
+from charrnn.training.replica import Parts, Replica, Transport, share
 
-Array = NDArray[Any]
 CHUNK = 1 << 22  # characters in one message
 POLL = 0.005  # seconds between looks whether rank 0 has read the text: MPI itself would spin
 PATIENCE = 3.0  # seconds for the launcher to end this rank because another one died
-SIGNALS = {
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-}
+SIGNALS = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
 
 
-class MPIEnd:
+class MPIEnd(Transport):
     """One rank's transport over MPI, and what comes before: rank 0 hands out the text."""
 
     running: bool | None = None  # None: the other ranks wait for rank 0 to read the text
@@ -51,7 +46,8 @@ class MPIEnd:
                 f"{size} ranks were launched, but mpi4py cannot be loaded ({error}): "
                 "pip install mpi4py"
             ) from None
-        self.MPI, self.world, self.rank, self.size = MPI, MPI.COMM_WORLD, rank, size
+        super().__init__(rank, size)
+        self.MPI, self.world = MPI, MPI.COMM_WORLD
         if self.world.size != size:
             library = MPI.Get_library_version().partition("\n")[0].strip("\0 ")
             raise TrainingError(
@@ -60,84 +56,82 @@ class MPIEnd:
                 "mpi4py for this one"
             )
 
-    def gradient(self, n: int, dtype: Any) -> Array:
+    def _counts(self, n: int) -> list[int]:
+        """Return how many of n parameters each rank updates."""
         shares = [share(n, rank, self.size) for rank in range(self.size)]
-        self.counts = [own.stop - own.start for own in shares]
-        self._gradient: Array = np.zeros(n, dtype)
-        self._sum: Array = np.zeros(self.counts[self.rank], dtype)
-        return self._gradient
+        return [own.stop - own.start for own in shares]
 
-    def common(self, array: Array) -> Array:
-        return array
+    def reduce_scatter(self, gradient: Array) -> Array:
+        counts = self._counts(gradient.size)
+        self.world.Reduce_scatter(self.MPI.IN_PLACE, gradient, counts)  # to its beginning
+        return gradient[: counts[self.rank]]
 
-    def reduce_scatter(self) -> Array:
-        self.world.Reduce_scatter(self._gradient, self._sum, self.counts)
-        return self._sum
-
-    def all_gather(self, common: Array) -> None:
-        self.world.Allgatherv(self.MPI.IN_PLACE, [common, self.counts])
+    def all_gather(self, twin: Array) -> None:
+        self.world.Allgatherv(self.MPI.IN_PLACE, [twin, self._counts(twin.size)])
 
     def all_reduce(self, numbers: Array) -> Array:
         self.world.Allreduce(self.MPI.IN_PLACE, numbers)
         return numbers
 
-    def broadcast(self, order: Any) -> Any:
-        """Return rank 0's order on every rank; the empty one is the last."""
-        order = self.world.bcast(order)
-        self.running = bool(order)
-        return order
+    def broadcast(self, value: Any) -> Any:
+        value = self.world.bcast(value)
+        self.running = bool(value)  # the last order is empty
+        return value
 
     def gather(self, value: Any) -> list[Any]:
-        """Return every rank's value on rank 0, in the order of ranks; elsewhere an empty list."""
         return self.world.gather(value) or []
 
     @contextmanager
     def lead(self, parts: Parts) -> Iterator[Replica]:
         """Yield rank 0's replica; the others follow it, and have ended when the with block has."""
-        self._begin(len(parts))
+        self._begin([_textless(part) for part in parts])
         for part in parts:
-            self._deal(part)
+            if isinstance(part, Streams):
+                self._send_text(part)
         with blas_threads(1):
             yield Replica(self, *parts)
             self.broadcast(())
 
     def follow(self) -> None:
         """Be one of the other ranks, from the wait for the text to rank 0's last order."""
-        if count := self._begin():
-            parts = [self._deal() for _ in range(count)]
+        if parts := self._begin():
+            for part in parts:
+                if isinstance(part, Streams):
+                    self._receive_text(part)
             with blas_threads(1):
                 Replica(self, *parts).follow()
 
-    def _begin(self, count: int = 0) -> int:
-        """Return on every rank how many parts rank 0 has to deal; the others sleep until then."""
+    def _begin(self, parts: Sequence[Any] = ()) -> Any:
+        """Return rank 0's parts on every rank, none if it failed; the others sleep until then."""
         ready = self.world.Ibarrier()
         while not ready.Test():
             time.sleep(POLL)
-        return int(self.broadcast(count))
+        return self.broadcast(parts)
 
-    def _deal(self, part: Any = None) -> Any:
-        """Return rank 0's part on every rank; of streams of text it has the rank's own alone."""
-        sent = part
-        if isinstance(part, Streams):
-            text, textless = part.part, copy(part)
-            del textless.part  # its store is of this machine
-            sent = textless, text.characters, text.store.dtype.str
-        sent = self.world.bcast(sent)
-        if not isinstance(sent, tuple):
-            return sent
-        streams, length, dtype = sent
-        spans = [streams.extent(share(streams.batch_size, r, self.size)) for r in range(self.size)]
-        if self.rank == 0:
-            for rank, (start, stop) in enumerate(spans[1:], 1):
-                for at in range(start, stop, CHUNK):
-                    self.world.send(text.read(at, min(at + CHUNK, stop)), rank)
-            return part
-        start, stop = spans[self.rank]
-        store = Store(dtype)
+    def _send_text(self, streams: Streams) -> None:
+        """Send each of the other ranks what its own streams read."""
+        text = streams.part
+        for rank in range(1, self.size):
+            self.world.send(text.store.dtype, rank)
+            start, stop = streams.extent(share(streams.batch_size, rank, self.size))
+            for at in range(start, stop, CHUNK):
+                self.world.send(text.read(at, min(at + CHUNK, stop)), rank)
+
+    def _receive_text(self, streams: Streams) -> None:
+        """Give these streams what rank 0 sends."""
+        store, (_, end) = Store(self.world.recv()), streams.extent(slice(None))
+        start, stop = streams.extent(share(streams.batch_size, self.rank, self.size))
         for _ in range(start, stop, CHUNK):
             store.append(self.world.recv())
-        streams.part = Part(store, [(-start, length - start)])
-        return streams
+        streams.part = Part(store, [(-start, end - start)])
+
+
+def _textless(part: Any) -> Any:
+    """Return the part, without their text if it is streams: its store is of this machine."""
+    if isinstance(part, Streams):
+        part = copy(part)
+        del part.part
+    return part
 
 
 @contextmanager

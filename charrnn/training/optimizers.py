@@ -24,10 +24,11 @@ class Optimizer(ABC):
         self.characters = characters
 
     @abstractmethod
-    def update(
-        self, theta: Array, g: Array, moments: Sequence[Array], lr: float, step: int
-    ) -> None:
-        """Move any stretch of theta against g, in place; `step` counts from 1."""
+    def direction(self, g: Array, moments: Sequence[Array], step: int) -> Array:
+        """Return d for θ ← θ − lr · d, from the gradient of any stretch of θ.
+
+        Updates the moments of that stretch. `step` counts from 1.
+        """
 
 
 class Adam(Optimizer):
@@ -40,19 +41,15 @@ class Adam(Optimizer):
     beta1 = 0.9
     half_life = 236_000  # characters; v forgets in text, not in steps: β₂ is 0.997 at B = T = 32
 
-    def update(
-        self, theta: Array, g: Array, moments: Sequence[Array], lr: float, step: int
-    ) -> None:
+    def direction(self, g: Array, moments: Sequence[Array], step: int) -> Array:
         m, v = moments
-        beta2 = max(0.9, 0.5 ** (self.characters / self.half_life))
+        beta2: float = max(0.9, 0.5 ** (self.characters / self.half_life))
         m *= self.beta1
         m += (1 - self.beta1) * g
         v *= beta2
         v += (1 - beta2) * (g * g)
-        # m̂ / (√v̂ + ε) with both corrections moved into two numbers
-        correction = (1 - beta2**step) ** 0.5
-        rate = lr * correction / (1 - self.beta1**step)
-        theta -= rate * (m / (np.sqrt(v) + EPSILON * correction))
+        m_hat, v_hat = m / (1 - self.beta1**step), v / (1 - beta2**step)
+        return m_hat / (np.sqrt(v_hat) + EPSILON)
 
 
 class RMSprop(Optimizer):
@@ -61,13 +58,11 @@ class RMSprop(Optimizer):
     lr, names = 2e-3, "v"
     rho = 0.95
 
-    def update(
-        self, theta: Array, g: Array, moments: Sequence[Array], lr: float, step: int
-    ) -> None:
+    def direction(self, g: Array, moments: Sequence[Array], step: int) -> Array:
         (v,) = moments
         v *= self.rho
         v += (1 - self.rho) * (g * g)
-        theta -= lr * (g / (np.sqrt(v) + EPSILON))
+        return g / (np.sqrt(v) + EPSILON)
 
 
 class Adagrad(Optimizer):
@@ -75,12 +70,10 @@ class Adagrad(Optimizer):
 
     lr, names = 2e-2, "v"
 
-    def update(
-        self, theta: Array, g: Array, moments: Sequence[Array], lr: float, step: int
-    ) -> None:
+    def direction(self, g: Array, moments: Sequence[Array], step: int) -> Array:
         (v,) = moments
         v += g * g
-        theta -= lr * (g / (np.sqrt(v) + EPSILON))
+        return g / (np.sqrt(v) + EPSILON)
 
 
 class SGD(Optimizer):
@@ -89,13 +82,11 @@ class SGD(Optimizer):
     lr, names = 0.5, "m"
     mu = 0.9
 
-    def update(
-        self, theta: Array, g: Array, moments: Sequence[Array], lr: float, step: int
-    ) -> None:
+    def direction(self, g: Array, moments: Sequence[Array], step: int) -> Array:
         (m,) = moments
         m *= self.mu
         m += g
-        theta -= lr * m
+        return m
 
 
 OPTIMIZER_CLASSES: dict[str, type[Optimizer]] = {

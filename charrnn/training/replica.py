@@ -9,25 +9,22 @@ all. Rank 0 leads: it alone knows the clock and the schedule.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec, Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import InitVar, dataclass
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from charrnn.config import TrainConfig
 from charrnn.network.dropout import draw_masks
 from charrnn.network.network import Network, zero_state
-from charrnn.network.parameters import Parameters
+from charrnn.network.parameters import Array, Parameters
 from charrnn.text.batches import Batch, Batches
 from charrnn.training.optimizers import OPTIMIZER_CLASSES, clip, sum_of_squares
 
-Array = NDArray[Any]
-Order = tuple[Any, ...]  # a method's name and its arguments; empty: the run is over
 # What every replica is made of, on rank 0 as on the others: the resolved configuration, the size N
 # of the vocabulary, the batches of training and of validation, the arrays to start from.
 Parts = tuple[TrainConfig, int, Batches, Batches | None, Mapping[str, Array]]
-P = ParamSpec("P")
 R = TypeVar("R")
 AVERAGING = 0.98  # share of the old average of the weights kept in a step
 BLOCK = 1 << 14  # parameters updated at a time: all that belongs to them stays in the cache
@@ -38,106 +35,89 @@ def share(n: int, rank: int, size: int) -> slice:
     return slice(rank * n // size, (rank + 1) * n // size)
 
 
-class Transport(Protocol):
-    """What replicas say to each other. All of them make the same calls in the same order."""
+def twins(config: TrainConfig) -> tuple[str, ...]:
+    """Return the names of the arrays that all replicas update: θ, its average and the moments."""
+    return ("theta", "average", *OPTIMIZER_CLASSES[config.optimizer].names)
 
-    rank: int
-    size: int
 
-    def gradient(self, n: int, dtype: Any) -> Array:
-        """Return this rank's array (n,) for `reduce_scatter`."""
+class Transport:
+    """What replicas say to each other, all of them by the same calls in the same order.
 
-    def common(self, array: Array) -> Array:
-        """Return the array, where ranks share memory moved there.
+    This is the transport of a run with one replica; others override what takes more.
+    """
 
-        Each rank writes its share of it, and `all_gather` shows it to the others.
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
+
+    def arrays(self, twins: Sequence[Array]) -> Sequence[Array]:
+        """Return this rank's gradient, zeros, and the twins, where ranks share memory moved there.
+
+        Each rank updates its share of a twin, and `all_gather` shows it to the others.
         """
+        return [np.zeros_like(twins[0]), *twins]
 
-    def reduce_scatter(self) -> Array:
+    def reduce_scatter(self, gradient: Array) -> Array:
         """Return this rank's share of the sum of all gradients, always added in one order."""
+        return gradient
 
-    def all_gather(self, common: Array) -> None:
-        """Complete a common array by the shares of all ranks, before rank 0's next order."""
+    def all_gather(self, twin: Array) -> None:
+        """Complete a twin by the shares of all ranks, before rank 0's next order."""
+        self.gather(None)
 
     def all_reduce(self, numbers: Array) -> Array:
         """Return the sum over ranks of a few numbers, the same bits on every rank."""
+        return np.asarray(self.broadcast(sum(self.gather(numbers))))
 
-    def broadcast(self, order: Order | None) -> Order:
-        """Return rank 0's order on every rank; the others pass None."""
+    def broadcast(self, value: Any) -> Any:
+        """Return rank 0's value on every rank."""
+        return value
 
     def gather(self, value: Any) -> list[Any]:
         """Return every rank's value on rank 0, in the order of ranks; elsewhere an empty list."""
-
-
-class Alone:
-    """The transport of a run with one replica."""
-
-    rank, size = 0, 1
-
-    def gradient(self, n: int, dtype: Any) -> Array:
-        self._gradient: Array = np.zeros(n, dtype)
-        return self._gradient
-
-    def common(self, array: Array) -> Array:
-        return array
-
-    def reduce_scatter(self) -> Array:
-        return self._gradient
-
-    def all_gather(self, common: Array) -> None:
-        pass
-
-    def all_reduce(self, numbers: Array) -> Array:
-        return numbers
-
-    def broadcast(self, order: Order | None) -> Order:
-        return order or ()
-
-    def gather(self, value: Any) -> list[Any]:
         return [value]
 
 
+@dataclass
 class Replica:
-    """Parameters, their average, the optimizer and the carried state of this rank's columns."""
+    """Parameters, their average, the optimizer and the carried state of this rank's columns.
 
-    def __init__(
-        self,
-        transport: Transport,
-        config: TrainConfig,
-        N: int,
-        training: Batches,
-        validation: Batches | None,
-        start: Mapping[str, Array],
-    ) -> None:
-        """Take over the arrays of `start`: theta, average, the optimizer's moments if it has any.
+    It takes over the arrays of `start`: theta, average and the optimizer's moments, which may be
+    missing. Of the state (L, S, H, B) of all columns it copies this rank's.
+    """
 
-        And of the state (L, S, H, B) of all columns a copy of this rank's.
-        """
-        self.config, self.N, self.transport = config, N, transport
-        self.training, self.validation = training, validation
+    transport: Transport
+    config: TrainConfig
+    N: int
+    training: Batches
+    validation: Batches | None
+    start: InitVar[Mapping[str, Array]]
+
+    def __post_init__(self, start: Mapping[str, Array]) -> None:
+        config, training, names = self.config, self.training, twins(self.config)
         self.optimizer = OPTIMIZER_CLASSES[config.optimizer](
             training.predictions / training.steps_per_epoch
         )
-        theta = start["theta"]
-        self.arrays = {
-            name: transport.common(start.get(name, np.zeros_like(theta)))
-            for name in ("theta", "average", *self.optimizer.names)
-        }
-        self.parameters = Parameters(config.model, N, flat=self.arrays["theta"])
-        self.average = Parameters(config.model, N, flat=self.arrays["average"])
-        gradient = transport.gradient(theta.size, theta.dtype)
-        self.gradient = Parameters(config.model, N, flat=gradient)
-        self.network = Network(config.model, N, config.dtype)
-        self.columns = share(training.batch_size, transport.rank, transport.size)
+        begun = [start.get(name, np.zeros_like(start["theta"])) for name in names]
+        flats = self.transport.arrays(begun)
+        self.arrays = dict(zip(names, flats[1:], strict=True))
+        self.gradient, self.parameters, self.average = (
+            Parameters(config.model, self.N, flat=flat) for flat in flats[:3]
+        )
+        self.network = Network(config.model, self.N, config.dtype)
+        self.columns = self._share(training.batch_size)
         self.state = start["state"][..., self.columns].copy()
 
-    def lead(self, order: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    def _share(self, n: int) -> slice:
+        """Return which of n columns, or of n parameters, are this rank's."""
+        return share(n, self.transport.rank, self.transport.size)
+
+    def lead(self, order: Callable[..., R], *args: Any) -> R:
         """Call one of rank 0's own methods on every replica and return rank 0's result."""
         self.transport.broadcast((order.__name__, *args))
-        return order(*args, **kwargs)
+        return order(*args)
 
     def follow(self) -> None:
-        """Do what rank 0 orders until the run is over."""
+        """Do what rank 0 orders until the run is over, which an empty order says."""
         while order := self.transport.broadcast(None):
             getattr(self, order[0])(*order[1:])
 
@@ -165,7 +145,7 @@ class Replica:
             self.state[..., :B] = after
         else:
             own_loss, self.gradient.flat[:] = 0.0, 0
-        g = self.transport.reduce_scatter()
+        g = self.transport.reduce_scatter(self.gradient.flat)
         loss, squares = self.transport.all_reduce(np.array([own_loss, sum_of_squares(g)])).tolist()
         norm = math.sqrt(squares)
         if math.isfinite(loss + norm):
@@ -180,12 +160,12 @@ class Replica:
         k grows with the step up to AVERAGING, so that the first weights are soon forgotten.
         """
         k = min(AVERAGING, (step + 1) / (step + 10))
-        own = share(self.parameters.flat.size, self.transport.rank, self.transport.size)
+        own = self._share(self.parameters.flat.size)
         for start in range(0, g.size, BLOCK):
             block = slice(start, start + BLOCK)
             theta, average, *moments = (array[own][block] for array in self.arrays.values())
             theta *= 1 - lr * self.config.weight_decay  # Loshchilov & Hutter 2019
-            self.optimizer.update(theta, g[block], moments, lr, step + 1)
+            theta -= lr * self.optimizer.direction(g[block], moments, step + 1)
             average += (1 - k) * (theta - average)
 
     def validate(self, averaged: bool) -> float:
@@ -195,7 +175,7 @@ class Replica:
         """
         assert self.validation is not None
         parameters = self.gather_average() if averaged else self.parameters
-        columns = share(self.validation.batch_size, self.transport.rank, self.transport.size)
+        columns = self._share(self.validation.batch_size)
         own = total_nats(self.network, parameters, self.validation, columns)
         return float(sum(self.transport.gather(own)) / self.validation.predictions)
 

@@ -35,8 +35,8 @@ from charrnn.training.defaults import (
     with_defaults,
 )
 from charrnn.training.events import Start
-from charrnn.training.optimizers import OPTIMIZER_CLASSES
 from charrnn.training.progress import Progress
+from charrnn.training.replica import twins
 from charrnn.training.reproduce import joined
 
 Array = NDArray[Any]
@@ -309,8 +309,7 @@ def _kept(
         config = TrainConfig.from_dict(model.training)
         progress = Progress(**{f.name: model.meta[f.name] for f in fields(Progress)})
         sources = json.loads(arrays["sources"].tobytes())
-        twins = ("theta", "average", *OPTIMIZER_CLASSES[config.optimizer].names)
-        fit = {arrays[name].shape for name in twins} == {model.parameters.flat.shape}
+        fit = {arrays[name].shape for name in twins(config)} == {model.parameters.flat.shape}
         state = zero_state(model.config, 0, config.dtype)  # of no streams
         if fit and arrays["state"].shape[:-1] == state.shape[:-1] and config.model == model.config:
             return config, progress, sources

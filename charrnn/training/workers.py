@@ -15,21 +15,19 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from charrnn.blas import ONE_THREAD, blas_threads
 from charrnn.errors import TrainingError
-from charrnn.training.optimizers import OPTIMIZER_CLASSES
-from charrnn.training.replica import Alone, Parts, Replica, share
+from charrnn.network.parameters import Array
+from charrnn.training.replica import Parts, Replica, Transport, share, twins
 
-Array = NDArray[Any]
 PATIENCE = 10.0  # seconds for a worker to end by itself
 PACKAGE = str(Path(__file__).parents[2])  # the folder that has charrnn in it
 
@@ -60,67 +58,45 @@ class Peer:
             raise PeerGoneError(self.rank) from None
 
 
-class SharedMemory:
+class SharedMemory(Transport):
     """The transport between processes of one machine.
 
-    `peers` are on rank 0 all workers, in a worker rank 0 alone. `key` is that of the shared rows: a
-    gradient for each rank, then the common arrays.
+    `peers` are on rank 0 all workers, in a worker rank 0 alone. `key` is that of the shared memory,
+    whose rows are a gradient for each rank, then the twins.
     """
 
-    def __init__(self, rank: int, size: int, peers: list[Peer], key: int, parts: Parts) -> None:
-        self.rank, self.size, self.peers = rank, size, peers
-        count, n, dtype = _shared_rows(size, parts)
-        nbytes = count * n * dtype.itemsize
+    def __init__(self, rank: int, size: int, peers: list[Peer], key: int) -> None:
+        super().__init__(rank, size)
+        self.peers, self.key = peers, key
+
+    def arrays(self, twins: Sequence[Array]) -> Sequence[Array]:
+        nbytes = (self.size + len(twins)) * twins[0].nbytes
         if sys.platform == "win32":
-            memory = mmap.mmap(-1, nbytes, tagname=f"charrnn-{key}")
+            memory = mmap.mmap(-1, nbytes, tagname=f"charrnn-{self.key}")
         else:
-            memory = mmap.mmap(key, nbytes)
-        rows: Array = np.frombuffer(memory, dtype).reshape(count, n)
-        self.gradients, self.free = rows[:size], iter(rows[size:])
-        self.own = share(n, rank, size)
+            memory = mmap.mmap(self.key, nbytes)
+        rows: Array = np.frombuffer(memory, twins[0].dtype).reshape(-1, twins[0].size)
+        rows[self.size :] = twins
+        self.gradients = rows[: self.size]
+        return [rows[self.rank], *rows[self.size :]]
 
-    def gradient(self, n: int, dtype: Any) -> Array:
-        own: Array = self.gradients[self.rank]
-        return own
-
-    def common(self, array: Array) -> Array:
-        row: Array = next(self.free)
-        row[:] = array
-        return row
-
-    def reduce_scatter(self) -> Array:
+    def reduce_scatter(self, gradient: Array) -> Array:
         self.broadcast(self.gather(None))  # every gradient is there
-        total: Array = self.gradients[self.rank, self.own]
-        for rank in range(self.size):
-            if rank != self.rank:
-                total += self.gradients[rank, self.own]
-        return total
+        own: Array = self.gradients[:, share(gradient.size, self.rank, self.size)]
+        return np.asarray(own.sum(axis=0))
 
-    def all_gather(self, common: Array) -> None:
-        self.gather(None)  # rank 0 goes on when all have written, and the others when it says so
-
-    def all_reduce(self, numbers: Array) -> Array:
-        return np.asarray(self.broadcast(sum(self.gather(numbers))))
-
-    def broadcast(self, order: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         if self.rank:
             return self.peers[0].receive()
         for peer in self.peers:
-            peer.send(order)
-        return order
+            peer.send(value)
+        return value
 
     def gather(self, value: Any) -> list[Any]:
         if self.rank == 0:
             return [value, *(peer.receive() for peer in self.peers)]
         self.peers[0].send(value)
         return []
-
-
-def _shared_rows(size: int, parts: Parts) -> tuple[int, int, np.dtype[Any]]:
-    """Return how many rows `size` ranks share, the length of a row and its dtype."""
-    config, *_, start = parts
-    moments = len(OPTIMIZER_CLASSES[config.optimizer].names)
-    return size + 2 + moments, start["theta"].size, start["theta"].dtype
 
 
 @contextmanager
@@ -130,16 +106,17 @@ def replicas(count: int, parts: Parts, descriptors: tuple[int, ...]) -> Iterator
     `descriptors` are the open files that the batches read, for workers to inherit.
     """
     if count == 1:
-        yield Replica(Alone(), *parts)
+        yield Replica(Transport(), *parts)
         return
-    rows, n, dtype = _shared_rows(count, parts)
-    with blas_threads(1), _shared_memory(rows * n * dtype.itemsize) as key:
+    config, *_, start = parts
+    nbytes = (count + len(twins(config))) * start["theta"].nbytes
+    with blas_threads(1), _shared_memory(nbytes) as key:
         try:
             with _processes(count - 1, (*descriptors, key)) as workers:
                 peers = [Peer(rank, w.stdout, w.stdin) for rank, w in enumerate(workers, 1)]
                 for peer in peers:
                     peer.send((peer.rank, count, key, parts))
-                transport = SharedMemory(0, count, peers, key, parts)
+                transport = SharedMemory(0, count, peers, key)
                 yield Replica(transport, *parts)
                 transport.broadcast(())
         except PeerGoneError as gone:
@@ -216,7 +193,7 @@ def main() -> None:
     os.dup2(2, 1)  # what prints to standard output must not land among the answers
     try:
         rank, size, key, parts = leader.receive()
-        Replica(SharedMemory(rank, size, [leader], key, parts), *parts).follow()
+        Replica(SharedMemory(rank, size, [leader], key), *parts).follow()
     except PeerGoneError:
         sys.exit(1)
 

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -26,11 +27,12 @@ from charrnn.blas import cores
 from charrnn.cli.app import launched
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.network.network import zero_state
-from charrnn.network.parameters import initialize, parameter_count
+from charrnn.network.parameters import Array, initialize, parameter_count
 from charrnn.text.batches import Streams
 from charrnn.text.corpus import Part, Store
 from charrnn.training.mpi import MPIEnd
-from charrnn.training.replica import Alone, Array, Replica, Transport, share
+from charrnn.training.optimizers import clip, sum_of_squares
+from charrnn.training.replica import Replica, Transport, share
 
 N, CHARACTERS = 65, 1_000_000
 RANKS = [2**k for k in range(1, 11)]
@@ -105,6 +107,7 @@ def replica(o: argparse.Namespace, B: int, transport: Transport) -> Replica:
         layers=1,
         dropout=o.dropout,
         optimizer="adam",
+        weight_decay=0.02,
         clip=1.0,
         seed=0,
         dtype="float32",
@@ -118,19 +121,16 @@ def replica(o: argparse.Namespace, B: int, transport: Transport) -> Replica:
     return Replica(transport, config, N, streams, None, start)
 
 
-class Silent(Alone):
+class Silent(Transport):
     """One of several ranks, without the others."""
 
-    def __init__(self, rank: int, size: int) -> None:
-        self.rank, self.size = rank, size
-
-    def reduce_scatter(self) -> Array:
-        return self._gradient[share(self._gradient.size, self.rank, self.size)]
+    def reduce_scatter(self, gradient: Array) -> Array:
+        return gradient[share(gradient.size, self.rank, self.size)]
 
 
 def exchange(whole: Replica) -> None:
     """Send what goes between the ranks in a step, but for the order."""
-    whole.transport.reduce_scatter()
+    whole.transport.reduce_scatter(whole.gradient.flat)
     whole.transport.all_reduce(np.zeros(2))
     whole.transport.all_gather(whole.parameters.flat)
 
@@ -181,6 +181,35 @@ def measured(ranks: int) -> dict[str, float]:
         subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout
     )
     return found
+
+
+def show_updates(o: argparse.Namespace) -> None:
+    """Print what clipping, the optimizer and the average take of a step, by the number of ranks.
+
+    One rank works alone, as one of so many, so that this needs no more than one core.
+    """
+    names = "columns", "parameters", "step", "update", "share"
+    print("\nclip, optimizer and average of one rank (ms)\n")
+    print(f"{'ranks':>6}", *(f"{name:>11}" for name in names))
+    for ranks in (1, 2, 4, 8):
+        alone, updates = replica(o, o.batch_size, Silent(0, ranks)), list[float]()
+
+        def timed_update(*arguments: Any, one: Replica = alone, to: list[float] = updates) -> None:
+            g = one.transport.reduce_scatter(one.gradient.flat)
+            before = time.perf_counter()
+            clip(g, math.sqrt(sum_of_squares(g)), one.config.clip)  # the step has done both before
+            Replica._update(one, *arguments)
+            to.append(time.perf_counter() - before)
+
+        step = timed(lambda k, one=alone: one.step(k, 1e-4), o.rounds * o.steps)
+        alone._update = timed_update  # type: ignore[method-assign]
+        timed(lambda k, one=alone: one.step(k, 1e-4), o.rounds * o.steps)
+        update = quartile(updates)
+        own = share(alone.parameters.flat.size, 0, ranks)
+        print(
+            f"{ranks:>6} {alone.state.shape[-1]:>11} {own.stop:>11,} {1e3 * step:>11.3f} "
+            f"{1e3 * update:>11.3f} {update / step:>11.1%}"
+        )
 
 
 class Computing:
@@ -270,6 +299,7 @@ def main() -> None:
         f"{o.dropout:g}: {nbytes:,} bytes of gradient; {cores()} cores"
     )
     show(o, {ranks: measured(ranks) for ranks in o.ranks}, nbytes)
+    show_updates(o)
     computing = Computing(o)
     pairs = zip(computing.columns, computing.seconds, strict=True)
     print(

@@ -101,7 +101,7 @@ class Clocks:
             (replica.Replica, "_update", OPTIMIZER),
             *(
                 (transport, name, REDUCE)
-                for transport in (workers.SharedMemory, replica.Alone)
+                for transport in (workers.SharedMemory, replica.Transport)
                 for name in ("reduce_scatter", "all_reduce", "all_gather")
             ),
         ]
