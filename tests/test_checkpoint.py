@@ -228,12 +228,13 @@ def test_what_is_not_finite_in_meta_becomes_null(tmp_path: Path) -> None:
         a_model(
             meta={
                 "loss": np.float32(np.nan),
+                "large": 10**400,
                 "curve": [(1, -np.inf), (np.int64(2), np.float64(0.5))],
             }
         ),
     )
     meta = load(tmp_path / "m.npz").meta
-    assert (meta["loss"], meta["curve"]) == (None, [[1, None], [2, 0.5]])
+    assert (meta["loss"], meta["large"], meta["curve"]) == (None, None, [[1, None], [2, 0.5]])
 
 
 def test_a_meta_that_would_not_be_read_is_not_written(tmp_path: Path) -> None:
@@ -309,8 +310,6 @@ def test_a_checkpoint_of_version_0_1_0_is_read(tmp_path: Path) -> None:
         ("val_loss", 2, 2),
         ("val_loss", True, None),
         ("val_loss", "2.5", None),
-        ("val_loss", 10**400, None),
-        ("val_loss", float("nan"), None),
         ("step", 7, 7),
         ("step", 7.0, None),
         ("step", False, None),
@@ -496,19 +495,19 @@ U = np.zeros((5, 3), np.float32)
         ),
         (
             {"U": npy(np.zeros((4, 3), np.float32))},
-            "'U' is <f4 (4, 3) in C order; expected <f4 or <f2 (5, 3)",
+            "'U' is <f4 (4, 3); expected <f4 or <f2 (5, 3)",
         ),
         (
             {"U": npy(U.T.copy())},
-            "'U' is <f4 (3, 5) in C order; expected <f4 or <f2 (5, 3)",
+            "'U' is <f4 (3, 5); expected <f4 or <f2 (5, 3)",
         ),
         (
             {"U": header("<f4", (10**6, 10**6))},
-            "'U' is <f4 (1000000, 1000000) in C order; expected <f4 or <f2 (5, 3)",
+            "'U' is <f4 (1000000, 1000000); expected <f4 or <f2 (5, 3)",
         ),
         (
             {"U": header("<f4", (10**12,))},
-            "'U' is <f4 (1000000000000,) in C order; expected <f4 or <f2 (5, 3)",
+            "'U' is <f4 (1000000000000,); expected <f4 or <f2 (5, 3)",
         ),
         (
             {"U": npy(np.asfortranarray(U))},
@@ -516,17 +515,17 @@ U = np.zeros((5, 3), np.float32)
         ),
         (
             {"U": npy(U.astype(">f4"))},
-            "'U' is >f4 (5, 3) in C order; expected <f4 or <f2",
+            "'U' is >f4 (5, 3); expected <f4 or <f2",
         ),
-        ({"U": npy(U.astype(float))}, "'U' is <f8 (5, 3) in C order; expected <f4 or <f2"),
+        ({"U": npy(U.astype(float))}, "'U' is <f8 (5, 3); expected <f4 or <f2"),
         (
             {"U": npy(U.astype(np.int32))},
-            "'U' is <i4 (5, 3) in C order; expected <f4 or <f2",
+            "'U' is <i4 (5, 3); expected <f4 or <f2",
         ),
-        ({"U": npy(U.astype(object))}, "'U' is |O (5, 3) in C order; expected <f4 or <f2"),
+        ({"U": npy(U.astype(object))}, "'U' is |O (5, 3); expected <f4 or <f2"),
         (
             {"U": npy(np.zeros((5, 3), "f4,f4"))},
-            "'U' is |V8 (5, 3) in C order; expected <f4 or <f2",
+            "'U' is |V8 (5, 3); expected <f4 or <f2",
         ),
         ({"U": npy(U + np.float32(np.nan))}, "'U' has NaN or infinite numbers"),
         ({"U": npy(U + np.float32(np.inf))}, "'U' has NaN or infinite numbers"),
@@ -554,7 +553,7 @@ U = np.zeros((5, 3), np.float32)
         ),
         (
             {"U": npy(U).replace(b"(5, 3)", b"(-5,3)")},
-            "'U' is <f4 (-5, 3) in C order; expected <f4 or <f2 (5, 3)",
+            "'U' is <f4 (-5, 3); expected <f4 or <f2 (5, 3)",
         ),
         (
             {"U": npy(U).replace(b"(5, 3)", b"5 *  3")},
@@ -582,7 +581,7 @@ def test_each_wrong_array_is_refused_by_name(
     [
         (
             npy(np.zeros(3, np.complex64)),
-            "'resume.x' is <c8 (3,) in C order; expected <f4 or <f8 or <i8 or |u1 in C order",
+            "'resume.x' is <c8 (3,); expected <f4 or <f8 or <i8 or |u1 in C order",
         ),
         (
             header("<f8", (10**14,)),
@@ -643,14 +642,14 @@ LACKS = "its meta describes a model that charrnn lacks"
         ("null", "its meta is not a JSON object of finite numbers"),
         ("[" * 90_000, "its meta is not valid JSON: maximum recursion depth exceeded"),
         (
-            json.dumps(META)[:-1] + ', "x": ' + "[" * 33 + "]" * 33 + "}",
-            "its meta is not valid JSON: nested too deeply",
+            json.dumps(META)[:-1] + ', "x": ' + "[" * 900 + "]" * 900 + "}",
+            "its meta is not valid JSON: maximum recursion depth exceeded",
         ),
-        ('{"a":' * 33 + "1" + "}" * 33, "its meta is not valid JSON: nested too deeply"),
         ("[" + "[]," * 100_000 + "1]", "its meta has more than 200,000 values"),
         ("[" + "1," * 200_001 + "1]", "its meta has more than 200,000 values"),
         ('{"x": ' + "1" * 5_000 + "}", "its meta is not valid JSON: Exceeds the limit"),
         ('{"x": 1e999}', "its meta is not a JSON object of finite numbers"),
+        ('{"x": 1' + "0" * 400 + "}", "its meta is not a JSON object of finite numbers"),
         ('{"x": NaN}', "its meta is not a JSON object of finite numbers"),
         ('{"x": -Infinity}', "its meta is not a JSON object of finite numbers"),
         (meta(format=None), "charrnn '9' wrote it in format None; this one reads format 1"),
@@ -706,7 +705,7 @@ LACKS = "its meta describes a model that charrnn lacks"
         (shape(hidden=10**12), "its meta cannot be used: --hidden is 1e+12; it must be"),
         (
             shape(hidden=10**6),
-            "'layers.0.V' is <f4 (12, 5) in C order; expected <f4 or <f2 (4000000, 5)",
+            "'layers.0.V' is <f4 (12, 5); expected <f4 or <f2 (4000000, 5)",
         ),
         (shape(layers=0), "its meta cannot be used: --layers is 0; it must be"),
         (shape(layers=None), LACKS),
@@ -714,7 +713,7 @@ LACKS = "its meta describes a model that charrnn lacks"
         (shape(layers=2), "'layers.1.V' is missing"),
         (
             shape(cell="rnn"),
-            "'layers.0.V' is <f4 (12, 5) in C order; expected <f4 or <f2 (3, 5)",
+            "'layers.0.V' is <f4 (12, 5); expected <f4 or <f2 (3, 5)",
         ),
         (
             meta(vocabulary=None),
@@ -724,14 +723,14 @@ LACKS = "its meta describes a model that charrnn lacks"
             meta(vocabulary=["a", "b"]),
             NEEDS,
         ),
-        (meta(vocabulary=""), "its meta cannot be used: a vocabulary needs at least one character"),
+        (meta(vocabulary=""), "its meta cannot be used: a vocabulary has at least one character"),
         (
             meta(vocabulary="a" * 1_114_113),
-            "its meta cannot be used: a vocabulary has each character once, and 'a' (U+0061)",
+            "its meta cannot be used: a vocabulary has at least one character, and each only once",
         ),
         (
             meta(vocabulary="abcda"),
-            "its meta cannot be used: a vocabulary has each character once, and 'a' (U+0061)",
+            "its meta cannot be used: a vocabulary has at least one character, and each only once",
         ),
         (
             meta(vocabulary="abcd\ud800"),
@@ -739,11 +738,11 @@ LACKS = "its meta describes a model that charrnn lacks"
         ),
         (
             meta(vocabulary="abcd"),
-            "'layers.0.V' is <f4 (12, 5) in C order; expected <f4 or <f2 (12, 4)",
+            "'layers.0.V' is <f4 (12, 5); expected <f4 or <f2 (12, 4)",
         ),
         (
             meta(vocabulary="abcdef"),
-            "'layers.0.V' is <f4 (12, 5) in C order; expected <f4 or <f2 (12, 6)",
+            "'layers.0.V' is <f4 (12, 5); expected <f4 or <f2 (12, 6)",
         ),
     ],
     ids=lambda value: str(value)[:60],
@@ -757,7 +756,7 @@ def test_each_wrong_meta_is_refused(tmp_path: Path, changed: object, message: st
     [
         (
             npy(np.array([json.dumps(META)])),
-            "(1,) in C order; expected <U () in C order",
+            "(1,); expected <U () in C order",
         ),
         (npy(np.array(json.dumps(META), "S")), "'meta' is |S"),
         (npy(np.array(json.dumps(META)).astype(">U400")), "'meta' is >U"),

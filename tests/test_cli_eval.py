@@ -113,7 +113,7 @@ def test_a_model_of_lines_reads_each_item_from_its_newline_to_the_next(
     ("place", "said"),
     [
         (".", "this is a folder"),
-        ("no/a.svg", "make its folder first"),
+        ("no/a.svg", "check its folder"),
         ("file/a.svg", "choose another place"),
     ],
 )

@@ -136,10 +136,7 @@ def test_other_encodings_are_read_when_named(encoding: str, text: str) -> None:
 def test_line_ends_are_noted_once_a_source_and_nothing_else_is_changed() -> None:
     corpus = piped(MIXED.encode(), chunk_size=1)
     assert text_of(corpus) == clean(MIXED)
-    assert corpus.notes == [
-        r"standard input: line ends '\r' made '\n'",
-        r"standard input: line ends '\r\n' made '\n'",
-    ]
+    assert corpus.notes == [r"standard input: line ends \r or \r\n made \n"]
     assert piped(b"a\nb\n").notes == []
 
 
@@ -209,34 +206,35 @@ def test_what_is_good_before_a_broken_byte_is_read(
 @pytest.mark.parametrize(
     ("data", "encoding", "message"),
     [
-        (b"abc\xe9d", "utf-8", r"byte 0xe9 at offset 3 isn't utf-8 .*--encoding latin-1"),
+        (b"abc\xe9d", "utf-8", r"isn't utf-8 text: byte 0xe9 at offset 3 .*--encoding latin-1"),
         (
             "жук".encode() + b"\xd0",
             "utf-8",
-            r"byte 0xd0 at offset 6 isn't utf-8 \(unexpected end of data\)",
+            r"isn't utf-8 text: byte 0xd0 at offset 6 \(unexpected end of data\)",
         ),
-        ("ж".encode(), "ascii", r"byte 0xd0 at offset 0 isn't ascii"),
+        ("ж".encode(), "ascii", r"isn't ascii text: byte 0xd0 at offset 0"),
         (b"ok\xed\xa0\x80", "utf-8", r"byte 0xed at offset 2"),
-        (b"\xff\xfea\0\x00\xd8b\0", "utf-16", r"byte 0x00 at offset 4 isn't utf-16"),
-        (b"ab\x81", "gb18030", r"byte 0x81 at offset 2 isn't gb18030"),
-        ("ab".encode("utf-16-be"), "utf-16", r"isn't utf-16 .* such as --encoding utf-16-le"),
-        ("ab".encode("utf-16"), "utf-8", r"offset 0 .*starts like UTF-16: give --encoding utf-16"),
-        (gzip.compress(b"abc", mtime=0), "utf-8", r"0x8b at offset 1 .*compressed by gzip"),
-        (b"+2AA-", "utf-7", r"U\+D800, half of a UTF-16 pair"),
+        (b"\xff\xfea\0\x00\xd8b\0", "utf-16", r"isn't utf-16 text: byte 0x00 at offset 4"),
+        (b"ab\x81", "gb18030", r"isn't gb18030 text: byte 0x81 at offset 2"),
+        (
+            "ab".encode("utf-16-be"),
+            "utf-16",
+            r"isn't utf-16 text: .* such as --encoding .*utf-16-le",
+        ),
+        ("ab".encode("utf-16"), "utf-8", r"byte 0xff at offset 0"),
+        (b"+2AA-", "utf-7", r"U\+D800\) is half of a UTF-16 pair"),
     ],
 )
 def test_undecodable_bytes_are_named_with_their_offset(
     data: bytes, encoding: str, message: str, chunk_size: int
 ) -> None:
-    if chunk_size == 1 and encoding == "utf-8" and data[:1] in (b"\xff", b"\x1f"):
-        pytest.skip("the mark is longer than the chunk")
-    with pytest.raises(CorpusError, match=message):
+    with pytest.raises(CharRNNError, match=message):
         piped(data, encoding, chunk_size)
 
 
 @pytest.mark.parametrize(
     "encoding",
-    ["rot13", "hex", "base64", "zlib", "nonsense", "", "a\0b", "idna", "punycode", "undefined"],
+    ["rot13", "hex", "base64", "zlib", "nonsense", "", "a\0b", "undefined"],
 )
 def test_what_is_not_an_encoding_of_text_is_refused(encoding: str) -> None:
     assert "--encoding" in refusal("-", kind=UsageError, encoding=encoding)
@@ -291,7 +289,7 @@ def packed(name: str) -> bytes:
         ("a text\n".encode("utf-16-le"), "and UTF-16 have: .* --encoding utf-16-le"),
         ("a text\n".encode("utf-16-be"), "and UTF-16 have: .* --encoding utf-16-le"),
         ("жук и звук\n".encode("utf-16-le") * 9, "and UTF-16 have"),
-        ("天地玄黃 1 宇宙洪荒 2\n".encode("utf-16-le") * 9, "and UTF-16 have"),
+        ("天地玄黃 1 宇宙洪荒 2\n".encode("utf-16-le") * 9, "such as --encoding .*utf-16-le"),
         ("a text".encode("utf-16"), "starts like UTF-16: give --encoding utf-16"),
         (packed("tar"), "NUL characters, as archives"),
         (packed("zip"), "a zip archive"),
@@ -335,7 +333,7 @@ def test_no_mark_is_looked_for_where_the_encoding_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("data", "message"),
-    [(b"", "no characters"), (b"\xef\xbb\xbf", "no characters"), (b"x", "nothing to predict")],
+    [(b"", "no utf-8 text"), (b"\xef\xbb\xbf", "no utf-8 text"), (b"x", "nothing to predict")],
 )
 def test_too_short_texts_are_refused(tmp_path: Path, data: bytes, message: str) -> None:
     assert message in refusal(written(tmp_path, {"a": data}) / "a")
@@ -343,9 +341,9 @@ def test_too_short_texts_are_refused(tmp_path: Path, data: bytes, message: str) 
         piped(data)
 
 
-def test_an_empty_archive_has_no_characters(tmp_path: Path) -> None:
+def test_an_empty_archive_has_no_text(tmp_path: Path) -> None:
     for suffix, compress in COMPRESS.items():
-        assert "no characters" in refusal(
+        assert "no utf-8 text" in refusal(
             written(tmp_path, {"a" + suffix: compress(b"")}) / ("a" + suffix)
         )
 
@@ -357,27 +355,32 @@ def test_one_character_in_each_of_two_texts_is_enough(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "x", tmp_path / "x" / "y"):
-        assert (
-            refusal(path) == f"{path}: cannot be read (No such file or directory); check the path"
+        assert refusal(path).startswith(
+            f"{path}: cannot be read (No such file or directory); check the path"
         )
 
 
 def test_names_that_cannot_be_files_are_refused(tmp_path: Path) -> None:
-    assert "empty" in refusal("")
-    assert "cannot be read" in refusal("a\0b")
+    assert "an empty name: cannot be read" in refusal("")
+    assert "a\0b: cannot be read" in refusal("a\0b")
     assert "nothing to predict" in refusal()
-    assert "only once" in refusal("-", "-", kind=UsageError)
+
+
+def test_standard_input_can_be_read_only_once() -> None:
+    with standard_input(b"ab"):
+        assert "standard input: has no utf-8 text" in refusal("-", "-")
 
 
 @posix
-def test_sockets_devices_and_link_loops_are_refused(
+def test_sockets_empty_devices_and_link_loops_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX) as unix:
         unix.bind("socket")
-        assert "is a socket" in refusal("socket")
-    assert "is a device" in refusal(os.devnull)
+        assert "cannot be read" in refusal("socket")
+    assert "no utf-8 text" in refusal(os.devnull)
+    assert "NUL characters" in refusal("/dev/zero")
     Path("loop").symlink_to("loop")
     assert "cannot be read" in refusal("loop")
 
@@ -399,7 +402,8 @@ def test_an_unreadable_file_is_refused_by_name(
     monkeypatch.setattr("builtins.open", denied)
     assert (
         refusal(file)
-        == f"{file}: cannot be read (Permission denied); check the file and its permissions"
+        == f"{file}: cannot be read (Permission denied); check the path, its permissions and that "
+        "the file is whole"
     )
 
 
@@ -448,11 +452,10 @@ def test_what_is_hidden_or_no_text_is_skipped_and_said(tmp_path: Path) -> None:
     assert why == {
         ".git": "skipped, hidden",
         ".x": "skipped, hidden",
-        "image": "skipped, not text (it has NUL characters)",
-        "c.gz": "skipped, not text (it has NUL characters)",
-        "latin": "skipped, not utf-8 text",
-        "broken.gz": "skipped, a broken archive",
-        str(tmp_path): "files read: 3, skipped: 6",
+        "image": "skipped, isn't text; it has NUL characters",
+        "c.gz": "skipped, isn't text; it has NUL characters",
+        "latin": "skipped, isn't utf-8 text",
+        "broken.gz": "skipped, cannot be read (Not a gzipped file (b'oo'))",
     }
 
 
@@ -461,9 +464,8 @@ def test_a_folder_is_read_in_the_encoding_given(tmp_path: Path) -> None:
     corpus = read_corpus([tmp_path], encoding="utf-16")
     assert text_of(corpus) == "жукé\n"
     assert [note.split(": ", 1)[1] for note in corpus.notes] == [
-        r"line ends '\r\n' made '\n'",
-        "skipped, not utf-16 text",
-        "files read: 2, skipped: 1",
+        r"line ends \r or \r\n made \n",
+        "skipped, isn't utf-16 text",
     ]
 
 
@@ -471,7 +473,9 @@ def test_a_late_wrong_byte_in_a_folder_is_an_error(tmp_path: Path) -> None:
     for wrong in (b"\xe9", b"\xd0"):
         data = b"x" * sources_module.CHUNK + wrong
         written(tmp_path, {"a": b"ab", "b": data})
-        with pytest.raises(CorpusError, match=f"b: byte {wrong[0]:#x} at offset {len(data) - 1}"):
+        with pytest.raises(
+            CorpusError, match=f"b: .* byte {wrong[0]:#x} at offset {len(data) - 1}"
+        ):
             read_corpus([tmp_path])
 
 
@@ -520,10 +524,11 @@ def test_links_to_files_are_followed_and_links_to_folders_are_not(tmp_path: Path
     (folder / "zero").symlink_to("/dev/zero")
     corpus = read_corpus([folder])
     assert text_of(corpus) == "abc"
-    said = dict(note.removeprefix(f"{folder}/").split(": ", 1) for note in corpus.notes[:-1])
-    assert said.keys() == {"d/up", "loop", "nowhere", "out", "zero"}
-    assert said["out"] == "skipped, a link to a folder"
-    assert said["zero"] == "skipped, a link to a device"
+    said = dict(note.removeprefix(f"{folder}/").split(": ", 1) for note in corpus.notes)
+    assert said == dict.fromkeys(
+        ("d/up", "loop", "nowhere", "out", "zero"),
+        "skipped, a link to a folder or no regular file",
+    )
     (tmp_path / "link").symlink_to("out")
     assert read_text(tmp_path / "link")[0] == "c"
 
@@ -538,11 +543,10 @@ def test_pipes_and_sockets_in_a_folder_are_skipped(
         unix.bind("socket")
         corpus = read_corpus(["."])
     assert text_of(corpus) == "ab"
-    assert set(corpus.notes) == {
-        "pipe: skipped, a pipe",
-        "socket: skipped, a socket",
-        ".: files read: 1, skipped: 2",
-    }
+    assert corpus.notes == [
+        "pipe: skipped, a link to a folder or no regular file",
+        "socket: skipped, a link to a folder or no regular file",
+    ]
 
 
 # One text for eval

@@ -145,7 +145,7 @@ def test_a_disk_filled_to_the_last_byte_is_refused_before_the_first_step(keep: s
         from charrnn.checkpoint.atomic_write import check_writable, exclusive_lock
         from charrnn.errors import CheckpointError
 
-        with pytest.raises(CheckpointError, match="No space left on device; make room"):
+        with pytest.raises(CheckpointError, match="No space left on device; check its folder"):
             check_writable(disk / "m.npz", overwrite=keep == "--resume")
         with exclusive_lock(disk / "m.npz"):
             pass

@@ -29,14 +29,6 @@ FilePath = str | os.PathLike[str]
 TRIED = 1 << 16  # bytes that must find room before a run begins: an empty file fits on a full disk
 RANDOM = 8  # bytes that make a temporary file's name its own
 UNCHANGED = "cannot be written, nothing there was changed"
-_REMEDIES = {
-    errno.ENOSPC: "make room on the disk, or ",
-    errno.EDQUOT: "make room on the disk, or ",
-    errno.EACCES: "change its permissions, or ",
-    errno.EPERM: "change its permissions, or ",
-    errno.ENOENT: "make its folder first, or ",
-    errno.ENAMETOOLONG: "choose a shorter name, or ",
-}
 
 
 @contextmanager
@@ -47,8 +39,10 @@ def explained(path: FilePath, what: str) -> Iterator[None]:
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     except OSError as error:
-        advice = _REMEDIES.get(error.errno or 0, "") + "choose another place"
-        raise CheckpointError(f"{path}: {what}: {error.strerror or error}; {advice}") from None
+        raise CheckpointError(
+            f"{path}: {what}: {error.strerror or error}; check its folder, the permissions and the "
+            "space left, or choose another place"
+        ) from None
 
 
 def regular_file(path: FilePath) -> tuple[Path, os.stat_result | None]:
@@ -167,18 +161,13 @@ def _locked(lock: Path) -> int:
     """Return a descriptor of the file at `lock`, locked. Raises CheckpointError if it is held."""
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-        try:
-            if not _lock(descriptor):
-                raise CheckpointError(
-                    "another run is writing it; wait for it, or choose another --out"
-                )
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), lock.stat()):
-                    return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
+        is_free = _lock(descriptor)
+        with suppress(FileNotFoundError):
+            if is_free and os.path.samestat(os.fstat(descriptor), lock.stat()):
+                return descriptor
         os.close(descriptor)
+        if not is_free:
+            raise CheckpointError("another run is writing it; wait for it, or choose another --out")
 
 
 def _lock(descriptor: int) -> bool:

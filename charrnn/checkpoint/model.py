@@ -8,7 +8,6 @@ checked against its meta before memory is set aside.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import charrnn
-from charrnn.checkpoint.atomic_write import UNCHANGED, FilePath, atomic_write, explained
+from charrnn.checkpoint.atomic_write import UNCHANGED, FilePath, atomic_write
 from charrnn.checkpoint.npz import Archive, opened, refused
 from charrnn.config import ModelConfig, SampleOptions
 from charrnn.errors import CharRNNError, CheckpointError
@@ -32,8 +31,7 @@ FORMAT = 1
 RESUME = "resume."
 RESUME_KINDS = ("<f4", "<f8", "<i8", "|u1")
 MAX_VALUES = 200_000  # commas, lists and objects in meta; a learning curve has four for each point
-MAX_DEPTH = 32  # of lists and objects within each other
-LARGEST = 1e300  # a larger integer may have no float
+LARGEST = 1e300  # of numbers in meta; NaN isn't below it either
 META = {"format": int, "version": str, "model": dict, "training": dict, "vocabulary": str}
 SHAPE = {"cell": str, "hidden": int, "layers": int}  # what is in "model"
 SHIPPED = Path(__file__).parents[1] / "models" / "shakespeare.npz"  # comes with charrnn
@@ -42,19 +40,12 @@ SHIPPED = Path(__file__).parents[1] / "models" / "shakespeare.npz"  # comes with
 # Readers of what a meta says: a stranger's nonsense becomes None, or something empty.
 
 
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return value if abs(value) < LARGEST else None
+def _of(*kinds: type[Value]) -> Callable[[Any], Value | None]:
+    """Return a reader of values of just these types: True isn't an int."""
+    return lambda value: value if type(value) in kinds else None
 
 
-def _count(value: object) -> int | None:
-    number = _number(value)
-    return number if isinstance(number, int) else None
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+_number, _count, _text = _of(int, float), _of(int), _of(str)
 
 
 def _record(value: object) -> dict[str, Any]:
@@ -169,13 +160,15 @@ def save(
     }
     text = json.dumps(finite_json(own | model.meta | own))  # own first, in order, and own last
     arrays: dict[str, Any] = {"meta": np.array(text)}
-    with explained(path, UNCHANGED):
+    with atomic_write(path) as file:
         _understood(text)  # what load would refuse is never written
         for key, view in model.parameters.items():
-            arrays[key] = _narrow(key, view, "<f2" if half else "<f4")
-    for name, array in (resume or {}).items():
-        arrays[f"{RESUME}{name}"] = np.asarray(array, order="C")
-    with atomic_write(path) as file:
+            with np.errstate(all="ignore"):
+                arrays[key] = view.astype("<f2" if half else "<f4", copy=False)
+            if not np.isfinite(arrays[key]).all():
+                raise CheckpointError(f"{UNCHANGED}: {key!r} isn't finite in {arrays[key].dtype}")
+        for name, array in (resume or {}).items():
+            arrays[f"{RESUME}{name}"] = np.asarray(array, order="C")
         np.savez(file, **arrays)
 
 
@@ -199,29 +192,15 @@ def load_resume(path: FilePath) -> tuple[Model, dict[str, Array]]:
         return _model(archive), arrays
 
 
-def finite_json(value: Any, depth: int = MAX_DEPTH) -> Any:
-    """Return `value` as JSON can say it: NumPy's arrays as lists, NaN and infinities as None.
-
-    Raises ValueError if lists and objects lie within each other more than `depth` deep.
-    """
+def finite_json(value: Any) -> Any:
+    """Return `value` as JSON can say it: NumPy's arrays as lists, numbers too large as None."""
     if hasattr(value, "tolist"):  # NumPy's numbers and arrays
         value = value.tolist()
-    if isinstance(value, dict | list | tuple) and not depth:
-        raise ValueError("nested too deeply")
     if isinstance(value, dict):
-        return {key: finite_json(item, depth - 1) for key, item in value.items()}
+        return {key: finite_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [finite_json(item, depth - 1) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _narrow(key: str, view: Array, kind: str) -> Array:
-    """Return an array in `kind`. Raises CheckpointError for a number that isn't finite there."""
-    with np.errstate(all="ignore"):
-        array = view.astype(kind, copy=False)
-    if not np.isfinite(array).all():
-        raise CheckpointError(f"{UNCHANGED}: {key!r} isn't finite in {array.dtype}")
-    return array
+        return [finite_json(item) for item in value]
+    return None if isinstance(value, int | float) and not abs(value) < LARGEST else value
 
 
 def _model(archive: Archive) -> Model:
@@ -249,10 +228,10 @@ def _understood(text: str) -> tuple[dict[str, Any], ModelConfig, Vocabulary]:
         raise CheckpointError(f"its meta has more than {MAX_VALUES:,} values")
     try:
         meta = json.loads(text)
-        finite = finite_json(meta)
+        is_finite = meta == finite_json(meta)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"its meta is not valid JSON: {error}") from None
-    if not isinstance(meta, dict) or meta != finite:
+    if not isinstance(meta, dict) or not is_finite:
         raise CheckpointError("its meta is not a JSON object of finite numbers")
     wrote, format_ = meta.get("version"), meta.get("format")
     if format_ != FORMAT:

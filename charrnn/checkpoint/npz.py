@@ -86,22 +86,21 @@ class Archive:
         if key not in self.entries:
             raise CheckpointError(f"{key!r} is missing")
         entry = self.entries[key]
-        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise CheckpointError(f"{key!r} is neither stored nor deflated")
         with (
             refused(f"{key!r} is damaged, or no plain array of NumPy"),
             warnings.catch_warnings(action="ignore"),  # NumPy and Python warn about odd headers
         ):
             stream = self._zip.open(entry)
-            if np.lib.format.read_magic(stream) != (1, 0):
+            bounded = entry.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+            if not bounded or np.lib.format.read_magic(stream) != (1, 0):
                 raise ValueError
             found, fortran, dtype = np.lib.format.read_array_header_1_0(
                 stream, max_header_size=MAX_HEADER
             )
         if not dtype.str.startswith(kinds) or shape not in (None, found) or fortran:
             raise CheckpointError(
-                f"{key!r} is {dtype.str} {found!s:.80} in {'Fortran' if fortran else 'C'} order; "
-                f"expected {' or '.join(kinds)} {'' if shape is None else f'{shape} '}in C order"
+                f"{key!r} is {dtype.str} {found!s:.80}{' in Fortran order' * fortran}; expected "
+                f"{' or '.join(kinds)}{'' if shape is None else f' {shape}'} in C order"
             )
         left = entry.file_size - stream.tell()
         if left != math.prod(found) * dtype.itemsize:

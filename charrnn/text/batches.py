@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -49,17 +48,6 @@ def _batch(symbols: Indices, lengths: Symbols, columns: slice, *, fresh: bool) -
     return Batch(x, y, own, int(lengths.sum()), fresh)
 
 
-class Batches(Protocol):
-    """Text cut into batches without end: `batch(step)` belongs to epoch step // steps_per_epoch."""
-
-    batch_size: int
-    seq_len: int
-    steps_per_epoch: int
-    predictions: int  # in an epoch
-
-    def batch(self, step: int, columns: slice = ...) -> Batch: ...
-
-
 class Streams:
     """B contiguous pieces of a text side by side, T characters a step.
 
@@ -85,9 +73,9 @@ class Streams:
         self._block, self._block_of = np.empty((0, 0)), (-1, slice(0))
 
     def batch(self, step: int, columns: slice = slice(None)) -> Batch:
-        """Return the batch of `step`, which counts on over epochs, or some of its columns.
+        """Return the batch of `step`, or some of its columns, whatever was asked for before.
 
-        It doesn't depend on earlier calls.
+        Steps are counted over epochs: `step` belongs to epoch step // steps_per_epoch.
         """
         done = step % self.steps_per_epoch * self.seq_len
         left = np.clip(self._lengths - done, 0, self.seq_len)
@@ -212,9 +200,9 @@ class ItemBatches:
         self.steps_per_epoch = len(self._steps)
 
     def batch(self, step: int, columns: slice = slice(None)) -> Batch:
-        """Return the batch of `step`, which counts on over epochs, or some of its columns.
+        """Return the batch of `step`, or some of its columns, whatever was asked for before.
 
-        It doesn't depend on earlier calls.
+        Steps are counted over epochs: `step` belongs to epoch step // steps_per_epoch.
         """
         epoch, step = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
@@ -239,3 +227,6 @@ class ItemBatches:
             for i in rng.permutation(len(groups))
             for done in range(0, int(lengths[groups[i]].max()), LONGEST)
         ]
+
+
+Batches = Streams | ItemBatches

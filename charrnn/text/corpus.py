@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from charrnn.errors import CorpusError, UsageError, VocabularyError
+from charrnn.errors import CorpusError, VocabularyError
 from charrnn.text.sources import Source
 from charrnn.text.vocabulary import Indices, Vocabulary
 
@@ -188,14 +188,12 @@ def read_corpus(
     their indices and new ones follow. lines: every line is an item, and a file's end ends one.
     Raises CorpusError, UsageError.
     """
-    if list(map(str, sources)).count("-") > 1:
-        raise UsageError("- is given more than once, and standard input can be read only once")
     vocabulary, store = base, Store(np.uint8 if base is None else base.dtype)
     texts, notes, digest = list[tuple[int, int]](), list[str](), blake2b(digest_size=16)
     for source in [Source(source, encoding, lines=lines) for source in sources]:
         start, of_text = store.length, blake2b()
         for piece in source:
-            of_text.update(_utf8(piece, source.name))
+            of_text.update(piece.encode("utf-8", "surrogatepass"))
             vocabulary, indices = _extended(vocabulary or Vocabulary.of(piece), piece)
             if vocabulary.dtype != store.dtype:
                 store = store.widened(vocabulary.dtype)
@@ -223,16 +221,6 @@ def _extended(vocabulary: Vocabulary, text: str) -> tuple[Vocabulary, Indices]:
         return vocabulary, vocabulary.encode(text)
 
 
-def _utf8(text: str, name: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise CorpusError(
-            f"{name}: has U+{ord(text[error.start]):04X}, half of a UTF-16 pair and no character; "
-            "give the right --encoding"
-        ) from None
-
-
 def read_text(
     source: str | Path, *, encoding: str | None = None, limit: int = 100_000_000
 ) -> tuple[str, list[str]]:
@@ -245,7 +233,6 @@ def read_text(
         text += piece
         if len(text) > limit:  # a small .gz may hold any number
             raise CorpusError(f"{read.name}: has more than {limit:,} characters; give it in pieces")
-    _utf8(text, read.name)
     return text, read.notes
 
 

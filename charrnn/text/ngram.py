@@ -28,11 +28,11 @@ class Floor:
 def floor(training: Part | Items, validation: Part | Items, N: int) -> Floor:
     """Return the best of the Witten-Bell models of order 1 to 7.
 
-    Of a text longer than LIMIT, only the characters on both sides of the border between the two
-    parts are counted: so many of each that their ratio stays.
+    Of a text longer than LIMIT, count only the characters next to the border between the two
+    parts, as many of each as keep their ratio.
     """
     sizes = training.characters, validation.characters
-    if sizes[0] < 2 or not sizes[1] or N > MOST:
+    if not all(sizes) or N > MOST:
         return Floor()
     last, first = (math.ceil(size * min(1, LIMIT / sum(sizes))) for size in sizes)
     text = np.concatenate([training.read(sizes[0] - last, sizes[0]), validation.read(0, first)])
@@ -55,33 +55,34 @@ def witten_bell(
     p_n(w|c) = (count(c, w) + T(c) p_{n−1}(w|c')) / (count(c) + T(c)), where c are the n − 1
     characters before w, c' is c without its first, T(c) the number of distinct characters seen
     after c, and p_0 = 1/N; p_n = p_{n−1} where c was never seen (Witten & Bell 1991, method C,
-    interpolated). They are counted in text[:border], into which the first contexts reach back.
+    interpolated). The counts are those of text[:border]; the first contexts of text[border:]
+    reach back into it.
 
-    With a `boundary`, with which the text begins, each one ends an item and begins the next: a
-    context reaches back to it and no further (a longer order leaves p as it is), and the first
-    boundary isn't counted.
+    With a `boundary`, the text begins with one, and each one ends an item and begins the next: no
+    context reaches back beyond it, and where c would, p_n = p_{n−1}.
 
-    A context of order n + 1 is the n-gram that ends before w, so each order ranks (context,
-    character) pairs once, and the ranks shifted by one position are the next order's contexts.
+    Each order ranks its (context, character) pairs. Shifted by one position, the ranks are the
+    contexts of the next order. Context 0 stands for those that would reach beyond a boundary.
     """
-    behind = None if boundary is None else _since(text, boundary)
-    context, contexts = np.zeros(len(text), np.int32), 1
+    context, contexts = np.ones(len(text), np.int32), 2
     p = np.full(len(text) - border, 1 / N)
     nats = []
     for order in range(1, max_order + 1):
-        gram, grams = _ranks(context, contexts, text[order - 1 :], N)
-        inside = None if behind is None else behind[order - 1 :] >= order - 1
-        _refine(p, context, gram, max(0, border - order + 1), (contexts, grams), inside)
+        after = text[order - 1 :]
+        gram, grams = _ranks(context, contexts, after, N)
+        _refine(p, context, gram, max(0, border - order + 1), (contexts, grams))
         nats.append(max(0.0, float(-np.log(p).mean())))  # never −0
+        if boundary is not None and order > 1:
+            gram[(context == 0) | (after == boundary)] = 0
         context, contexts = gram[:-1], grams
     return tuple(nats)
 
 
 def _ranks(context: Indices, contexts: int, after: Indices, N: int) -> tuple[Indices, int]:
-    """Return the rank of each pair (context, character) among the distinct pairs, and their number.
+    """Return the rank, from 1, of each (context, character) pair among the distinct pairs.
 
-    To sort, key and position are packed into one integer: that sorts in place, several times
-    faster than np.unique.
+    Also return the number of ranks, 0 included. For sorting, key and position are packed into one
+    integer: that sorts in place, several times faster than np.unique.
     """
     keys, space, bits = context.astype(np.int64), contexts * N, len(context).bit_length()
     keys *= N
@@ -90,7 +91,7 @@ def _ranks(context: Indices, contexts: int, after: Indices, N: int) -> tuple[Ind
         seen = np.zeros(space, bool)
         seen[keys] = True
         ranks = np.cumsum(seen, dtype=np.int32)
-        return ranks[keys] - 1, int(seen.sum())
+        return ranks[keys], int(seen.sum()) + 1
     keys <<= bits
     keys |= np.arange(len(keys))
     keys.sort()
@@ -100,46 +101,27 @@ def _ranks(context: Indices, contexts: int, after: Indices, N: int) -> tuple[Ind
     np.not_equal(keys[1:], keys[:-1], out=new[1:])
     del keys
     ranks = np.empty(len(new), np.int32)
-    ranks[position] = np.cumsum(new, dtype=np.int32) - 1
-    return ranks, int(new.sum())
-
-
-def _since(text: Indices, boundary: int) -> Indices:
-    """Return how many symbols before each position belong to its context.
-
-    They are those since the last boundary, which counts too; −1 for the first position of all.
-    """
-    at = np.arange(len(text), dtype=np.int32)
-    last = np.maximum.accumulate(np.where(text == boundary, at, 0))
-    since: Indices = at - np.append(1, last[:-1])
-    return since
+    ranks[position] = np.cumsum(new, dtype=np.int32)
+    return ranks, int(new.sum()) + 1
 
 
 def _refine(
-    p: Indices,
-    context: Indices,
-    gram: Indices,
-    counted: int,
-    sizes: tuple[int, int],
-    inside: Indices | None,
+    p: Indices, context: Indices, gram: Indices, counted: int, sizes: tuple[int, int]
 ) -> None:
     """Turn p_{n−1} into p_n in place: the first `counted` positions train, the last are those of p.
 
-    inside: which positions have a whole context, None for all of them.
+    sizes: how many contexts and grams there are.
     """
-    training = slice(counted) if inside is None else np.flatnonzero(inside[:counted])
-    count = _count(context[training], sizes[0])
-    gram_count = _count(gram[training], sizes[1])
+    count, gram_count = _count(context[:counted], sizes[0]), _count(gram[:counted], sizes[1])
     follows = np.zeros(sizes[1], np.int32)  # the context of each gram
     follows[gram] = context
     distinct = _count(follows[gram_count > 0], sizes[0])
     del follows
-    scored = min(len(p), len(gram))  # in a very short text the first of val have no whole context
-    if not scored:
-        return
-    c, w, lower = context[-scored:], gram[-scored:], p[-scored:]
+    count[0] = 0
+    scored = len(gram) - min(len(p), len(gram))  # a very short text lacks the first whole contexts
+    c, w, lower = context[scored:], gram[scored:], p[len(p) - len(gram) + scored :]
     total, T = count[c], distinct[c]
-    known = total > 0 if inside is None else (total > 0) & inside[-scored:]
+    known = total > 0
     refined = T * lower
     refined += gram_count[w]
     total += T

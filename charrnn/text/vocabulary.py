@@ -41,16 +41,10 @@ class Vocabulary:
     characters: str
 
     def __post_init__(self) -> None:
-        if not self.characters:
-            raise VocabularyError("a vocabulary needs at least one character and has none")
-        counts = np.bincount(code_points(self.characters))
-        if counts.max() > 1:
-            raise VocabularyError(
-                f"a vocabulary has each character once, and {_named(chr(int(counts.argmax())))} "
-                f"is there {counts.max()} times"
-            )
-        if counts[0xD800:0xE000].any():
-            half = chr(0xD800 + int(counts[0xD800:0xE000].argmax()))
+        if not 0 < len(self.characters) == len(set(self.characters)):
+            raise VocabularyError("a vocabulary has at least one character, and each only once")
+        half = next((char for char in self.characters if "\ud800" <= char <= "\udfff"), None)
+        if half:
             raise VocabularyError(
                 f"{_named(half)} is half of a UTF-16 pair, not a character; "
                 "give the text's encoding"
@@ -137,11 +131,8 @@ class Vocabulary:
         plain = unicodedata.normalize("NFKD", char)
         alike = "".join(group for group in _ALIKE if char in group or plain[0] in group)
         likely = dict.fromkeys(alike + char.swapcase() + plain + plain.swapcase())
-        known = [c for c in likely if c in self and not unicodedata.combining(c)]
-        if not known:
-            distance = np.abs(self._codes.astype(np.int64) - ord(char))
-            known = [self.characters[i] for i in np.argsort(distance, kind="stable")[:3]]
-        return "".join(known[:3])
+        near = sorted(self.characters, key=lambda known: abs(ord(known) - ord(char)))
+        return "".join(([c for c in likely if c in self] or near)[:3])
 
     def unknown(self, text: str, line: int = 1) -> VocabularyError:
         """Return what to say of the first unknown character in a text that begins at this line."""

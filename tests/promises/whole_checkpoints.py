@@ -184,10 +184,8 @@ def bad_places() -> Trial:
         assert charrnn("train", *TINY, "--steps", "3", "--out", trained).code == 0
         good = trained.read_bytes()
         places.refused(home, "this is a folder")
-        places.refused(
-            home / "nowhere" / "m.npz", "No such file or directory; make its folder first"
-        )
-        places.refused(trained / "m.npz", "Not a directory; choose another place")
+        places.refused(home / "nowhere" / "m.npz", "No such file or directory; check its folder")
+        places.refused(trained / "m.npz", "Not a directory; check its folder")
         if POSIX:
             _links_and_devices(places, home, good)
         for attempt in (
@@ -230,7 +228,7 @@ def _full_disk(places: Places, good: bytes) -> None:
         out.write_bytes(good)
         filler = fill(disk)
         places.refused(
-            out, "No space left on device; make room on the disk, or choose another place"
+            out, "No space left on device; check its folder, the permissions and the space left"
         )
         places.trial.check(leftovers(disk) == [], f"a full disk leaves {leftovers(disk)}")
         filler.unlink()
@@ -256,8 +254,8 @@ def _read_only_disk(places: Places, good: bytes) -> None:
         if disk is not None:
             (disk / "m.npz").write_bytes(good)
             subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-            places.refused(disk / "m.npz", "Read-only file system; choose another place")
-            places.refused(disk / "new.npz", "Read-only file system; choose another place")
+            places.refused(disk / "m.npz", "Read-only file system; check its folder")
+            places.refused(disk / "new.npz", "Read-only file system; check its folder")
 
 
 def _folder_that_goes(places: Places, good: bytes) -> None:
@@ -298,9 +296,7 @@ def _without_permission(places: Places, good: bytes) -> None:
             ended = charrnn(
                 "train", *TINY, "--steps", "3", "--out", closed / "m.npz", cwd=home, **nobody
             )
-            places.checked(
-                ended, closed, "Permission denied; change its permissions, or choose another place"
-            )
+            places.checked(ended, closed, "Permission denied; check its folder, the permissions")
         closed.chmod(stat.S_IRWXU)
 
 
