@@ -224,29 +224,27 @@ def gradients_with(*mistakes: str) -> dict[str, Array]:
 
 def mark(answers: Sequence[Mapping[str, Any]]) -> list[Verdict]:
     """Return the verdict on each gradient of `answers`, one set for each of `networks()`."""
-    vectors = {name: _vector(answers, name) for name in NAMES}
-    mine = {name: vector for name, vector in vectors.items() if not isinstance(vector, str)}
-    far = {name: distance(vector, numeric()[name]) for name, vector in mine.items()}
-    right = {name for name in mine if far[name] <= TOLERANCE}
-    said = {name: vector for name, vector in vectors.items() if isinstance(vector, str)}
-    said |= _explained(mine, {*mine} - right)
+    said = {name: why for name in NAMES if (why := _unusable(answers, name))}
+    usable = [name for name in NAMES if name not in said]
+    mine = joined({name: np.asarray(answer[name]) for name in usable} for answer in answers)
+    far = {name: distance(mine[name], numeric()[name]) for name in usable}
+    right = {name for name in usable if far[name] <= TOLERANCE}
+    said |= _explained(mine, {*usable} - right)
     return [Verdict(name, name in right, far.get(name), said.get(name)) for name in NAMES]
 
 
-def _vector(answers: Sequence[Mapping[str, Any]], name: str) -> Array | str:
-    """Return one gradient on all networks, or why there is none."""
-    arrays = []
+def _unusable(answers: Sequence[Mapping[str, Any]], name: str) -> str | None:
+    """Return why a gradient cannot be compared, None if it can."""
     for answer, net in zip(answers, networks(), strict=True):
         if name not in answer:
             return "is missing from the dict"
-        array, shape = np.asarray(answer[name], np.float64), getattr(net, name).shape
+        array, shape = np.asarray(answer[name]), getattr(net, name).shape
         if array.shape != shape:
             turned = ", the transpose," * (array.T.shape == shape)
             return f"has shape {array.shape}{turned} instead of {shape}"
         if not np.isfinite(array).all():
             return "has numbers that are not finite"
-        arrays.append(array.ravel())
-    return np.concatenate(arrays)
+    return None
 
 
 def _explained(mine: dict[str, Array], wrong: set[str]) -> dict[str, str]:
