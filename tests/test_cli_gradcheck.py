@@ -170,6 +170,10 @@ def test_with_a_model_the_lecture_shows_its_trained_weights(
     (network,) = printed(capsys, "gradcheck", "--lecture", "--model", saved(model, tmp_path))[
         "lags"
     ]
+    assert main(["gradcheck", "--lecture", "--model", saved(model, tmp_path)]) == 0
+    output = " ".join(capsys.readouterr().out.split())
+    assert "At the trained weights of the first layer" in output
+    assert " ".join(network["sentence"].split()) in output
     W = np.split(model.parameters["layers.0.W"].astype(np.float64), 4)
     assert network["gain"] is None
     assert list(network["singular"].values()) == pytest.approx(

@@ -129,8 +129,8 @@ def fading_sections(fadings: Sequence[Fading], width: int) -> Iterator[tuple[str
             found = [fading.lags[lag] for fading in group]
             norms.add_row(str(lag), *(f"{at.norm:.1e} {norm_bar(at.norm)}" for at in found))
             parts.add_row(str(lag), *(f"{at.share:6.1%} {at.lost:7.1%}" for at in found))
-        heading = f"Each gate's block of W has all its singular values {gain:g}"
-        if gain is None:
-            heading = "At the trained weights of the first layer, with ŷ_t computed from its h_t"
+        heading = "At the trained weights of the first layer, with ŷ_t computed from its h_t"
+        if gain is not None:
+            heading = f"Each gate's block of W has all its singular values {gain:g}"
         sentences = (fading.sentence for fading in group)
         yield heading, Group(f"{NORMS}:", norms, f"{PARTS}:", parts, *sentences)
