@@ -76,7 +76,7 @@ def has_small_kernels() -> bool:
 
 
 def multiplies_small_ones_best() -> bool:
-    """Return whether a large product is faster in small parts, each of which takes one thread."""
+    """Return whether a large product is faster when it is cut into small ones, on one thread."""
     return has_small_kernels() and _controls().get_threads() == 1
 
 
@@ -110,7 +110,7 @@ def cores() -> int:
 
 
 def free_memory() -> int | None:
-    """Return the bytes that can be had without swapping, in a container too; None if unknown."""
+    """Return the bytes of memory that are free, within a container's limit; None if unknown."""
     free = []
     with suppress(OSError, ValueError):
         free.append(1024 * _number(PROC / "meminfo", "MemAvailable:"))

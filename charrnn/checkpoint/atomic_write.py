@@ -93,9 +93,9 @@ def check_writable(path: FilePath, *, overwrite: bool = True) -> None:
 
 @contextmanager
 def atomic_write(path: FilePath) -> Iterator[BinaryIO]:
-    """A file to write; when the block ends well it is on the disk at `path`, else nothing changes.
+    """Open a file to write. If the block succeeds it is at `path`, otherwise nothing changes.
 
-    Raises CheckpointError for whatever the operating system refuses, in the block too.
+    Raises CheckpointError if the operating system refuses something, also within the block.
     """
     with explained(path, UNCHANGED):
         target, status = regular_file(path)
@@ -116,7 +116,10 @@ def atomic_write(path: FilePath) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _beside(target: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """A new file beside `target`, its path and itself, to be written; removed unless renamed."""
+    """Make a temporary file beside `target` and yield its path and the file, open for writing.
+
+    Afterwards it is removed, unless it was renamed.
+    """
     path = target.with_name(f".{target.name}.{secrets.token_hex(RANDOM)}.tmp")
     try:
         with path.open("xb") as file:

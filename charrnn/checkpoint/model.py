@@ -37,7 +37,7 @@ SHAPE = {"cell": str, "hidden": int, "layers": int}  # what is in "model"
 SHIPPED = Path(__file__).parents[1] / "models" / "shakespeare.npz"  # comes with charrnn
 
 
-# Readers of what a meta says: a stranger's nonsense becomes None, or something empty.
+# Readers of values in meta: one of the wrong type becomes None, or an empty list or object.
 
 
 def _of(*kinds: type[Value]) -> Callable[[Any], Value | None]:

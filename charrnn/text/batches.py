@@ -20,7 +20,7 @@ Symbols = npt.NDArray[np.intp]
 _AHEAD = 1 << 16  # characters that Streams reads at once, over all streams
 _POOL = 32  # batches within which items are sorted by length
 LONGEST = 512  # characters of an item that are predicted in one batch; a longer one takes several
-_READ = 1 << 22  # characters of the store that read_items looks at at once
+_READ = 1 << 22  # characters that read_items reads at once
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Batch:
 
     x: Symbols  # (T, B)
     y: Symbols  # (T, B)
-    lengths: Symbols | None  # (B,) predictions of each column, 0 behind them; None: T each
+    lengths: Symbols | None  # (B,) predictions of each column, x and y are 0 after them; None: T
     predictions: int  # of the whole batch, also when these are only some of its columns
     fresh: bool  # from a zero state; else column b goes on from column b of the batch before
 
@@ -54,8 +54,9 @@ class Streams:
     The state is carried on, also from a stream's end to its beginning in the next epoch.
 
     Stream b of a text of n characters covers b·n//B … (b+1)·n//B. Each of its characters but the
-    first is predicted once an epoch, or only the first of them: `most` in all streams together. A
-    short text gets fewer streams, a very short one shorter steps; it has 2 characters at least.
+    first is predicted once an epoch. With `most`, only the beginning of each stream is read: about
+    `most` characters in all. A short text gets fewer streams, a very short one shorter steps; it
+    must have at least 2 characters.
     """
 
     def __init__(self, part: Part, batch_size: int, seq_len: int, most: int | None = None) -> None:
@@ -68,7 +69,7 @@ class Streams:
         self.seq_len = min(seq_len, longest)
         self.steps_per_epoch = -(-longest // self.seq_len)
         self.predictions = int(self._lengths.sum())  # per epoch
-        # What some columns read in several steps at once, and which steps and columns these are.
+        # The characters of several steps, read at once, and the block and columns they are of.
         self._width = self.seq_len * max(1, _AHEAD // (self.batch_size * self.seq_len))
         self._block, self._block_of = np.empty((0, 0)), (-1, slice(0))
 

@@ -52,7 +52,7 @@ class Store:
     It is appended to, then read by range from any number of threads and processes.
     """
 
-    table: Indices | None = None  # what is read in place of each index that is kept, if it differs
+    table: Indices | None = None  # from each stored index to the one that is read; None: the same
 
     def __init__(self, dtype: npt.DTypeLike, place: int | str | None = None) -> None:
         """Make an empty store, or attach to another process's file."""
@@ -121,8 +121,8 @@ def training_share(count: int, val_fraction: float) -> int:
 class Part:
     """A text made of ranges of a store, one after the other.
 
-    If the store has only a piece of the text, as on a rank that reads no other, then the range
-    reaches beyond the store, and only that piece can be read.
+    On an MPI rank the store may have only the piece of the text that this rank needs. Then the
+    range reaches beyond the store, and only that piece can be read.
     """
 
     store: Store
@@ -147,7 +147,7 @@ class Part:
             shift = self.extents[which][0] - self._borders[which]  # of the store's positions
             pieces.append(self.store.read(start + shift, end + shift))
             start, which = end, which + 1
-        return np.concatenate(pieces) if len(pieces) != 2 else pieces[1]
+        return np.concatenate(pieces)
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,8 @@ class Corpus:
     def split(self, val_fraction: float) -> tuple[Part, Part]:
         """Return (training, validation).
 
-        Of each text of n characters the first floor((1 − F)·n) train, the others validate.
+        The first floor((1 − F)·n) of a text's n characters are for training, the others for
+        validation.
         """
         cuts = [(a, a + training_share(b - a, val_fraction), b) for a, b in self.texts]
         training, validation = [(a, cut) for a, cut, _ in cuts], [(cut, b) for _, cut, b in cuts]
@@ -185,13 +186,13 @@ def read_corpus(
     """Return the texts of `sources`, read once and piece by piece, each source a text.
 
     encoding: None if none was given by name. base: a vocabulary to extend; its characters keep
-    their indices and new ones follow. lines: every line is an item, and a file's end ends one.
+    their indices and new ones follow. lines: every line is an item; a file's end also ends a line.
     Raises CorpusError, UsageError.
     """
     vocabulary, store = base, Store(np.uint8 if base is None else base.dtype)
     texts, notes, digest = list[tuple[int, int]](), list[str](), blake2b(digest_size=16)
-    for source in [Source(source, encoding, lines=lines) for source in sources]:
-        start, of_text = store.length, blake2b()
+    for path in sources:
+        source, start, of_text = Source(path, encoding, lines=lines), store.length, blake2b()
         for piece in source:
             of_text.update(piece.encode("utf-8", "surrogatepass"))
             vocabulary, indices = _extended(vocabulary or Vocabulary.of(piece), piece)
@@ -205,9 +206,9 @@ def read_corpus(
         raise CorpusError(
             "the corpus is a single character: there is nothing to predict; give a longer text"
         )
-    kept = len(base) if base else 0
-    new = sorted(vocabulary.characters[kept:])
-    final = Vocabulary(vocabulary.characters[:kept] + "".join(new))
+    kept = base.characters if base else ""
+    new = sorted(vocabulary.characters.removeprefix(kept))
+    final = Vocabulary(kept + "".join(new))
     store.table = final.encode(vocabulary.characters)
     return Corpus(final, store, texts, notes, digest.hexdigest())
 

@@ -135,7 +135,7 @@ class Vocabulary:
         return "".join(([c for c in likely if c in self] or near)[:3])
 
     def unknown(self, text: str, line: int = 1) -> VocabularyError:
-        """Return what to say of the first unknown character in a text that begins at this line."""
+        """Return the error for the first unknown character of a text that begins at `line`."""
         at, count = self.find_unknown(text), len(self.missing(text))
         line, column = line + text.count("\n", 0, at), at - text.rfind("\n", 0, at)
         near = ", ".join(map(repr, self.nearest(text[at])))
