@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
-_PUBLIC = {  # the names of each module
+_PUBLIC = {  # the public names of each module
     "checkpoint.model": "Model load save",
     "config": "ModelConfig SampleConfig TrainConfig",
     "errors": "CharRNNError",
@@ -60,9 +60,7 @@ if TYPE_CHECKING:  # "as" says that a name is public
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name when it is first asked for, so that `import charrnn` and `--help` don't
-    load NumPy.
-    """
+    """Return a public name. It is imported only now, so that `--help` doesn't import NumPy."""
     if name not in _MODULES:
         raise AttributeError(f"module 'charrnn' has no attribute {name!r}")
     value = getattr(import_module(f"charrnn.{_MODULES[name]}"), name)

@@ -1,4 +1,4 @@
-"""`charrnn eval --each`: the score of each line as it is read, in flat memory."""
+"""`charrnn eval --each`: each line is scored as it is read, in flat memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from charrnn.checkpoint.model import Model
     from charrnn.sampling.scoring import Unknown
 
-TOGETHER = 4096  # lines that are scored together at most
+TOGETHER = 4096  # lines scored at once, at most
 
 
 def write_each(
@@ -25,12 +25,12 @@ def write_each(
     *,
     json: bool,
 ) -> None:
-    """Write the score of each line of a text, as it comes. Raises CharRNNError."""
+    """Write the score of each line of a text as the line comes. Raises CharRNNError."""
     from charrnn.blas import blas_threads
     from charrnn.text.sources import Source
 
     if "\n" not in model.vocabulary:
-        raise VocabularyError("the model knows no newline and can't score lines of their own")
+        raise VocabularyError("the model doesn't know the newline, so it can't score single lines")
     source, number = Source(path, encoding), 0
     with Stream() as stream, blas_threads(1):
         try:
@@ -50,9 +50,9 @@ def write_each(
 def _scored(
     model: Model, name: str, lines: list[str], before: int, unknown: Unknown
 ) -> Iterator[dict[str, Any]]:
-    """Yield what --json says of each line; `before` lines come before them.
+    """Yield what --json says about each line; `before` is the number of lines before these.
 
-    Lines that stand before one with a character that is an error are scored nevertheless.
+    If an unknown character is an error, the lines before it are still scored.
     """
     from charrnn.sampling.scoring import score_lines
 
@@ -77,8 +77,8 @@ def _scored(
 
 
 def batches(pieces: Iterable[str]) -> Iterator[list[str]]:
-    """Yield the lines that end in each piece of a text: many of a file, few of a slow pipe."""
-    begun = list[str]()  # the pieces of a line without its end
+    """Yield the lines that each piece of a text completes: many for a file, few for a slow pipe."""
+    begun = list[str]()  # the pieces of an unfinished line
     for piece in pieces:
         first, *others = piece.split("\n")
         begun.append(first)

@@ -94,7 +94,7 @@ def evaluate(
     if texts.count("-") > 1:
         raise UsageError("- is given more than once, and standard input can be read only once")
     if values and not json:
-        raise UsageError("--values are part of the JSON; add --json")
+        raise UsageError("--values go into the JSON; add --json")
     if above is not None and not each:
         raise UsageError("--above is for single lines; add --each")
     _check_pictures(svg, html, (model, *texts))
@@ -132,7 +132,7 @@ def evaluate(
 
 
 def _check_pictures(svg: str | None, html: str | None, read: Sequence[str]) -> None:
-    """Raise CharRNNError unless each picture has a place apart from all that is read."""
+    """Raise CharRNNError if a picture can't be written, or would replace what is read."""
     from charrnn.checkpoint.atomic_write import check_writable, part_of
 
     for path in filter(None, (svg, html)):
@@ -146,14 +146,14 @@ def _check_pictures(svg: str | None, html: str | None, read: Sequence[str]) -> N
 
 
 class Passage(NamedTuple):
-    """A text, or one of its lines: what the JSON says of it, and its picture."""
+    """A text, or one of its lines: what --json says about it, and its picture."""
 
     facts: dict[str, Any]
     heat: Heat
 
 
 class Evaluation:
-    """What was measured of some texts, and what of it is to be shown."""
+    """The scores of some texts, and the ways to show them."""
 
     def __init__(self, model: Model, unit: int | None, worst: int) -> None:
         self.model, self.unit, self.worst = model, unit, worst
@@ -190,7 +190,7 @@ class Evaluation:
 
     @property
     def total(self) -> Score:
-        """All texts together."""
+        """The score of all texts together."""
         import numpy as np
 
         from charrnn.sampling.scoring import Score
@@ -199,7 +199,7 @@ class Evaluation:
         return Score("", surprise, sum(score.unknown for score in self.scores))
 
     def as_json(self, values: bool) -> dict[str, Any]:
-        """Return all figures; values: those of each character too."""
+        """Return all figures; values: each character's too."""
         texts = [facts | ({"values": heat.values} if values else {}) for facts, heat in self.texts]
         floor = {"floor_nats": self.model.floor_nats, "floor_order": self.model.floor_order}
         worst = {"worst": [line.facts for line in self.lines]} if self.worst else {}
@@ -220,7 +220,7 @@ class Evaluation:
                 say(f"wrote {path}")
 
     def show_heat(self) -> None:
-        """Print the lines, or the texts, in colours."""
+        """Print the most surprising lines, or else the texts, in colours."""
         from charrnn.pictures.heatmap import Painter
 
         painter = Painter(self.colormap, console())
@@ -234,13 +234,13 @@ class Evaluation:
                 stream.raw("\n")
 
     def show_lines(self) -> None:
-        """Print the lines."""
+        """Print the most surprising lines."""
         for facts, heat in self.lines:
             print(f"{visible(heat.name)}, {heat.summary}\n    {visible(facts['content'])}")
         print()
 
     def show_table(self) -> None:
-        """Print the figures of each text and of all."""
+        """Print the figures of each text, and of all together."""
         print("  characters   unknown      nats      bits  perplexity  text")
         rows = [text.facts for text in self.texts]
         if len(rows) > 1:
@@ -254,7 +254,7 @@ class Evaluation:
 
 
 def _floor(model: Model) -> list[str]:
-    """Return the training run's floor as a line, if it is known."""
+    """Return a line about the training run's n-gram floor, if the model says it."""
     from charrnn.sampling.scoring import figures
 
     if model.floor_nats is None:

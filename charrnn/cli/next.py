@@ -1,4 +1,4 @@
-"""`charrnn next`: what the model thinks comes next."""
+"""`charrnn next`: the characters that the model thinks are likely to come next."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _is_checkpoint(text: str) -> bool:
 
 
 def print_bars(likely: list[tuple[str, float]]) -> None:
-    """Print each character with its probability and a bar: a full one is certain."""
+    """Print each character with its probability and a bar; a full bar is certainty."""
     from rich.table import Table
     from rich.text import Text
 

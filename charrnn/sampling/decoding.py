@@ -1,8 +1,8 @@
 """From logits to an index: temperature, top-k, top-p, min-p, then inverse transform sampling.
 
-Probabilities and their sums are float64 whatever the precision of the network. A vector that sums
-to 1.0000001 is as good as any, because a draw is scaled by the sum itself. To forbid characters,
-set their logits to −∞ before anything else. Sizes: N symbols, S streams.
+Probabilities and their sums are float64, whatever the precision of the network. They need not sum
+to 1, because a draw is scaled by their sum. To forbid characters, set their logits to −∞ first.
+Sizes: N symbols, S streams.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from charrnn.config import SampleConfig
 from charrnn.errors import CharRNNError
 
 Array = NDArray[Any]
-FAR = 600.0  # |maximum| / temp up to which exp in float64 neither overflows nor loses what counts
+FAR = 600.0  # |largest logit| / temp up to which float64 holds exp of the logits that matter
 
 
 def unnormalized_probabilities(logits: Array, config: SampleConfig) -> Array:
     """Return probabilities up to a factor per stream, float64, for logits (N,) or (N, S).
 
-    softmax(logits / temp); at temp 0 all of it is on the first of the greatest. Of these the top_k
-    most probable stay (of equal ones those of lower index), of these the fewest that hold a share
-    top_p, of these the ones with at least min_p times the greatest probability. The result has a
-    row for each stream, (S, N), because sums along rows are fastest; (N,) stays.
+    They are softmax(logits / temp); at temp 0 the first of the greatest has all. Then come the
+    filters: keep the top_k most probable (of equal ones those of lower index), of these the fewest
+    that sum to at least top_p, of these the ones with at least min_p times the greatest
+    probability. The result is (N,) or (S, N): sums along rows are fastest.
     """
     p = np.array(logits.T, np.float64, order="C")
     if config.temp == 0:
@@ -63,8 +63,8 @@ def distribution(logits: Array, config: SampleConfig) -> Array:
 def draw(p: Array, uniform: Array | float) -> Any:
     """Return an index for each row of p (..., N) in float64, given its uniform number in [0, 1).
 
-    It is the first whose cumulative sum exceeds uniform · total, so the sums need not be 1, and an
-    index of probability 0 is never drawn, whatever the rounding. p is overwritten by the sums.
+    It is the first whose cumulative sum exceeds uniform · total, so that an index of probability 0
+    is never drawn, whatever the rounding. p is overwritten with its cumulative sums.
     """
     sums = np.cumsum(p, axis=-1, out=p)
     total = sums[..., -1]
@@ -74,7 +74,7 @@ def draw(p: Array, uniform: Array | float) -> Any:
             "train it again, more slowly"
         )
     point = np.minimum(uniform * total, np.nextafter(total, 0))  # the product may round to total
-    return np.argmin(sums <= point[..., None], axis=-1)  # of the first False
+    return np.argmin(sums <= point[..., None], axis=-1)  # the first False
 
 
 def drawer(logits: Array, config: SampleConfig) -> Callable[[float], int]:
@@ -98,7 +98,7 @@ def drawer(logits: Array, config: SampleConfig) -> Callable[[float], int]:
         exp(p, p)
         accumulate(p, 0, None, sums)
         total = sums.item(-1)
-        if not 1e-250 < total < 1e250:  # inside, the maximum is within FAR for any N
+        if not 1e-250 < total < 1e250:  # inside this range the largest logit is within FAR
             return index(uniform)
         point = uniform * total
         return int(search(point if point < total else nextafter(total, 0), "right"))

@@ -1,12 +1,12 @@
 """Drawing only what matches a pattern.
 
-A state is the set of all that may still be missing for a match (the partial derivatives of
-Antimirov 1996). The states that the model's characters can reach form a deterministic automaton,
-each with its distance from the nearest match. A character may be drawn if enough of the length is
-left after it.
+A state is the set of sequences any of which would complete a match (the partial derivatives of
+Antimirov 1996). The states that the model's characters can reach form a deterministic automaton.
+Each has its distance to the nearest match, in characters; a character may be drawn if the match
+that it leads to still fits into the length.
 
 A pattern may have literals, classes, `\\d \\w \\s .`, groups, alternation, `* + ? {m,n}`, anchors,
-and `(?i)` at its start. It matches the whole of what is drawn.
+and `(?i)` at its start. It has to match all that is drawn.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from charrnn.errors import UsageError
 
 Array = NDArray[Any]
-LARGEST = 100_000  # sequences in all states of an automaton
-NEVER = 1 << 40  # characters to a match from where none can be reached
+LARGEST = 100_000  # sequences in all states of an automaton together
+NEVER = 1 << 40  # the distance from a state that no match can be reached from
 
 Class = frozenset[str]  # characters, one of which has to come
 Sequence = tuple[Any, ...]  # of pieces: classes, choices, repeats, and the anchors "first", "last"
@@ -37,7 +37,7 @@ class Choice(NamedTuple):
 
 
 class Repeat(NamedTuple):
-    """A piece, at least and at most so many times."""
+    """A piece, repeated `least` to `most` times."""
 
     piece: Any
     least: int
@@ -45,7 +45,7 @@ class Repeat(NamedTuple):
 
 
 QUANTIFIER = r"(?:[*+?]|\{(?!\})\d*,?\d*\})"
-TOKEN = re.compile(  # what is in none of the named groups is not supported
+TOKEN = re.compile(  # a token in none of the named groups isn't supported
     rf"""{QUANTIFIER}[?+] | (?P<quantifier>{QUANTIFIER})
     | \(\?[^:] | (?P<open>\((?:\?:)?) | (?P<bar>\|) | (?P<close>\))
     | (?P<first>\^|\\A) | (?P<last>\$|\\Z)
@@ -57,9 +57,9 @@ TOKEN = re.compile(  # what is in none of the named groups is not supported
 
 
 def parsed(pattern: str, characters: str) -> tuple[Sequence, set[Class]]:
-    """Return the pieces of a pattern over some characters, and the classes among them.
+    """Return the pieces of a pattern over these characters, and the classes among them.
 
-    Raises UsageError for what isn't a pattern or isn't supported.
+    Raises UsageError for an invalid pattern and for what isn't supported.
     """
     try:
         re.compile(pattern)
@@ -107,14 +107,14 @@ def _repeat(piece: Any, quantifier: str) -> Repeat:
 
 
 class State(NamedTuple):
-    """Sequences, one of which is missing for a match, and how the stop text may have begun."""
+    """Sequences any of which would complete a match, and the begun part of the stop text."""
 
     missing: frozenset[Sequence]
     tail: str = ""
-    first: bool = False  # nothing has been read
+    first: bool = False  # nothing has been read yet
 
     def reached(self, *, last: bool) -> set[Sequence]:
-        """Return what may be missing without reading a character; last: no more will be read."""
+        """Return `missing` with all that follows from it; last: no more characters will come."""
         reached, new = set(self.missing), list(self.missing)
         while new:
             found = set(self._opened(new.pop(), last)) - reached
@@ -124,7 +124,7 @@ class State(NamedTuple):
         return reached
 
     def _opened(self, sequence: Sequence, last: bool) -> Iterator[Sequence]:
-        """Yield what may be missing instead of a sequence."""
+        """Yield what may stand for a sequence once its first piece is opened."""
         match sequence:
             case [Choice(sequences), *after]:
                 yield from ((*one, *after) for one in sequences)
@@ -144,14 +144,14 @@ class State(NamedTuple):
         return () in self.reached(last=True)
 
     def after(self, characters: str) -> Iterator[frozenset[Sequence]]:
-        """Yield what is missing after each of some characters."""
+        """Yield what is still missing after each of these characters."""
         reached = [sequence for sequence in self.reached(last=False) if sequence]
         begun = [(s[0], s[1:]) for s in reached if isinstance(s[0], frozenset)]
         for char in characters:
             yield frozenset(after for one, after in begun if char in one)
 
 
-MATCHED, FAILED = State(frozenset({()})), State(frozenset())  # where a text has ended
+MATCHED, FAILED = State(frozenset({()})), State(frozenset())  # the states of an ended text
 
 
 def _check_size(sequences: int) -> None:
@@ -162,14 +162,14 @@ def _check_size(sequences: int) -> None:
 class Matcher:
     """The deterministic automaton of a pattern, for drawing from the characters of a vocabulary.
 
-    end: the character that ends what is drawn and isn't part of it; stop: the text that ends it and
-    is; prime: what the match begins with. Raises UsageError for a pattern that isn't supported.
+    end: the character that ends the text and isn't part of it; stop: the text that ends it and is
+    part of it; prime: what the match begins with. Raises UsageError as `parsed` does.
     """
 
     def __init__(
         self, pattern: str, characters: str, *, prime: str = "", end: str = "", stop: str = ""
     ) -> None:
-        with warnings.catch_warnings(action="ignore"):  # of sets within sets
+        with warnings.catch_warnings(action="ignore"):  # about nested sets
             sequence, classes = parsed(pattern, characters)
         start = State(frozenset({sequence}), first=True)
         for char in prime:
@@ -183,7 +183,7 @@ class Matcher:
         self._end, self._stop = end, stop
         states, self._table = self._build(start, "".join(shown.values()))
         distance = np.array([0 if state.matches else NEVER for state in states])
-        while True:  # from the matches back, a character a round
+        while True:  # backwards from the matches, one character per round
             self._distance = distance
             distance = np.minimum(distance, distance[self._table].min(axis=1) + 1)
             if (distance == self._distance).all():
@@ -196,16 +196,16 @@ class Matcher:
         return self._table[states, self._column[indices]]
 
     def may_be_drawn(self, states: Any, left: int) -> Array:
-        """Return which characters may be drawn, (..., N), where at most `left` may."""
+        """Return which characters may be drawn, (..., N), if `left` are left."""
         allowed: Array = self._distance[self._table[states]] < left
         return allowed[..., self._column]
 
     def goes_on(self, states: Any, left: int) -> Any:
-        """Return whether there is a character that may be drawn, where at most `left` may."""
+        """Return whether any character may be drawn if `left` are left."""
         return self._ahead[states] < left
 
     def _build(self, start: State, characters: str) -> tuple[list[State], Array]:
-        """Return the states that can be reached, and what each becomes by each character."""
+        """Return the states that can be reached, and the number of the next one by character."""
         numbers, size = {start: 0}, 0
         states, table = [start], []
         for state in states:  # which grows
@@ -220,7 +220,7 @@ class Matcher:
         return states, np.array(table)
 
     def _next(self, state: State, char: str, missing: frozenset[Sequence]) -> State:
-        """Return what a state becomes by a character, after which so much is missing."""
+        """Return the state after a character; `missing` is what is still missing then."""
         if char == self._end:
             return MATCHED if state.matches else FAILED
         if not missing:

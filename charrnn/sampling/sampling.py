@@ -22,18 +22,18 @@ from charrnn.sampling.matching import NEVER, Matcher
 from charrnn.sampling.stepping import Sampler
 
 Array = NDArray[Any]
-BLOCK = 1 << 10  # uniforms drawn at a time; those of a generator are the same in blocks of any size
+BLOCK = 1 << 10  # uniform numbers drawn at a time; the size of a block doesn't change them
 
 
 def fresh_seed() -> int:
-    """Return a seed that nobody chose, below 2³²."""
+    """Return a random seed below 2³²."""
     return secrets.randbits(32)
 
 
 def _uniforms(seed: int | None, numbers: Iterable[int]) -> Iterator[Array]:
-    """Yield blocks of uniform numbers (length, S) forever, a column for each numbered sample.
+    """Yield blocks of uniform numbers (length, S) forever, with a column for each sample number.
 
-    A column is the same however many others there are.
+    A column doesn't depend on the others.
     """
     seeds = [np.random.SeedSequence(seed, spawn_key=(number,)) for number in numbers]
     generators = [np.random.default_rng(one) for one in seeds]
@@ -43,7 +43,7 @@ def _uniforms(seed: int | None, numbers: Iterable[int]) -> Iterator[Array]:
 
 
 def check_known(model: Model, text: str, what: str) -> None:
-    """Raise VocabularyError, which names `what`, if the model doesn't know all of `text`."""
+    """Raise VocabularyError naming `what` if `text` has a character that the model doesn't know."""
     try:
         model.vocabulary.encode(text)
     except VocabularyError as error:
@@ -51,10 +51,10 @@ def check_known(model: Model, text: str, what: str) -> None:
 
 
 def _begin(model: Model, config: SampleConfig) -> tuple[Sampler, int]:
-    """Return one stream that has read all but the last character of the opening, and that one.
+    """Return a stream that has read the opening except for its last character, and that character.
 
-    The opening is the prime, after a newline if the model is one of lines; without a prime the
-    newline or, if the vocabulary has none, the commonest character, which has the greatest b_y.
+    The opening is the prime, for a model of lines with a newline before it. Without a prime it is
+    the newline or, if the vocabulary has none, the commonest character, which has the greatest b_y.
     Raises VocabularyError for an unknown character in the prime or the stop text.
     """
     check_known(model, config.prime, "prime")
@@ -71,7 +71,7 @@ def _begin(model: Model, config: SampleConfig) -> tuple[Sampler, int]:
 
 
 def likeliest(model: Model, text: str, k: int) -> list[tuple[str, float]]:
-    """Return the k likeliest characters after `text` with their probabilities, in that order."""
+    """Return the k likeliest characters after `text` with their probabilities, likeliest first."""
     sampler, last = _begin(model, SampleConfig(prime=text))
     sampler.feed(last)
     y_hat = distribution(sampler.logits, SampleConfig())
@@ -80,9 +80,9 @@ def likeliest(model: Model, text: str, k: int) -> list[tuple[str, float]]:
 
 
 def _matcher(model: Model, config: SampleConfig) -> Matcher | None:
-    """Return what `match` allows, None for everything.
+    """Return the matcher for the pattern `match`, None without one.
 
-    Raises UsageError for a pattern that isn't supported or can't be met.
+    Raises UsageError for a pattern that isn't supported or that nothing can match.
     """
     if config.match is None:
         return None
@@ -103,10 +103,10 @@ def _matcher(model: Model, config: SampleConfig) -> Matcher | None:
 def sample(model: Model, **options: Unpack[SampleOptions]) -> Iterator[str]:
     """Yield drawn characters one at a time; the options are the fields of SampleConfig.
 
-    The same seed gives the same characters. The state before the first draw is that after the
-    prime, which isn't yielded, or without one that after a newline or the commonest character. Ends
-    after `length` characters or once `stop` has been drawn; a model of lines ends at a newline,
-    which isn't yielded. Raises UsageError and VocabularyError at once, not at the first character.
+    The same seed gives the same characters. The network first reads the prime, which isn't yielded,
+    or, without one, a newline or the commonest character. Drawing ends after `length` characters
+    or once `stop` has been drawn; with a model of lines it ends at a newline, which isn't yielded.
+    Raises UsageError and VocabularyError at once, not at the first character.
     """
     config = SampleConfig(**options)
     return _drawn(*_begin(model, config), config, _matcher(model, config))
@@ -115,7 +115,7 @@ def sample(model: Model, **options: Unpack[SampleOptions]) -> Iterator[str]:
 def _drawn(
     sampler: Sampler, last: int, config: SampleConfig, matcher: Matcher | None
 ) -> Iterator[str]:
-    """Yield what is drawn once `last` has been read; each is read when the next is asked for."""
+    """Yield what is drawn after `last`; a character is read when the next one is asked for."""
     model, read, index = sampler.model, sampler.read, drawer(sampler.logits, config)
     characters, end = model.vocabulary.characters, "\n" if model.of_lines else None
     stop, tail, state, left = config.stop, "", 0, config.length
@@ -142,7 +142,7 @@ def _drawn(
 
 @dataclass(frozen=True)
 class Sample:
-    """A drawn text and how it came about."""
+    """A drawn text, and what it was drawn with."""
 
     text: str
     prime: str
@@ -152,7 +152,7 @@ class Sample:
 
 
 class Samples(Iterator[list[str | None]]):
-    """Samples drawn side by side: a step gives the new character of each, None if it has ended."""
+    """Samples drawn side by side. Each step yields a character per sample, None for ended ones."""
 
     def __init__(self, model: Model, config: SampleConfig, num: int, *, first: int = 0) -> None:
         check("--num", num, least=1)
@@ -168,8 +168,8 @@ class Samples(Iterator[list[str | None]]):
         self._end = model.vocabulary.characters.find("\n") if model.of_lines else -1
         self._texts: list[list[str]] = [[] for _ in range(num)]
         self._open, self._left = np.ones(num, bool), config.length
-        self.nats: Array = np.zeros(num)  # −Σ ln ŷ_t of each so far
-        self.finished: Array = ~self._open  # by a newline, the stop text or the match
+        self.nats: Array = np.zeros(num)  # −Σ ln ŷ_t of each sample so far
+        self.finished: Array = ~self._open  # ended by a newline, the stop text or the match
         self._close()
 
     def __len__(self) -> int:
@@ -177,7 +177,7 @@ class Samples(Iterator[list[str | None]]):
 
     @property
     def logits(self) -> Array:
-        """What the last step drew from, (N,) for one sample, else (N, S)."""
+        """The logits of the last step, (N,) for one sample, else (N, S)."""
         return self._sampler.logits
 
     def __next__(self) -> list[str | None]:
@@ -204,7 +204,7 @@ class Samples(Iterator[list[str | None]]):
         return new
 
     def _pick(self, uniform: Array) -> Array:
-        """Return an index for each stream, (S,); add −ln of its probability at temp 1 to `nats`."""
+        """Return an index for each sample, (S,), and add its −ln ŷ_t to `nats`."""
         y = self.logits.reshape(-1, len(uniform))
         masked = y
         if self._matcher:
@@ -217,27 +217,27 @@ class Samples(Iterator[list[str | None]]):
         return indices
 
     def _close(self) -> None:
-        """Close the samples that cannot go on: --length is reached, or no match has one more."""
+        """End the samples that have `length` characters, or that nothing more can match."""
         if self._matcher:
             self._open &= self._matcher.goes_on(self._states, self._left)
         self.finished = ~self._open
         self._open &= self._left > 0
 
     def follow(self, i: int) -> Iterator[str]:
-        """Yield sample i in pieces: what there is of it already, then what is drawn."""
+        """Yield what has been drawn of sample i, then each new character."""
         yield "".join(self._texts[i])
         while self._open[i]:
             yield next(self)[i] or ""
 
     def sample(self, i: int) -> Sample:
-        """Return sample i, drawn to its end."""
+        """Draw sample i to its end and return it."""
         while self._open[i]:
             next(self)
         c, nats = self.config, float(self.nats[i])
         return Sample("".join(self._texts[i]), c.prime, self.seed, c.temp, nats)
 
     def samples(self) -> list[Sample]:
-        """Return all samples, drawn to their ends."""
+        """Draw all samples to their ends and return them."""
         return [self.sample(i) for i in range(len(self))]
 
 
@@ -250,8 +250,8 @@ def sample_many(
 ) -> Samples:
     """Return an iterator that draws `num` independent samples side by side, numbered from `first`.
 
-    The options are those of `sample`. Sample i has its own random numbers, whatever `num` is, and
-    sample 0 those of `sample`. For num > 1 the products are matrix-matrix ones, whose rounding
-    depends on num: with float32 weights that may change one draw in some 100,000.
+    The options are those of `sample`. Sample i has its own random numbers, which don't depend on
+    `num`; those of sample 0 are the ones that `sample` uses. With num > 1 the matrix products round
+    in another way, which with float32 weights may change one draw in some 100,000.
     """
     return Samples(model, SampleConfig(**options), num, first=first)

@@ -1,7 +1,7 @@
 """How surprising a text is to a model: −ln ŷ_t[y_t] of each character, in nats.
 
-A text is read in pieces, each from a zero state and many side by side: the streams that running
-text is cut into, or the lines that a model of lines was trained on. NaN stands where nothing was
+A text is read in pieces, each from a zero state, many of them side by side: the streams that
+running text is cut into, or the lines for a model of lines. NaN stands for a character that wasn't
 predicted.
 """
 
@@ -21,10 +21,10 @@ from charrnn.network.network import Network, zero_state
 from charrnn.text.vocabulary import code_points
 
 Array = NDArray[Any]
-Pieces = tuple[Array, Array]  # where each begins, and how many predictions it has
+Pieces = tuple[Array, Array]  # the start of each, and its number of predictions
 Unknown = Literal["error", "skip", "score"]
 SIDE_BY_SIDE = 256  # pieces
-CHUNK, LONGEST = 4096, 256  # characters read at once: of all pieces, and of each
+CHUNK, LONGEST = 4096, 256  # characters read at once: of all pieces, of one
 SHOWN = 10_000  # characters in a notebook
 
 
@@ -33,7 +33,7 @@ class Score:
     """How surprising a text is to a model, character by character."""
 
     text: str
-    surprise: Array  # nats (len + 1,): the last is that of a newline which ends the last item
+    surprise: Array  # nats (len + 1,); the last value is for the newline that ends the last item
     unknown: int = 0  # characters that the model doesn't know
 
     @property
@@ -58,16 +58,16 @@ class Score:
 
     @property
     def perplexity(self) -> float:
-        """e to the mean: how many equally likely characters would be as surprising."""
+        """e^mean: the number of equally likely characters that would be as surprising."""
         return _perplexity(self.mean)
 
     @property
     def summary(self) -> str:
-        """What was measured, as a line."""
+        """The figures in one line."""
         return f"{figures(self.mean)} per character over {self.characters:,} characters"
 
     def as_dict(self) -> dict[str, float]:
-        """Return what was measured, as JSON has it."""
+        """Return the figures as --json has them."""
         return {
             "nats": self.mean,
             "bpc": self.bpc,
@@ -88,9 +88,9 @@ class Score:
         return fragment(Heat("", text[:SHOWN], self.surprise[:SHOWN], self.summary), SURPRISE)
 
     def by_line(self) -> tuple[Array, Array, Array]:
-        """Return where each line begins, with the end of the last, its nats and its characters.
+        """Return the borders of the lines, and each line's nats and predicted characters.
 
-        A line's newline belongs to it; characters are the predicted ones.
+        A newline belongs to the line that it ends. Of L lines there are L + 1 borders.
         """
         borders = np.flatnonzero(code_points(f"\n{self.text}\n") == ord("\n"))
         nats, characters = (
@@ -111,7 +111,7 @@ class Score:
 
 
 def figures(nats: float) -> str:
-    """Return a mean as a line: in nats, in bits, and as perplexity."""
+    """Return a mean in nats, in bits and as perplexity, in words."""
     return f"{nats:.4f} nats, {nats / math.log(2):.4f} bits, perplexity {_perplexity(nats):.3f}"
 
 
@@ -120,14 +120,16 @@ def _perplexity(nats: float) -> float:
 
 
 def score(model: Model, text: str, *, streams: int = 1, unknown: Unknown = "error") -> Score:
-    """Return how surprising `text` is: running text from a zero state, or items, one a line.
+    """Return how surprising `text` is, as running text or, to a model of lines, as an item a line.
 
-    Of running text every character but the first is predicted; more streams are faster, and each
-    has a first character of its own. Of an item every character is predicted, and the newline that
-    ends it; empty lines are no items. unknown="skip": the model doesn't read characters that it
-    doesn't know. unknown="score": it doesn't either, but each costs ln(n + 1) nats, where n is the
-    number of characters that it was trained on. Raises VocabularyError for unknown characters
-    otherwise, CorpusError if nothing is predicted, and CheckpointError if the model doesn't say n.
+    Running text is read from a zero state, and every character but the first is predicted. More
+    streams are faster, but none of their first characters is predicted. Of an item all characters
+    are predicted, and the newline that ends it; empty lines are no items.
+
+    unknown="skip" leaves out characters that the model doesn't know. With "score" each of them
+    costs ln(n + 1) nats, where n is the number of characters that the model was trained on. With
+    "error" they raise VocabularyError. Raises CorpusError if nothing is predicted, and
+    CheckpointError if the model doesn't say n.
     """
     known, symbols = _encoded(model, text, unknown, items=model.of_lines)
     if model.of_lines:
@@ -144,9 +146,9 @@ def score(model: Model, text: str, *, streams: int = 1, unknown: Unknown = "erro
 
 
 def score_lines(model: Model, text: str, unknown: Unknown = "error") -> Score:
-    """Return how surprising each line of `text` is, as an item, whatever the model was trained on.
+    """Return how surprising `text` is with each line as an item, even to a model of running text.
 
-    An empty line is an item too: its newline is predicted. Raises what `score` does.
+    An empty line is an item too: its newline is predicted. Raises what `score` raises.
     """
     known, symbols = _encoded(model, text, unknown, items=True)
     return _score(model, text, known, symbols, _items(symbols), unknown)
@@ -155,7 +157,7 @@ def score_lines(model: Model, text: str, unknown: Unknown = "error") -> Score:
 def activations(model: Model, text: str, unit: int) -> Array:
     """Return the activation of a hidden unit of the last layer after each character (len,).
 
-    It is NaN at what isn't read: unknown characters, and the newlines between items.
+    It is NaN for unknown characters and for the newlines between items, which aren't read.
     """
     known, symbols = _encoded(model, text, "skip", items=model.of_lines)
     pieces = _items(symbols) if model.of_lines else _streams(len(symbols) - 1, 1)
@@ -180,9 +182,9 @@ def _score(
 
 
 def _encoded(model: Model, text: str, unknown: Unknown, *, items: bool) -> tuple[Array, Array]:
-    """Return which characters are known (len,), and the indices of those.
+    """Return which characters are known (len,), and the indices of these between two newlines.
 
-    On both sides of them stands a newline; without items any index, which is never looked at.
+    Running text has some other index there, which nothing uses.
     """
     vocabulary = model.vocabulary
     indices = vocabulary.encode(text) if unknown == "error" else vocabulary.lookup(text)
@@ -192,13 +194,13 @@ def _encoded(model: Model, text: str, unknown: Unknown, *, items: bool) -> tuple
 
 
 def _items(symbols: Array) -> Pieces:
-    """Return the lines, each from the newline before it on."""
+    """Return the lines; each begins with the newline before it."""
     ends = np.flatnonzero(symbols == symbols[0])
     return ends[:-1], np.diff(ends)
 
 
 def _streams(n: int, streams: int) -> Pieces:
-    """Return streams of n characters; there are fewer if one would get under two characters."""
+    """Cut n characters into streams, fewer if a stream would get under two characters."""
     S = max(1, min(streams, n // 2))
     borders = np.arange(S + 1) * n // S
     return 1 + borders[:-1], np.diff(borders) - 1
@@ -207,11 +209,11 @@ def _streams(n: int, streams: int) -> Pieces:
 def _read(
     model: Model, known: Array, symbols: Array, pieces: Pieces, unit: int | None = None
 ) -> Array:
-    """Return the surprise of each character and of the newline behind the text, NaN for the others.
+    """Return the surprise of each character of a text and of the newline after it (len + 1,).
 
-    With a unit it is the activation of that unit of the last layer once the character is read.
-    Each piece reads as many symbols as it has predictions, and predicts the one behind each.
-    Pieces of much the same length stand side by side; those that have ended are dropped.
+    With a unit, return instead its activation after each character. A piece reads as many symbols
+    as it has predictions, and predicts the symbol after each. Pieces of similar length are read
+    side by side and dropped as they end.
     """
     dtype, order = model.parameters.flat.dtype, np.argsort(pieces[1], kind="stable")
     network = Network(model.config, len(model.vocabulary), dtype)

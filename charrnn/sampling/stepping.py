@@ -1,9 +1,9 @@
-"""The network one character at a time, for drawing: its cells' steps, without a tape.
+"""The network one character at a time, for drawing: the steps of its cells, without a tape.
 
-A step of one stream costs memory traffic and NumPy calls (0.4 µs each), hence:
-- Everything that reads h_t, the layer's own W of the next step and the V above or U, is one
-  matrix, so one product.
-- V is stored transposed with b_h added: reading a character is adding one row.
+The time of a step of one stream goes into memory traffic and NumPy calls (0.4 µs each). Hence:
+- All that multiplies h_t is stacked into one matrix, for one product: V of the layer above or U,
+  and the layer's own W, for the next step.
+- V is stored transposed with b_h added, so that reading a character is taking one row.
 
 Sizes: S streams, H units, G gates, N symbols, R rows that go up: G·H of the layer above, or N. With
 one stream the arrays are vectors, (H,) for (H, S), and the products matrix-vector ones.
@@ -26,10 +26,10 @@ Array = NDArray[Any]
 
 
 class Layer(NamedTuple):
-    """What a step of one layer takes; its scratch is used again in each."""
+    """What a step of one layer needs; every step uses the same scratch."""
 
     step: Step
-    M: Array  # (R + G·H, H), all that reads h: V above or U, then W; the rows of gates are scaled
+    M: Array  # (R + G·H, H), all that multiplies h: V above or U, then W; gates' rows are scaled
     h: Array  # (H, S)
     product: Array  # (R + G·H, S), M h
     up: Array  # (R, S), M's first rows times h plus the bias
@@ -37,22 +37,22 @@ class Layer(NamedTuple):
 
 
 class Sampler:
-    """S copies of a network, each with its own state (zero at first), that read and predict.
+    """S streams through a network, each with its own state, which is zero at first.
 
-    `logits`, (N,) with one stream, else (N, S), are U h_t + b_y after the last `feed`; each feed
-    overwrites them. `read` is `feed` for whoever is `without_float_warnings` already.
+    `feed` reads a character and overwrites `logits`, U h_t + b_y: (N,) with one stream, else
+    (N, S). `read` is the same, to be called under `without_float_warnings`.
     """
 
     def __init__(self, model: Model, streams: int = 1) -> None:
         self.model, self.streams = model, streams
-        # Calls a function; an infinite A only saturates its tanh, and NaN is refused in the draw.
+        # Calls a function. An infinite A only saturates its tanh, and `draw` refuses NaN.
         self.without_float_warnings = copy_context().run
         self.without_float_warnings(np.seterr, over="ignore", under="ignore", invalid="ignore")
         self._memories: list[Array] = []  # of each layer
         self.read = self.without_float_warnings(self._reader)
 
     def _reader(self) -> Callable[[Any], None]:
-        """Return the function that takes a character up through the layers."""
+        """Return the function that passes a character up through the layers."""
         p, config = self.model.parameters, self.model.config
         cell, shape = CELL_CLASSES[config.cell], () if self.streams == 1 else (self.streams,)
         scale = cell.row_scale(config.hidden, p.flat.dtype)
@@ -65,7 +65,7 @@ class Sampler:
             R, H = len(above), config.hidden
             M = aligned_zeros((R + len(W_own), H), above.dtype)
             M[:R], M[R:] = above, W_own
-            # M h, other state, h; what is not for the layer above begins at a cache line
+            # M h, other state, h; what isn't for the layer above begins at a cache line
             pad, rows = -R % 16, len(M) + len(cell.state_names) * H
             memory = aligned_zeros((pad + rows, *shape), M.dtype)[pad:]
             step = cell.stepper(memory[R : len(M)], memory[R:], memory[R:])
@@ -85,7 +85,7 @@ class Sampler:
         return read
 
     def feed(self, indices: int | Array) -> None:
-        """Let every stream read one character: `indices` is (S,), or one for all."""
+        """Read one character per stream: `indices` is (S,), or one index for all."""
         self.without_float_warnings(self.read, indices)
 
     def _columns(self, V: Array) -> Callable[[Any], Array]:
@@ -93,11 +93,11 @@ class Sampler:
         if self.streams == 1:
             return list(V.T.copy()).__getitem__  # quicker than an array's
         A = np.empty((len(V), self.streams), V.dtype)
-        # mode="wrap" writes straight into A, "raise" through a copy
+        # mode="wrap" writes straight into A, while "raise" makes a copy
         return lambda x: np.take(V, np.broadcast_to(x, self.streams), 1, A, "wrap")
 
     def spread(self, streams: int) -> Sampler:
-        """Return a sampler of as many streams that all go on from this one's, which is alone."""
+        """Return a sampler of several streams, all in the state of this one's single stream."""
         wide = Sampler(self.model, streams)
         for one, many in zip(self._memories, wide._memories, strict=True):
             many.T[:] = one
