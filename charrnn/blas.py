@@ -110,21 +110,11 @@ def cores() -> int:
 
 
 def free_memory() -> int | None:
-    """Return the bytes of memory that are free, within a container's limit; None if unknown."""
-    free = []
+    """Return the bytes of memory that can be had without swapping; None if unknown."""
     with suppress(OSError, ValueError):
-        free.append(1024 * _number(PROC / "meminfo", "MemAvailable:"))
-    for group in _control_groups():
-        for limit, used in (("memory.max", "anon"), ("memory.limit_in_bytes", "total_rss")):
-            with suppress(OSError, ValueError):  # no such file, or "max"
-                free.append(_number(group / limit) - _number(group / "memory.stat", used))
-    return max(0, min(free)) if free else None
-
-
-def _number(path: Path, name: str = "") -> int:
-    """Return the number at the beginning of a file, or behind `name`."""
-    words = path.read_text().split()
-    return int(words[words.index(name) + 1 if name else 0])
+        words = (PROC / "meminfo").read_text().split()
+        return 1024 * int(words[words.index("MemAvailable:") + 1])
+    return None
 
 
 def _control_groups() -> Iterator[Path]:
