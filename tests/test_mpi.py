@@ -487,3 +487,21 @@ def test_an_order_may_have_any_size() -> None:
     )
     line = command(2, "-c", code)
     assert subprocess.run(line, env=environment(), timeout=SECONDS, check=False).returncode == 0
+
+
+@with_mpi
+def test_a_large_gradient_is_summed_and_shared() -> None:
+    code = (
+        "import numpy as np\nfrom charrnn.cli.app import launched\n"
+        "from charrnn.training.mpi import MPIEnd\n"
+        "end, n = MPIEnd(*launched()), 210_691\n"
+        "share = np.split(np.arange(n, dtype='f'), [n // 2])[end.rank]\n"
+        "own = end.reduce_scatter(np.arange(n, dtype='f') * (end.rank + 1))\n"
+        "assert np.array_equal(own, 3 * share)\n"
+        "twin = np.zeros(n, 'f')\n"
+        "(twin[n // 2 :] if end.rank else twin[: n // 2])[:] = share\n"
+        "end.all_gather(twin)\n"
+        "assert np.array_equal(twin, np.arange(n, dtype='f'))"
+    )
+    line = command(2, "-c", code)
+    assert subprocess.run(line, env=environment(), timeout=SECONDS, check=False).returncode == 0

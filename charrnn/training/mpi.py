@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from copy import copy
 from typing import Any
 
+import numpy as np
+
 from charrnn.blas import blas_threads
 from charrnn.errors import TrainingError
 from charrnn.network.parameters import Array
@@ -63,8 +65,9 @@ class MPIEnd(Transport):
 
     def reduce_scatter(self, gradient: Array) -> Array:
         counts = self._counts(gradient.size)
-        self.world.Reduce_scatter(self.MPI.IN_PLACE, gradient, counts)  # to its beginning
-        return gradient[: counts[self.rank]]
+        total = np.empty(counts[self.rank], gradient.dtype)  # MPICH aborts on a large one in place
+        self.world.Reduce_scatter(gradient, total, counts)
+        return total
 
     def all_gather(self, twin: Array) -> None:
         self.world.Allgatherv(self.MPI.IN_PLACE, [twin, self._counts(twin.size)])
