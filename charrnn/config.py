@@ -146,15 +146,9 @@ class TrainConfig:
         lengths = [flag(name) for name in LENGTHS if getattr(self, name) is not None]
         if len(lengths) > 1:
             raise UsageError(f"{' and '.join(lengths)} say how long to train; give one of them")
-        if self.resume and self.overwrite:
+        if self.resume and (self.overwrite or self.init_from is not None or self.out is None):
             raise UsageError(
-                "--resume goes on with a run and --overwrite starts afresh; give one of them"
-            )
-        if self.resume and self.out is None:
-            raise UsageError("--resume needs --out, the checkpoint of the run to go on with")
-        if self.resume and self.init_from is not None:
-            raise UsageError(
-                "--resume takes its weights from the run itself; --init-from is for a new run"
+                "--resume continues the run in --out; --overwrite and --init-from are for a new run"
             )
 
     @property
@@ -173,8 +167,8 @@ class TrainConfig:
 
         Raises KeyError, TypeError or UsageError for what no run can have.
         """
-        lacking = [option for option in OPTIONS if option.name not in kept]
-        return cls(**kept, **{option.name: option.metadata["before"] for option in lacking})
+        before = {f.name: f.metadata["before"] for f in OPTIONS if f.name not in kept}
+        return cls(**kept, **before)
 
 
 LENGTHS = ("budget", "epochs", "steps")  # how long a run is: one of them

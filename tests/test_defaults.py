@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import timeit
 from itertools import pairwise
 from typing import Any
@@ -18,11 +19,11 @@ from charrnn.training import defaults
 from charrnn.training.defaults import (
     OPERATIONS,
     Facts,
-    auto_workers,
     characters_per_second,
     chosen_dropout,
     chosen_hidden,
     chosen_rate,
+    chosen_workers,
     memory_bytes,
     resolve,
 )
@@ -118,6 +119,11 @@ def test_reading_more_often_with_more_parameters_or_in_a_shorter_text_never_give
         <= chosen_dropout(max(one, other), many, short)
         <= 0.7
     )
+
+
+def auto_workers(H: int, B: int, processors: int) -> int:
+    config = TrainConfig(hidden=H, batch_size=B, workers="auto", ranks=1)
+    return chosen_workers(config, processors)
 
 
 @given(st.integers(1, 1024), st.integers(1, 1024), st.integers(1, 128))
@@ -326,10 +332,11 @@ def test_the_same_budget_gives_a_shorter_text_more_dropout() -> None:
         (10**6, None, 64 * 64),
         (10**6, 8.0, 64 * 8),
         (100, 8.0, 100),
-        (1300, None, 1280),
-        (65, None, 64),
+        (1300, None, 1300),
+        (65, None, 65),
     ],
 )
 def test_a_step_reads_what_the_text_has(characters: int, item: float | None, expected: int) -> None:
     facts = Facts(characters, 0, 65, 1, item=item)
-    assert defaults._step_characters(64, 64, facts) == expected
+    config = resolve(TrainConfig(steps=1, batch_size=64, seq_len=64), facts)
+    assert config.sample_every == math.ceil(400_000 / expected)

@@ -12,7 +12,6 @@ from charrnn.cli.log import Log
 from charrnn.cli.terminal import clock_time, console, counted, labelled, print_json, say
 from charrnn.config import TrainConfig
 from charrnn.training.defaults import characters_per_second, measured_flops
-from charrnn.training.loop import check_out
 from charrnn.training.setup import Run, prepare
 
 
@@ -20,7 +19,6 @@ def show(
     sources: Sequence[str], config: TrainConfig, log: Path | None, *, json: bool, ranks: int
 ) -> None:
     """Print what `charrnn train` would do. Raises what it would raise before the first step."""
-    check_out(sources, config)
     if log is not None:
         Log(log, sources, config)
     run = prepare(sources, replace(config, ranks=ranks))

@@ -61,16 +61,6 @@ class Facts:
     item: float | None = None  # mean length of an item, newline included; None: running text
 
 
-def auto_workers(H: int, B: int, processors: int) -> int:
-    """Return how many processes share a batch.
-
-    One a processor, as long as each has columns, and work enough to pay for its messages.
-    """
-    small = has_small_kernels()
-    columns, work = (SMALL_COLUMNS, SMALL_WORK) if small else (COLUMNS, WORK)
-    return max(1, min(processors, B // columns, H * B // work))
-
-
 def measured_flops() -> float:
     """Return the multiplications and additions/s of one processor in a typical product.
 
@@ -178,21 +168,19 @@ def _sizes(config: TrainConfig, flops: float, facts: Facts) -> dict[str, int]:
     return {"hidden": H, "batch_size": max(B, COLUMNS * ranks), "seq_len": T}
 
 
-def _step_characters(B: int, T: int, facts: Facts) -> float:
-    """Return the characters of a step; a short text gives it fewer than B · T."""
-    if facts.item is not None:
-        return min(B * facts.item, facts.characters)
-    B = min(B, max(1, facts.characters // (T + 1)))
-    return min(B * T, facts.characters - B)
-
-
 def chosen_workers(config: TrainConfig, processors: int) -> int:
-    """Return the processes that share a batch on a machine; a rank of MPI is one."""
+    """Return how many processes share a batch; a rank of MPI is one.
+
+    Automatically one for each processor, as long as each has columns, and work enough to pay for
+    its messages.
+    """
     if config.ranks > 1:
         return 1
-    if config.workers == "auto":
-        return auto_workers(config.hidden, config.batch_size, processors)
-    return config.workers
+    if config.workers != "auto":
+        return config.workers
+    small, B = has_small_kernels(), config.batch_size
+    columns, work = (SMALL_COLUMNS, SMALL_WORK) if small else (COLUMNS, WORK)
+    return max(1, min(processors, B // columns, config.hidden * B // work))
 
 
 def resolve(config: TrainConfig, facts: Facts) -> TrainConfig:
@@ -209,7 +197,7 @@ def resolve(config: TrainConfig, facts: Facts) -> TrainConfig:
     c = _filled(c, **_sizes(c, flops, facts))
     workers = chosen_workers(c, facts.processors)
     c = replace(c, workers=workers)
-    step = _step_characters(c.batch_size, c.seq_len, facts)
+    step = min(c.batch_size * (facts.item or c.seq_len), facts.characters)  # its characters
     read = (c.steps or 0) * step + (c.epochs or 0) * facts.characters  # in the whole run
     if c.budget is not None:
         read = c.budget * characters_per_second(c.model, facts.N, workers * c.ranks, flops)

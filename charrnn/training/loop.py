@@ -9,17 +9,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from charrnn.checkpoint.atomic_write import check_writable, exclusive_lock, part_of
+from charrnn.checkpoint.atomic_write import exclusive_lock
 from charrnn.checkpoint.model import Model, save
 from charrnn.config import TrainConfig
-from charrnn.errors import UsageError
 from charrnn.network.parameters import Parameters
-from charrnn.sampling.sampling import sample
 from charrnn.training.defaults import VALIDATING
 from charrnn.training.events import (
     Done,
@@ -32,7 +30,6 @@ from charrnn.training.events import (
     Validated,
     Validating,
 )
-from charrnn.training.replica import Replica
 from charrnn.training.reproduce import command, repeatable
 from charrnn.training.schedule import learning_rate, total_steps
 from charrnn.training.setup import Run, prepare
@@ -66,23 +63,12 @@ def train(
     this is rank 0 of an MPI run, and the other ranks follow. Raises CharRNNError.
     """
     config = replace(config or TrainConfig(), ranks=1 if ranks is None else ranks.size)
-    sources = (sources,) if isinstance(sources, str | Path) else tuple(sources)
+    sources = [sources] if isinstance(sources, str | Path) else sources
     started = clock() if started is None else started
     with nullcontext() if config.out is None else exclusive_lock(config.out):
-        check_out(sources, config)
         run = prepare(sources, config)
         yield from map(Notice, run.notes)
         yield from Training(run, interrupted, clock, started, ranks).events()
-
-
-def check_out(sources: Sequence[str | Path], config: TrainConfig) -> None:
-    """Raise CharRNNError if `out` is one of the texts or cannot be written."""
-    if config.out is None:
-        return
-    source = part_of(config.out, sources)
-    if source is not None and not Path(source).is_dir():
-        raise UsageError(f"--out {config.out} is a text to train on; choose another name")
-    check_writable(config.out, overwrite=config.overwrite or config.resume)
 
 
 @dataclass
@@ -110,29 +96,30 @@ class Training:
         yield run.start_event()
         if progress.finished and not progress.validation_due(self.config.val_every):
             yield Notice(f"the run already has {progress.step:,} steps: nothing left to do")
-            yield self._done(run.best, progress.ending)
-            return
-        with self._replicas() as self.replica:
-            self.stopped = yield from self._steps()
-            if self.stopped == progress.ending:
-                yield from self._validate(last=True)
-            yield from self._save()
-            budget = self.config.budget or math.inf
-            late = self._elapsed() - budget
-            if late > max(1.0, 0.03 * budget):
-                yield Notice(
-                    f"ended {late:.0f} s after the budget: the machine became slower after the "
-                    "number of steps was fixed"
-                )
-            yield self._done(self._named(), self.stopped)
+        else:
+            yield from self._trained()
+        yield self._done()
 
-    def _replicas(self) -> AbstractContextManager[Replica]:
-        """Return rank 0's replica, as a context in which ranks of MPI or workers here follow it."""
+    def _trained(self) -> Iterator[Event]:
+        """Yield the events of training, until the run is saved and no other process is left."""
         run, config = self.run, self.config
         parts = (config, len(run.vocabulary), run.training, run.validation, run.start)
-        if self.ranks is not None:
-            return self.ranks.lead(parts)
-        return replicas(run.workers, parts, run.text.corpus.store.descriptors)
+        with (
+            self.ranks.lead(parts)
+            if self.ranks is not None
+            else replicas(run.workers, parts, run.text.corpus.store.descriptors)
+        ) as self.replica:
+            self.stopped = yield from self._steps()
+            if self.stopped in ("finished", "early"):
+                yield from self._validate(last=True)
+            yield from self._save()
+        budget = config.budget or math.inf
+        late = self._elapsed() - budget
+        if late > max(1.0, 0.03 * budget):
+            yield Notice(
+                f"ended {late:.0f} s after the budget: the machine became slower after the number "
+                "of steps was fixed"
+            )
 
     def _steps(self) -> Generator[Event, None, Stopped]:
         """Yield the events of all steps and of what is due between them; return why they ended.
@@ -164,7 +151,9 @@ class Training:
             yield from self._validate()
         self._fix_total()
         if config.sample_every and progress.step % config.sample_every == 0:
-            yield Sampled(progress.step, self._sample())
+            model = self._model(self.replica.lead(self.replica.gather_average))
+            text = model.sample(length=200, temp=0.8, seed=config.seed)
+            yield Sampled(progress.step, "".join(text))
         if self.clock() - self.saved_at >= config.save_every:
             yield from self._save()
 
@@ -229,9 +218,8 @@ class Training:
         if progress.without_best >= PATIENCE:
             progress.steps, progress.ending = total, "early"
         elif total > possible:
-            if total > LATE * possible or not progress.repeatable:  # after a stall, say
-                total, progress.repeatable = min(total, possible), False
-            progress.steps = total
+            lost = total > LATE * possible or not progress.repeatable  # after a stall, say
+            progress.set_total(possible if lost else total)
 
     def _end(self) -> float:
         """Return the seconds that the two validations at the end will take, perhaps a guess."""
@@ -260,11 +248,6 @@ class Training:
         if best and not last:
             yield from self._save()
 
-    def _sample(self) -> str:
-        """Return a short text by the averaged weights, with the same seed each time."""
-        model = self._model(self.replica.lead(self.replica.gather_average))
-        return "".join(sample(model, length=200, temp=0.8, seed=self.config.seed))
-
     def _model(self, parameters: Parameters) -> Model:
         """Return `parameters` as a model that says how it was trained."""
         text, progress = self.run.text, self.progress
@@ -285,8 +268,11 @@ class Training:
         return Model(self.config.model, self.run.vocabulary, parameters, meta)
 
     def _named(self) -> Parameters:
-        """Return the named arrays of the checkpoint: the best on validation, else the current."""
-        current = self.progress.val_loss is None and self.stopped != "diverged"
+        """Return the named arrays of the checkpoint: the best on validation, else the current.
+
+        Before the first step these are the best that the run began with.
+        """
+        current = self.progress.val_loss is None and self.stopped != "diverged" and self.taken
         return self.replica.parameters if current else self.run.best
 
     def _save(self) -> Iterator[Event]:
@@ -298,20 +284,20 @@ class Training:
             save(self.config.out, self._model(self._named()), resume)
             yield Saved(self.progress.step, str(self.config.out))
 
-    def _done(self, parameters: Parameters, stopped: Stopped) -> Done:
+    def _done(self) -> Done:
         """Return the last event."""
         run, best, out = self.run, self.progress.val_loss, self.config.out
-        model = self._model(parameters.astype(self.config.dtype))
+        model = self._model(self._named().astype(self.config.dtype))
         return Done(
             steps=self.progress.step,
             **{name: model.meta[name] for name in SHARED},
             val_bpc=None if best is None else best / math.log(2),
             val_characters=run.validation.predictions if run.validation else None,
-            params=parameters.flat.size,
+            params=model.parameters.flat.size,
             workers=run.workers,
             ranks=self.config.ranks,
             checkpoint=None if out is None else str(out),
-            stopped=stopped,
+            stopped=self.stopped or self.progress.ending,
             command=command(run),
             repeatable=repeatable(run),
             model=model,

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.blas import cores, free_memory
+from charrnn.checkpoint.atomic_write import check_writable, part_of
 from charrnn.checkpoint.model import Model, load, load_resume
 from charrnn.config import LENGTHS, OPTIONS, Stream, TrainConfig, flag
 from charrnn.errors import CharRNNError, CheckpointError, CorpusError, UsageError
@@ -41,14 +42,14 @@ from charrnn.training.reproduce import joined
 
 Array = NDArray[Any]
 Sources = tuple[str | Path, ...]
-RELIABLE = 500  # characters to predict below which a validation loss says little
+RELIABLE = 500  # characters to predict that a reliable validation loss needs
+SCANTY = 8  # characters at the end of each text, on average, that any validation needs
 BLOCK = 1 << 22  # characters counted at a time
-SCANTY = 8  # mean characters of a text's validation part below which it says nothing
-CHOSEN = ("hidden", "batch_size", "seq_len", "dropout", "lr", "val_characters")  # worth saying
+CHOSEN = ("hidden", "batch_size", "seq_len", "dropout", "lr", "val_characters")  # in a note
 
 
 class Text:
-    """A corpus and its training and validation parts: of its text, or of its distinct lines."""
+    """A corpus with its training and validation parts: ranges of its text, or distinct lines."""
 
     def __init__(self, sources: Sources, config: TrainConfig, base: Model | None) -> None:
         self.sources = sources
@@ -59,42 +60,28 @@ class Text:
             base=base.vocabulary if base else None,
             lines=bool(config.lines),
         )
-        fraction = with_defaults(config).val_fraction
         cut = read_items(self.corpus) if config.lines else self.corpus
         self.notes = cut.notes
-        self.parts: tuple[Part, Part] | tuple[Items, Items] = cut.split(fraction)
+        self.parts: tuple[Part, Part] | tuple[Items, Items] = cut.split(
+            with_defaults(config).val_fraction
+        )
         if self.parts[0].characters < 2:
             raise CorpusError(
-                f"--val-fraction {fraction:g} leaves nothing to train on of "
-                f"{self.corpus.characters} characters; give a smaller one"
+                f"of {self.corpus.characters} characters, too few are left to train on; "
+                "give a smaller --val-fraction, or more text"
             )
-        texts = len(self.corpus.texts)  # perhaps so short that the last characters say nothing
+        texts = len(self.corpus.texts)
+        # the last characters of very short texts, such as a word each, say nothing
         self.scanty = texts > 1 and not config.lines and self.parts[1].characters < SCANTY * texts
 
     def _changed(self) -> list[list[int]]:
-        """Return when the files of each source were changed; standard input and pipes have none."""
+        """Return when each source's files were last changed; standard input and pipes have none."""
         files = [Source(source).files() for source in self.sources]
         return [[file.stat().st_mtime_ns for file in of_source] for of_source in files]
 
     def stays(self) -> bool:
         """Whether the sources can be read again and have not changed since they were read."""
         return all(self._times) and self._times == self._changed()
-
-    def training(self, config: TrainConfig) -> Batches:
-        """Return the training part in batches."""
-        part = self.parts[0]
-        if isinstance(part, Items):
-            return ItemBatches(part, config.batch_size, config.seed)
-        return Streams(part, config.batch_size, config.seq_len)
-
-    def validation(self, most: int | None = None) -> Batches | None:
-        """Return `most` characters of the validation part as 64 streams, None if there are none."""
-        part = self.parts[1]
-        if part.characters < 2 or self.scanty:
-            return None
-        if isinstance(part, Items):
-            return ItemBatches(part.first(most), VALIDATION_STREAMS)
-        return Streams(part, VALIDATION_STREAMS, VALIDATION_CHUNK, most)
 
     def counts(self) -> Array:
         """Return how often each character is to be predicted in the training part (N,)."""
@@ -107,20 +94,32 @@ class Text:
 
 @dataclass(frozen=True)
 class Run:
-    """All that a run is made of. Only `progress`, `notes` and the contents of arrays change."""
+    """All that a run consists of. Only `progress`, `notes` and the contents of arrays change."""
 
     config: TrainConfig  # resolved
     text: Text
-    training: Batches
     progress: Progress
-    origin: Model | None  # whose weights a new run starts from; of a resumed run its best so far
+    origin: Model | None  # a new run starts from its weights; for a resumed run, the best so far
     saved: Mapping[str, Array]  # of a resumed run: theta, average, moments, state
     notes: list[str]  # what the user should know before it begins
 
     @cached_property
+    def training(self) -> Batches:
+        """The training part in batches."""
+        part, config = self.text.parts[0], self.config
+        if isinstance(part, Items):
+            return ItemBatches(part, config.batch_size, config.seed)
+        return Streams(part, config.batch_size, config.seq_len)
+
+    @cached_property
     def validation(self) -> Batches | None:
-        """The part of the validation text that is read, in batches."""
-        return self.text.validation(self.config.val_characters)
+        """What is read of the validation part, as 64 streams; None: no validation."""
+        part, most = self.text.parts[1], self.config.val_characters
+        if part.characters < 2 or self.text.scanty:
+            return None
+        if isinstance(part, Items):
+            return ItemBatches(part.first(most), VALIDATION_STREAMS)
+        return Streams(part, VALIDATION_STREAMS, VALIDATION_CHUNK, most)
 
     @cached_property
     def best(self) -> Parameters:
@@ -137,7 +136,7 @@ class Run:
 
     @cached_property
     def start(self) -> Mapping[str, Array]:
-        """theta, average, moments and state, which rank 0's replica takes over."""
+        """The arrays that rank 0's replica takes over: theta, average, moments and state."""
         config, flat = self.config, self.best.flat
         state = zero_state(config.model, self.training.batch_size, config.dtype)
         return {"theta": flat.copy(), "average": flat.copy(), "state": state, **self.saved}
@@ -178,13 +177,14 @@ class Run:
         )
 
     def sources(self) -> Array:
-        """Return where the text came from, as bytes of JSON; meta has the names alone."""
+        """Return the paths of the text as bytes of JSON. They are private: meta has names only."""
         sources = [str(Path(s).absolute()) if s != "-" else s for s in self.text.sources]
         return np.frombuffer(json.dumps(sources).encode(), np.uint8)
 
 
 def prepare(sources: Sequence[str | Path], config: TrainConfig) -> Run:
     """Return a run that is ready to start or to continue. Raises CharRNNError if it can't."""
+    _check_out(sources, config)
     if (config.ranks or 1) > 1 and config.workers not in (None, 1, "auto"):
         raise UsageError(
             f"--workers {config.workers} in each of {config.ranks} ranks; leave it out and launch "
@@ -206,6 +206,16 @@ def prepare(sources: Sequence[str | Path], config: TrainConfig) -> Run:
     return run
 
 
+def _check_out(sources: Sequence[str | Path], config: TrainConfig) -> None:
+    """Raise CharRNNError if `out` is one of the texts or cannot be written."""
+    if config.out is None:
+        return
+    source = part_of(config.out, sources)
+    if source is not None and not Path(source).is_dir():
+        raise UsageError(f"--out {config.out} is a text to train on; choose another name")
+    check_writable(config.out, overwrite=config.overwrite or config.resume)
+
+
 def _new(sources: Sources, asked: TrainConfig) -> Run:
     """Return a run from its first step on."""
     origin, shape = None, dict[str, Any]()
@@ -222,33 +232,31 @@ def _new(sources: Sources, asked: TrainConfig) -> Run:
         processors=cores(),
         item=part.characters / len(part) if isinstance(part, Items) else None,
     )
-    config = resolve(replace(asked, **shape), facts)
-    training, counted = text.training(config), floor(part, validation, facts.N)
-    notes = [*text.notes, *_notes(asked, config, text, training), *counted.notes]
-    progress = Progress(
-        steps=_total(config, training), floor_nats=counted.nats, floor_order=counted.order
-    )
-    return Run(config, text, training, progress, origin, {}, notes)
+    config, counted = resolve(replace(asked, **shape), facts), floor(part, validation, facts.N)
+    progress = Progress(floor_nats=counted.nats, floor_order=counted.order)
+    run = Run(config, text, progress, origin, {}, [*text.notes])
+    progress.steps = _total(run)
+    run.notes.extend((*_notes(asked, run), *counted.notes))
+    return run
 
 
 def _resumed(sources: Sources, asked: TrainConfig) -> Run:
-    """Return the run in `out` as it was saved, with the options that were given now."""
+    """Return the run saved in `out`, with the options that are given now."""
     out = asked.out
     assert out is not None  # TrainConfig sees to that
     model, arrays = load_resume(out)
     kept, progress, came_from = _kept(model, arrays, out)
-    fixed = [option.name for option in OPTIONS if not option.metadata.get("changes")]
-    _check_same(asked, {name: getattr(kept, name) for name in fixed}, out)
-    text = Text(sources or _still_there(came_from, out), kept, model)
-    _check_text(text, model, out)
+    fixed = {f.name: getattr(kept, f.name) for f in OPTIONS if not f.metadata.get("changes")}
+    _check_same(asked, fixed, out)
+    text = _same_text(sources, came_from, kept, model)
     given = {f.name: v for f in OPTIONS if (v := getattr(asked, f.name)) is not None}
     if given.keys() & set(LENGTHS):
         given = dict.fromkeys(LENGTHS) | given
-    config, training = replace(kept, out=out, **given), text.training(kept)
+    config = replace(kept, **given)
     config = replace(config, workers=chosen_workers(config, cores()))
-    run = Run(config, text, training, progress, model, arrays, [*text.notes])
+    run = Run(config, text, progress, model, arrays, [*text.notes])
     no_longer = config.budget is not None and config.budget <= (kept.budget or 0)
-    if progress.set_total(progress.steps if no_longer else _total(config, training)):
+    if progress.set_total(progress.steps if no_longer else _total(run)):
         run.notes.append("the learning rate had begun to fall; it rises again for the longer run")
     one, other = ((c.workers, c.ranks, c.val_every) for c in (kept, config))
     progress.repeatable &= one == other
@@ -256,7 +264,7 @@ def _resumed(sources: Sources, asked: TrainConfig) -> Run:
 
 
 def _check_same(asked: TrainConfig, kept: Mapping[str, Any], path: str | Path) -> None:
-    """Raise CheckpointError if an option was given of which the checkpoint has another value."""
+    """Raise CheckpointError if a given option differs from the checkpoint's."""
     for name, has in kept.items():
         wanted = getattr(asked, name)
         if wanted not in (None, has):
@@ -265,17 +273,18 @@ def _check_same(asked: TrainConfig, kept: Mapping[str, Any], path: str | Path) -
             )
 
 
-def _total(config: TrainConfig, training: Batches) -> int | None:
+def _total(run: Run) -> int | None:
     """Return the steps of a run, the last epoch rounded up; None while a budget decides."""
-    if config.epochs is None:
-        return config.steps
-    return max(1, math.ceil(config.epochs * training.steps_per_epoch - 1e-9))
+    if run.config.epochs is None:
+        return run.config.steps
+    return max(1, math.ceil(run.config.epochs * run.training.steps_per_epoch - 1e-9))
 
 
-def _notes(asked: TrainConfig, config: TrainConfig, text: Text, training: Batches) -> Iterator[str]:
+def _notes(asked: TrainConfig, run: Run) -> Iterator[str]:
     """Yield what the user should know about the text and what was chosen for it."""
-    B, T, validation = training.batch_size, training.seq_len, text.validation(config.val_characters)
-    if config.batch_size > B or (config.seq_len > T and not config.lines):
+    config, validation = run.config, run.validation
+    B, T = run.training.batch_size, run.training.seq_len
+    if config.batch_size > B:
         yield (
             f"the text is short: {B} streams of up to {T} characters a step instead of "
             f"{config.batch_size} of {config.seq_len}"
@@ -284,18 +293,21 @@ def _notes(asked: TrainConfig, config: TrainConfig, text: Text, training: Batche
         advice = "; if the texts are short, give them as a folder, or as a file with --lines"
         yield (
             "the validation part is too short to predict anything: no validation"
-            + advice * text.scanty
+            + advice * run.text.scanty
         )
     elif validation is not None and validation.predictions < RELIABLE:
         yield (
             f"the validation part has {validation.predictions} characters to predict: "
             "its loss is a rough guide"
         )
-    chosen = {name: getattr(config, name) for name in CHOSEN if getattr(asked, name) is None}
-    options = [f"{flag(name)} {value:g}" for name, value in chosen.items() if value is not None]
-    if config.budget is not None and options:
+    chosen = [
+        f"{flag(name)} {value:g}"
+        for name in CHOSEN
+        if getattr(asked, name) is None and (value := getattr(config, name)) is not None
+    ]
+    if config.budget is not None and chosen:
         budget = f"{config.budget:.10g} s on this machine and this text"
-        yield f"chosen for {budget}: {' '.join(options)}"
+        yield f"chosen for {budget}: {' '.join(chosen)}"
 
 
 def _kept(
@@ -306,7 +318,7 @@ def _kept(
     Raises CheckpointError unless all that resuming needs is there.
     """
     try:
-        config = TrainConfig.from_dict(model.training)
+        config = TrainConfig.from_dict({**model.training, "out": out})
         progress = Progress(**{f.name: model.meta[f.name] for f in fields(Progress)})
         sources = json.loads(arrays["sources"].tobytes())
         fit = {arrays[name].shape for name in twins(config)} == {model.parameters.flat.shape}
@@ -321,25 +333,22 @@ def _kept(
     )
 
 
-def _still_there(came_from: list[str], out: str | Path) -> Sources:
-    """Return where the run's text came from. Raises CorpusError if it can't be had again."""
-    for source in came_from:
+def _same_text(sources: Sources, came_from: list[str], kept: TrainConfig, model: Model) -> Text:
+    """Return the text of the run. Raises CharRNNError if it is gone, or another one was given."""
+    for source in () if sources else came_from:
         terminal = sys.stdin is not None and sys.stdin.isatty()
         if terminal if source == "-" else not Path(source).exists():
             raise CorpusError(
-                f"{source}: the text of the run in {out} is no longer here; give its new place: "
-                f"charrnn train PATH --resume --out {joined([str(out)])}"
+                f"{source}: the text of the run in {kept.out} is no longer here; give its new "
+                f"place: charrnn train PATH --resume --out {joined([str(kept.out)])}"
             )
-    return tuple(came_from)
-
-
-def _check_text(text: Text, model: Model, out: str | Path) -> None:
-    """Raise CheckpointError unless the corpus is the one of the run."""
+    text = Text(sources or tuple(came_from), kept, model)
     if text.corpus.digest != model.corpus_digest:
         texts, names = len(text.corpus.texts), model.corpus_names
         raise CheckpointError(
-            f"{out}: the corpus is not the one of this run: {text.corpus.characters:,} characters "
-            f"in {texts} text{'s' * (texts > 1)} now, {model.corpus_characters or 0:,} in "
-            f"{len(names)} then ({', '.join(names)}); resume with the same texts (a folder is "
+            f"{kept.out}: the corpus is not the one of this run: {text.corpus.characters:,} "
+            f"characters in {texts} text{'s' * (texts > 1)} now, {model.corpus_characters or 0:,} "
+            f"in {len(names)} then ({', '.join(names)}); resume with the same texts (a folder is "
             "one), or use --init-from"
         )
+    return text

@@ -21,8 +21,9 @@ from charrnn.checkpoint.model import Model, load, save
 from charrnn.config import TrainConfig
 from charrnn.network.network import Network
 from charrnn.training.events import Done
+from charrnn.training.progress import Progress
 from charrnn.training.replica import total_nats
-from charrnn.training.setup import Text
+from charrnn.training.setup import Run, Text
 
 SHIPPED = Path(charrnn.__file__).parent / "models" / "shakespeare.npz"
 MOST_BYTES, MOST_NATS = 2_000_000, 1e-3
@@ -57,7 +58,7 @@ def halved(model: Model) -> Model:
 def validation_loss(model: Model, text: Path) -> float:
     """Return the model's nats per character on the validation part of its own run."""
     config = TrainConfig(**{name: model.training[name] for name in SPLIT})
-    batches = Text((text,), config, model).validation()
+    batches = Run(config, Text((text,), config, model), Progress(), model, {}, []).validation
     assert batches is not None
     network = Network(model.config, len(model.vocabulary))
     return total_nats(network, model.parameters, batches) / batches.predictions
