@@ -48,7 +48,7 @@ def test_the_gradient_of_V_passes_for_many_symbols(monkeypatch: pytest.MonkeyPat
 CELL_BUGS = {
     "missing transpose, rnn": (
         "rnn",
-        "np.zeros_like(self.Wh)\n        multiply_WT = step_product(transposed(W), d)",
+        "np.zeros_like(self.Wh)\n        multiply_WT = step_product(W.T, d)",
         "np.zeros_like(self.Wh)\n        multiply_WT = step_product(W, d)",
     ),
     "dropped carry, rnn": (
@@ -97,7 +97,7 @@ def test_a_bug_planted_in_a_cell_is_found(bug: str, monkeypatch: pytest.MonkeyPa
 
 
 MODEL_BUGS = {
-    "repeats lost in dV": ("np.matmul(dA, onehot.T, out=dV)", "dV[:] = 0; dV[:, x] = dA"),
+    "repeats lost in dV": ("dV += part", "dV[:, x[positions]] = dA[:, positions]"),
     "repeats lost in dV of many symbols": (
         "np.add.reduceat(some, starts, axis=1)",
         "some[:, starts]",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from charrnn.config import CELLS, ModelConfig
-from charrnn.network import loss
+from charrnn.network import loss, network
 from charrnn.network.network import Network, symbol_input_backward, zero_state
 from charrnn.network.parameters import initialize
 
@@ -53,16 +53,23 @@ def test_blocks_of_positions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @settings(max_examples=60, deadline=None)
-@given(N=st.integers(1, 300), P=st.integers(1, 80), seed=st.integers(0, 99))
+@given(
+    N=st.integers(1, 300),
+    P=st.integers(1, 80),
+    at_once=st.sampled_from([7, 512]),
+    seed=st.integers(0, 99),
+)
 def test_columns_of_repeated_symbols_add_up_with_few_and_with_many(
-    N: int, P: int, seed: int
+    N: int, P: int, at_once: int, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
     dA, x, dV = rng.standard_normal((40, P)), rng.integers(0, N, P), rng.standard_normal((40, N))
     expected = np.zeros((40, N))
     for p in range(P):
         expected[:, x[p]] += dA[:, p]
-    symbol_input_backward(dA, x, dV=dV)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "ONEHOT", at_once)
+        symbol_input_backward(dA, x, dV=dV)
     np.testing.assert_allclose(dV, expected, rtol=0, atol=1e-12)
 
 

@@ -52,14 +52,6 @@ def tanh_derivative(a: Array, one: Array, out: Array) -> None:
     np.subtract(one, out, out)
 
 
-def transposed(W: Array) -> Array:
-    """Return a contiguous copy of Wᵀ; a few rows at a time are several times faster than all."""
-    WT = np.empty(W.shape[::-1], W.dtype)
-    for row in range(0, len(W), 32):
-        WT[:, row : row + 32] = W[row : row + 32].T
-    return WT
-
-
 class Cell(ABC):
     """A recurrence over T steps of B streams, with the tape that forward leaves for backward.
 
@@ -147,7 +139,7 @@ class RNN(Cell):
 
     def backward(self, dh: Array, W: Array) -> None:
         h, dA, d = self.tape, np.empty_like(self.Wh), np.zeros_like(self.Wh)
-        multiply_WT = step_product(transposed(W), d)
+        multiply_WT = step_product(W.T, d)
         for t in reversed(range(dh.shape[1])):
             d += dh[:, t]
             tanh_derivative(h[t + 1], self.one, out=dA)
@@ -198,7 +190,7 @@ class GRU(Cell):
         H, dC = len(self.h), np.empty_like(self.Wh)
         (dC_r, dC_z, dC_n), dC_rz, slope = np.split(dC, 3), dC[: 2 * H], np.empty_like(dC[: 2 * H])
         dA_n, d, u = np.empty_like(dC_n), np.zeros_like(dC_n), np.empty_like(dC_n)
-        multiply_WT = step_product(transposed(W), d)
+        multiply_WT = step_product(W.T, d)
         for t in reversed(range(dh.shape[1])):
             r, z, n, before, q = (block[t] for block in self.blocks)
             rz = self.tape[t, : 2 * H]
@@ -263,7 +255,7 @@ class LSTM(Cell):
         dA_i, dA_f, dA_o, dA_g = np.split(dA, 4)
         dA_ifo, slope = dA[: 3 * H], np.empty_like(dA[: 3 * H])
         d, dc, u = np.zeros_like(dA_g), np.zeros_like(dA_g), np.empty_like(dA_g)
-        multiply_WT = step_product(transposed(W), d)
+        multiply_WT = step_product(W.T, d)
         for t in reversed(range(dh.shape[1])):
             i, f, o, g, c_before, _, tanh_c = (block[t] for block in self.blocks)
             ifo = self.tape[t, : 3 * H]

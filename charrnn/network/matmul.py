@@ -30,6 +30,7 @@ from charrnn.blas import multiplies_small_ones_best
 Array = NDArray[Any]
 SMALL = 1_000_000  # multiplications up to which OpenBLAS calls a product small
 ROWS, COLUMNS = 4, 64  # of the result that such a kernel likes to take at a time
+LINE = 16  # numbers in a cache line in float32: a copy is quickest line by line
 NARROW = 1 << 16  # numbers in M up to which cutting pays for many columns
 
 
@@ -42,13 +43,23 @@ def aligned_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
 
 
 def step_product(M: Array, out: Array) -> Callable[[Array], object]:
-    """Return the function that writes M x into `out`: M (R, K), x (K, B), out (R, B)."""
+    """Return the function that writes M x into `out`: M (R, K), x (K, B), out (R, B).
+
+    M may be a transposed view; its blocks are copied, so that each lies in one piece.
+    """
     (R, K), B = M.shape, out.shape[1]
-    rows = _rows(R, K, B)
+    rows, transposed = _rows(R, K, B), M.strides[0] < M.strides[1]
     if rows == R:
         return partial(np.matmul, M, out=out)
-    cuts = _cuts(R, rows)
-    blocks = [(M[r].reshape(n, -1, K), out[r].reshape(n, -1, B)) for r, n in cuts]
+    if transposed and rows > LINE:
+        rows -= rows % LINE
+    blocks = []
+    for r, n in _cuts(R, rows):
+        M_blocks = M[r].reshape(n, -1, K)
+        if transposed:
+            M_blocks = aligned_zeros((n, K, M_blocks.shape[1]), M.dtype).swapaxes(1, 2)
+            M_blocks[:] = M[r].reshape(n, -1, K)
+        blocks.append((M_blocks, out[r].reshape(n, -1, B)))
 
     def multiply(x: Array) -> None:
         for M_blocks, out_blocks in blocks:

@@ -15,12 +15,12 @@ from charrnn.config import ModelConfig
 from charrnn.network.cells import CELL_CLASSES, Cell, Input
 from charrnn.network.dropout import Masks
 from charrnn.network.loss import losses, losses_backward
+from charrnn.network.matmul import step_product
 from charrnn.network.parameters import Parameters
 
 Array = NDArray[Any]
-FEW = (
-    32  # symbols up to which ∂L/∂V is a product with one-hot columns; beyond, sums over sorted ones
-)
+FEW = 96  # symbols up to which ∂L/∂V is a product with one-hot rows; beyond, sums over sorted ones
+ONEHOT = 512  # positions in such a product
 MANY = 256  # symbols from which on it is cheaper to scale only the columns of V that a chunk reads
 NOTHING_DROPPED = Masks()
 
@@ -54,17 +54,19 @@ def symbol_input_backward(dA: Array, x: Array, *, dV: Array) -> None:
     touched.
     """
     N, P = dV.shape[1], x.size
+    dV[:] = 0
     if N <= FEW:
-        onehot = np.zeros((N, P), dA.dtype)
-        onehot[x, np.arange(P)] = 1
-        np.matmul(dA, onehot.T, out=dV)
+        part = np.empty_like(dV)
+        for start in range(0, P, ONEHOT):
+            positions = slice(start, start + ONEHOT)
+            step_product(dA[:, positions], part)(np.eye(N, dtype=dA.dtype)[x[positions]])
+            dV += part
         return
     order = np.argsort(x.astype(np.min_scalar_type(N)), kind="stable")  # a radix sort if short
     counts = np.bincount(x)
     symbols = np.flatnonzero(counts)
     starts = np.cumsum(counts)[symbols] - counts[symbols]
     sorted_dA = np.empty((32, P), dA.dtype)
-    dV[:] = 0
     for row in range(0, len(dA), 32):  # a few rows at a time stay in the cache
         rows = dA[row : row + 32]
         some = sorted_dA[: len(rows)]
