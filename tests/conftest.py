@@ -16,6 +16,9 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+for name in ("COLUMNS", "LINES"):  # workers of pytest-xdist inherit the terminal's size
+    os.environ.pop(name, None)
+
 settings.register_profile("charrnn", deadline=None)  # a slow machine is no failure
 settings.load_profile("charrnn")
 

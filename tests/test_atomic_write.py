@@ -157,10 +157,8 @@ def refused(path: Path, overwrite: bool = True) -> str:
     return text
 
 
-def test_an_existing_file_needs_resume_or_overwrite(out: Path) -> None:
-    assert refused(out, overwrite=False).endswith(
-        "exists; --resume goes on with its run, --overwrite starts afresh over it"
-    )
+def test_an_existing_file_needs_overwrite(out: Path) -> None:
+    assert refused(out, overwrite=False).endswith("this file exists; --overwrite replaces it")
     check_writable(out, overwrite=True)
     assert only(out) == OLD
 

@@ -168,7 +168,8 @@ def test_the_floor_is_labelled_as_the_training_runs(
     floor = " ".join(capsys.readouterr().out.split())
     assert (
         "1.5000 nats, 2.1640 bits, perplexity 4.482: "
-        "the training run's n-gram floor (order 5), on its own validation text" in floor
+        "for comparison, what n-grams (order 5) reached on the training run's validation text"
+        in floor
     )
 
 
@@ -279,9 +280,21 @@ def test_pictures_are_saved_beside_the_json(path: str, tmp_path: Path, capsys: C
         str(html),
         "--worst",
         "1",
+        "--overwrite",
     )
     assert svg.read_text(encoding="utf-8").startswith("<svg ")
     assert html.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize("option", ["--svg", "--html"])
+def test_a_picture_replaces_a_file_only_with_overwrite(
+    option: str, path: str, tmp_path: Path, capsys: Capture
+) -> None:
+    kept = tmp_path / "another.npz"
+    kept.write_bytes(b"a model")
+    assert main(["eval", path, written(tmp_path, TEXT), option, str(kept)]) == 1
+    assert f"{kept}: this file exists; --overwrite replaces it" in capsys.readouterr().err
+    assert kept.read_bytes() == b"a model"
 
 
 @pytest.mark.parametrize(

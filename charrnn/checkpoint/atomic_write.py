@@ -73,17 +73,18 @@ def part_of(path: FilePath, sources: Iterable[FilePath]) -> FilePath | None:
     return None
 
 
-def check_writable(path: FilePath, *, overwrite: bool = True) -> None:
-    """Raise CheckpointError unless `path` can be written; overwrite: an existing file may be lost.
+def check_writable(
+    path: FilePath, *, overwrite: bool, remedy: str = "--overwrite replaces it"
+) -> None:
+    """Raise CheckpointError unless `path` can be written, over an existing file only if allowed.
 
-    It is tried: a temporary file is written beside it and removed.
+    It is tried: a temporary file is written beside it and removed. `remedy` tells the user what to
+    do about an existing file.
     """
     with explained(path, UNCHANGED):
         target, status = regular_file(path)
         if status is not None and not overwrite:
-            raise CheckpointError(
-                "this file exists; --resume goes on with its run, --overwrite starts afresh over it"
-            )
+            raise CheckpointError(f"this file exists; {remedy}")
         if status is not None and not (status.st_mode & 0o222 and os.access(target, os.W_OK)):
             raise CheckpointError("this file is read-only; choose another, or make it writable")
         with _beside(target) as (_, file):

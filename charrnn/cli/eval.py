@@ -78,6 +78,9 @@ def evaluate(
         str | None,
         option("--html", PICTURES, "Save the picture as a page that shows all values.", "PATH"),
     ] = None,
+    overwrite: Annotated[
+        bool, switch("--overwrite", PICTURES, "Replace the files of --svg and --html.")
+    ] = False,
     values: Annotated[
         bool, switch("--values", OUTPUT, "With --json: the value of each character too.")
     ] = False,
@@ -97,7 +100,7 @@ def evaluate(
         raise UsageError("--values go into the JSON; add --json")
     if above is not None and not each:
         raise UsageError("--above is for single lines; add --each")
-    _check_pictures(svg, html, (model, *texts))
+    _check_pictures(svg, html, (model, *texts), overwrite)
     from charrnn.checkpoint.model import load
 
     opened = load(model)
@@ -131,8 +134,10 @@ def evaluate(
     seen.show_table()
 
 
-def _check_pictures(svg: str | None, html: str | None, read: Sequence[str]) -> None:
-    """Raise CharRNNError if a picture can't be written, or would replace what is read."""
+def _check_pictures(
+    svg: str | None, html: str | None, read: Sequence[str], overwrite: bool
+) -> None:
+    """Raise CharRNNError if a picture cannot be written, or would replace what is read."""
     from charrnn.checkpoint.atomic_write import check_writable, part_of
 
     for path in filter(None, (svg, html)):
@@ -140,7 +145,7 @@ def _check_pictures(svg: str | None, html: str | None, read: Sequence[str]) -> N
             raise CharRNNError(
                 f"{path}: the picture would be written over what is read; choose another name"
             )
-        check_writable(path)
+        check_writable(path, overwrite=overwrite)
     if svg and html and part_of(svg, [html]) is not None:
         raise UsageError(f"--svg and --html are both {svg}; give them different names")
 
@@ -183,7 +188,7 @@ class Evaluation:
             line = Score(text[place], found.surprise[place])
             content = line.text.rstrip("\n")
             facts = {"text": name, "line": number, "bpc": line.bpc, "content": content}
-            summary = f"{line.bpc:.2f} bits per character"
+            summary = f"{line.mean:.4f} nats, {line.bpc:.2f} bits per character"
             heat = Heat(f"{name}, line {number}", line.text, values[place], summary)
             self.lines.append(Passage(facts, heat))
         self.lines = sorted(self.lines, key=lambda line: -line.facts["bpc"])[: self.worst]
@@ -260,5 +265,5 @@ def _floor(model: Model) -> list[str]:
     if model.floor_nats is None:
         return []
     order = f" (order {model.floor_order})" if model.floor_order else ""
-    what = f"the training run's n-gram floor{order}, on its own validation text"
+    what = f"for comparison, what n-grams{order} reached on the training run's validation text"
     return [f"{figures(model.floor_nats)}: {what}"]

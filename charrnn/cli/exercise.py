@@ -23,9 +23,7 @@ def write(path: Path) -> None:
     from charrnn.lecture.exercise import template
     from charrnn.training.reproduce import joined
 
-    if path.exists():
-        raise CharRNNError(f"{path}: this file exists and is kept; choose another name")
-    check_writable(path)
+    check_writable(path, overwrite=False, remedy="choose another name")
     with atomic_write(path) as file:
         file.write(template().replace("my_rnn.py", str(path)).encode())
     mark = joined(["charrnn", "gradcheck", "--mine", str(path)])

@@ -71,9 +71,7 @@ def export(
     target = out or Path(f"{name}.html")
     if part_of(target, [path]) is not None:
         raise CharRNNError(f"{target}: this is the model itself; choose another name for the page")
-    if target.is_file() and not overwrite:
-        raise CharRNNError(f"{target}: this file exists; --overwrite replaces it")
-    check_writable(target)
+    check_writable(target, overwrite=overwrite)
     prime = known(opened, prime, unknown, "prime")
     written = page(opened, title=name if title is None else title, prime=prime, temp=temp).encode()
     with atomic_write(target) as file:

@@ -47,7 +47,7 @@ class Log:
                 "choose another place"
             )
         if not (path.is_fifo() or path.is_char_device()):  # which are written to as they are
-            check_writable(path)
+            check_writable(path, overwrite=True)
         if path.is_file() and path.stat().st_size:
             _check_log(path, config)
 

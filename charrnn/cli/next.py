@@ -82,6 +82,6 @@ def print_bars(likely: list[tuple[str, float]]) -> None:
     for char, p in likely:
         name = "space" if char == " " else symbol(char, screen.encoding)
         shown = bar(p, max(10, min(60, screen.width - 24)), ascii=is_ascii(sys.stdout))
-        probability = f"{p:8.4%}" if p >= 1e-4 else f"{p:8.1e}"
+        probability = f"{p:9.4%}" if p >= 1e-6 else "<0.0001%"
         table.add_row(Text(name), probability, Text(shown, style="cyan"))
     screen.print(table)

@@ -213,7 +213,8 @@ def _check_out(sources: Sequence[str | Path], config: TrainConfig) -> None:
     source = part_of(config.out, sources)
     if source is not None and not Path(source).is_dir():
         raise UsageError(f"--out {config.out} is a text to train on; choose another name")
-    check_writable(config.out, overwrite=config.overwrite or config.resume)
+    remedy = "--resume goes on with its run, --overwrite starts afresh over it"
+    check_writable(config.out, overwrite=config.overwrite or config.resume, remedy=remedy)
 
 
 def _new(sources: Sources, asked: TrainConfig) -> Run:
