@@ -44,6 +44,18 @@ def test_a_cut_product_is_the_product(
             assert np.isnan(out).sum() == out.size - whole.size
 
 
+@pytest.mark.parametrize("shape", [(64, 96, 50), (64, 40, 50), (64, 96, 600)])
+def test_a_sum_of_outer_products_is_the_product(
+    shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "multiplies_small_ones_best", lambda: True)
+    (R, C, P), rng = shape, np.random.default_rng(0)
+    a, b = (rng.integers(-9, 10, (n, P + 3)).astype(np.float32)[:, 2:-1] for n in (R, C))
+    out = np.full((R, C), np.nan, np.float32)
+    products.sum_of_outer_products(a, b, out)
+    assert np.array_equal(out, a @ b.T)
+
+
 @given(R=st.integers(1, 3000), K=st.integers(1, 3000), B=st.integers(1, 300))
 def test_blocks_are_small_and_even(R: int, K: int, B: int) -> None:
     with pytest.MonkeyPatch.context() as patch:

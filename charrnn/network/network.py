@@ -15,7 +15,7 @@ from charrnn.config import ModelConfig
 from charrnn.network.cells import CELL_CLASSES, Cell, Input
 from charrnn.network.dropout import Masks
 from charrnn.network.loss import losses, losses_backward
-from charrnn.network.matmul import step_product
+from charrnn.network.matmul import step_product, sum_of_outer_products
 from charrnn.network.parameters import Parameters
 
 Array = NDArray[Any]
@@ -85,7 +85,7 @@ def layer_input(V: Array, b_h: Array, scale: Array, below: Array) -> Input:
 
 def layer_input_backward(dA: Array, V: Array, below: Array, *, dV: Array, dx: Array) -> None:
     """dV ← Σ dA_t x_tᵀ and dx_t ← Vᵀ dA_t for dA (G·H, T·B), where x is the h below, (H, T, B)."""
-    np.matmul(dA, flat_columns(below).T, out=dV)
+    sum_of_outer_products(dA, flat_columns(below), dV)
     np.matmul(V.T, dA, out=flat_columns(dx))
 
 
@@ -196,7 +196,7 @@ class Network:
                 cell.backward(dh, arrays[W])
                 dA, before = flat_columns(cell.dA[:, :T]), flat_columns(cell.h[:, :T])
                 for rows, dC in cell.dC:
-                    np.matmul(flat_columns(dC[:, :T]), before.T, out=out[W][rows])
+                    sum_of_outer_products(flat_columns(dC[:, :T]), before, out[W][rows])
                 np.matmul(dA, np.ones(x.size, self.dtype), out=out[b_h])
                 if layer:
                     layer_input_backward(dA, arrays[V], hs[layer - 1], dV=out[V], dx=dh)

@@ -95,6 +95,7 @@ class Clocks:
             (kind, "forward", ELEMENTWISE),
             (kind, "backward", ELEMENTWISE),
             (model, "symbol_input_backward", POSITIONS),
+            (model, "sum_of_outer_products", POSITIONS),
             (model, "losses_backward", OUTPUT),
             (replica, "sum_of_squares", OPTIMIZER),
             (replica, "clip", OPTIMIZER),
