@@ -347,7 +347,6 @@ def test_a_dumb_terminal_is_plain(name: str, plain: bool, monkeypatch: pytest.Mo
     monkeypatch.setenv("TERM", name)
     assert terminal.is_plain(Terminal()) == plain
     assert terminal.is_plain(io.StringIO())
-    assert terminal.is_plain(None)
 
 
 def test_json_is_ascii_on_one_line_without_nan(capsys: pytest.CaptureFixture[str]) -> None:

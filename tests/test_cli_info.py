@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from tiny_models import saved, tiny
 
 from charrnn.cli.app import main
-from charrnn.cli.info import WINDOWS, feed_forward_facts, longest_smaller
+from charrnn.cli.info import WINDOWS, feed_forward_facts
 
 TEXT = "hello world\n"
 META: dict[str, Any] = {
@@ -55,7 +55,7 @@ def test_one_screen_says_what_it_is_how_it_was_trained_and_how_well(
     facts = {line[:13].strip(): line[13:].strip() for line in output.splitlines()}
     assert facts["network"] == "gru, 2 layers of 4 units, 321 parameters"
     assert facts["trained on"] == "book.txt, 123,456 characters"
-    assert facts["time"] == "1:23, 200 steps, 1.5 epochs, 50,000 characters/s"
+    assert facts["time"] == "01:23, 200 steps, 1.5 epochs, 50,000 characters/s"
     assert facts["validation"].startswith("1.900 nats = 2.741 bits")
     assert facts["n-gram floor"].startswith("2.100 nats")
     assert facts["n-gram floor"].endswith("order 5)")
@@ -92,19 +92,18 @@ def test_the_feed_forward_network_is_counted_weight_by_weight(
 
 @pytest.mark.parametrize("hidden", [1, 5, 40])
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_it_says_up_to_which_window_the_feed_forward_network_is_the_smaller(
+def test_it_says_for_which_windows_the_feed_forward_network_is_the_smaller(
     cell: Any, hidden: int
 ) -> None:
     model = tiny(TEXT, cell=cell, hidden=hidden)
     N = len(model.vocabulary)
     smaller = [
-        T
-        for T in range(1, 500)
+        f"T = {T}"
+        for T in WINDOWS
         if hidden * N * T + hidden + N * hidden + N < model.parameters.flat.size
     ]
-    assert longest_smaller(model) == (smaller[-1] if smaller else 0)
-    fewer = feed_forward_facts(model)["fewer for"]
-    assert fewer == (f"T up to {smaller[-1]}" if smaller else "no T")
+    rows = feed_forward_facts(model)
+    assert [label for label, said in rows.items() if said.endswith("(fewer)")] == smaller
 
 
 def test_a_model_without_training_still_shows(tmp_path: Path, capsys: Capture) -> None:

@@ -19,7 +19,7 @@ from tiny_models import always, saved, tiny
 import charrnn
 from charrnn.checkpoint.model import Model
 from charrnn.cli.app import main
-from charrnn.cli.stream import Stream
+from charrnn.cli.terminal import Stream
 from charrnn.sampling.sampling import Sample, Samples
 
 TEXT = "the cat sat on the mat, ÉTÉ\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
@@ -17,13 +18,13 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from rich.console import Console
 
 import charrnn
 from charrnn.cli import app
-from charrnn.cli.curve import curve
 from charrnn.cli.display import Live, Plain, excerpt, summary
+from charrnn.cli.facts import curve, duration
 from charrnn.cli.log import Log
-from charrnn.cli.terminal import clock_time
 from charrnn.cli.train import Session, seconds
 from charrnn.network.cells import CELL_CLASSES
 from charrnn.network.parameters import Parameters
@@ -207,6 +208,30 @@ def test_plain_output_is_few_lines_on_stderr_with_the_next_commands(
     assert "\r" not in err
 
 
+def test_without_a_terminal_samples_are_shown_only_where_sample_every_asks_for_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trained("--sample-every", "2", "--quiet")
+    trained("--sample-every", "2", "--overwrite")
+    err = capsys.readouterr().err
+    assert [line for line in err.splitlines() if line.startswith("step ")] == ["step 2", "step 4"]
+    plain = Plain()
+    plain(Sampled(6, "text"))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_terminal_shows_every_sample_where_sample_every_asks_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for samples, expected in ((True, 4), (False, 1)):
+        stream = screen(monkeypatch)
+        live = Live(samples)
+        for number in range(4):
+            live(Sampled(number, "text"))
+        live.close()
+        assert stream.getvalue().count("  text") == expected
+
+
 def test_resume_without_options_takes_the_runs_own_and_a_given_default_counts_as_given(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -307,7 +332,7 @@ def test_a_second_ctrl_c_ends_at_once() -> None:
     with Session([]) as session:
         session.tell(step(1))
         os.kill(os.getpid(), signal.SIGINT)
-        assert session.interrupted
+        assert session.interrupted()
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -319,7 +344,7 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
         with Session([]) as session:
             session.tell(step(1))
             os.kill(os.getpid(), signal.SIGHUP)
-            assert not session.interrupted
+            assert not session.interrupted()
     finally:
         signal.signal(signal.SIGHUP, before)
 
@@ -330,7 +355,7 @@ def test_a_diverging_run_is_exit_1_with_one_line_that_says_what_to_try(
     assert trained("--optimizer", "sgd", "--lr", "1e6", "--clip", "0", "--quiet", steps=200) == 1
     err = capsys.readouterr().err
     assert err.count("\n") == 1
-    assert "m.npz has the" in err
+    assert "m.npz has the last good weights" in err
     assert "try a smaller --lr, or --clip 1" in err
     assert np.isfinite(charrnn.load("m.npz").parameters.flat).all()
 
@@ -347,9 +372,38 @@ def test_a_closed_pipe_lets_the_run_be_saved_once_it_has_begun() -> None:
             session.tell(Saved(1, "m.npz"))
         session.tell(step(1))
         session.tell(Saved(1, "m.npz"))
-        assert session.interrupted
+        assert session.interrupted()
         assert isinstance(session.failure, BrokenPipeError)
     assert [event.name for event in heard] == ["step", "saved"]
+
+
+class Gone(io.StringIO):
+    """A terminal that was closed."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("signalled", [False, True])
+def test_a_terminal_that_is_closed_saves_the_run_and_is_exit_129(
+    signalled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+
+    def step(self: Live, event: Step) -> None:
+        if signalled:
+            os.kill(os.getpid(), signal.SIGHUP)
+        monkeypatch.setattr(sys, "stderr", Gone())
+        print("lost", file=sys.stderr)
+
+    monkeypatch.setattr("charrnn.cli.display.is_plain", lambda stream: False)
+    monkeypatch.setattr(Live, "step", step)
+    assert trained() == 129
+    assert charrnn.load("m.npz").step == 1
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(
@@ -436,20 +490,32 @@ def test_a_duration_is_read_in_seconds(text: str, expected: float) -> None:
     "text", ["", "m", "3x", "3 m", "1h30", "-1s", "1e3", "nan", "3m!", "1..5h"]
 )
 def test_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(typer.BadParameter, match="is no duration such as 90s"):
+    with pytest.raises(typer.BadParameter, match="is not a duration such as 90s"):
         seconds(text)
 
 
 def test_a_time_is_shown_as_a_clock_shows_it() -> None:
-    assert [clock_time(t) for t in (5, 75, 3675)] == ["0:05", "1:15", "1:01:15"]
+    assert [duration(t) for t in (5, 75, 3675)] == ["00:05", "01:15", "1:01:15"]
 
 
 CURVE = [(100 * i, 1 + 2 / i, 1.2 + 2 / i) for i in range(1, 30)]
 
 
-@pytest.mark.parametrize("width", [40, 80, 120])
+def drawn(
+    points: list[tuple[int, float | None, float | None]],
+    floor: float | None = None,
+    columns: int = 81,
+    encoding: str = "utf-8",
+) -> list[str]:
+    """The lines of a learning curve on a screen of so many columns."""
+    model = SimpleNamespace(curve=points, floor_nats=floor)
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    return curve(model, 12, Console(file=file, width=columns)).split("\n")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("width", [40, 80, 100])
 def test_a_curve_fits_and_falls_and_names_its_ends(width: int) -> None:
-    lines = curve(CURVE, width, 12).split("\n")
+    lines = drawn(CURVE, columns=width + 1)
     assert len(lines) == 12
     assert max(map(len, lines)) <= width
     assert lines[0].startswith("  3.20 ┤")
@@ -457,24 +523,25 @@ def test_a_curve_fits_and_falls_and_names_its_ends(width: int) -> None:
     assert "100" in lines[-1]
     assert "step 2,900" in lines[-1]
     heights = [
-        next(y for y in range(10) if lines[y][8 + x : 9 + x] in tuple("─╰│"))
-        for x in range(0, width - 12, 5)
+        next(y for y in range(10) if lines[y][8 + x : 9 + x] == "─") for x in range(0, width - 8, 5)
     ]
     assert heights == sorted(heights)
 
 
 def test_a_curve_in_ascii_is_ascii() -> None:
-    assert curve(CURVE, 60, 10, ascii=True, floor=1.1).isascii()
+    assert "".join(drawn(CURVE, floor=1.1, encoding="ascii")).isascii()
 
 
 def test_a_curve_of_fewer_than_two_losses_is_empty_and_a_level_one_is_level() -> None:
-    assert curve([(1, 2.0, 2.0)]) == curve([(1, None, None), (2, None, None)]) == ""
-    assert "─────" in curve([(1, 2.0, None), (2, 2.0, None)]).split("\n")[0]
+    assert drawn([]) == drawn([(1, 2.0, 2.0)]) == [""]
+    assert drawn([(1, None, None), (2, None, None)], floor=1.0) == [""]
+    assert "·····" in drawn([(1, 2.0, None), (2, 2.0, None)])[0]
 
 
-def test_a_floor_far_below_is_left_out() -> None:
-    assert "floor" in curve(CURVE, floor=0.9)
-    assert "floor" not in curve([(1, 3.0, 3.0), (2, 2.9, 2.9)], floor=1.0)
+def test_a_curve_has_the_floor_where_it_is_known() -> None:
+    assert "╌╌╌╌╌" in drawn(CURVE, floor=0.9)[9]
+    assert "n-gram floor" in drawn(CURVE, floor=0.9)[-1]
+    assert "floor" not in drawn(CURVE)[-1]
 
 
 def step(number: int, **more: Any) -> Step:
@@ -496,7 +563,7 @@ def test_the_line_of_figures_leaves_room_for_a_bar() -> None:
     plain.step(step(999, steps=123_456))
     line = plain.line(step(99_999, steps=123_456))
     assert len(line) < 80 - 5
-    for shown in ("99,999/123,456", "62.1k/s", "2.000", "1.386", "2.00 bits", "1:01 left"):
+    for shown in ("99,999/123,456", "62.1k/s", "2.000", "1.386", "2.00 bits", "01:01 left"):
         assert shown in line
 
 
@@ -647,12 +714,16 @@ def test_a_log_is_only_opened_by_the_first_step(folder: Path) -> None:
 def test_a_log_on_a_disk_that_takes_a_part_of_a_line_writes_the_rest(folder: Path) -> None:
     taken: list[bytes] = []
 
-    def write(line: bytes) -> int:
-        taken.append(line[:10])
-        return len(taken[-1])
+    class Disk(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, line: Any) -> int:
+            taken.append(bytes(line[:10]))
+            return len(taken[-1])
 
     log = Log(Path("run.jsonl"), (), charrnn.TrainConfig())
-    log.file = SimpleNamespace(write=write)  # type: ignore[assignment]
+    log.file = io.TextIOWrapper(io.BufferedWriter(Disk()))
     log(Validated(1, 2.0, True, 99))
     assert events(b"".join(taken).decode())[0]["val_loss"] == 2.0
 

@@ -1,7 +1,6 @@
-"""The command `charrnn`: its commands, and how errors and signals become exit codes.
+"""The program `charrnn`: its commands, and the exit codes of errors and signals.
 
-Whatever takes time to import is imported within functions, so that Ctrl-C is quiet from the first
-moment on. Tests call `main([...])`.
+Functions import what takes time, so that Ctrl-C is quiet from the start. Tests call `main([...])`.
 """
 
 import contextlib
@@ -25,7 +24,7 @@ DOCUMENTATION = (
     "Run charrnn help COMMAND for its options. The README of charrnn has recipes, the lecture "
     "line by line, and the Python API."
 )
-COMMANDS = {  # and their functions, each in a file of the command's name
+COMMANDS = {  # the function of each, in the file of the command's name
     "train": "train",
     "sample": "sample",
     "gradcheck": "gradcheck",
@@ -34,9 +33,10 @@ COMMANDS = {  # and their functions, each in a file of the command's name
     "next": "next_characters",
     "export": "export",
 }
-LEAST_WIDTH = 60  # columns, below which typer's tables cut off what doesn't fit
-# What MPI launchers set: MPICH, Intel MPI, MS-MPI, Cray and srun --mpi=pmi2; Open MPI; MVAPICH;
-# srun --mpi=pmix. The first pair that is set counts.
+USAGE = 2  # the exit code for wrong usage
+LEAST_WIDTH = 60  # columns; in a narrower terminal typer's help would cut words off
+# Variables of rank and size, by launcher: MPICH, Intel MPI, MS-MPI, Cray and srun --mpi=pmi2;
+# Open MPI; MVAPICH; srun --mpi=pmix. The first pair that is set counts.
 LAUNCHERS = (
     ("PMI_RANK", "PMI_SIZE"),
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
@@ -46,20 +46,18 @@ LAUNCHERS = (
 
 
 class Terminated(BaseException):
-    """SIGTERM has come."""
-
-    exit_code = 143
+    """Raised by SIGTERM, so that locks and half-written files are removed."""
 
 
 def program(names: Iterable[str] = COMMANDS) -> "Typer":
-    """Return the program with the commands of these names; others aren't imported."""
+    """Return the program with these commands; the modules of others aren't imported."""
     import typer
 
     from charrnn import __version__
     from charrnn.cli.options import switch
 
     app = typer.Typer(
-        rich_markup_mode="rich",  # else typer shows no panels
+        rich_markup_mode="rich",  # without it the help has no panels
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
         epilog=DOCUMENTATION,
@@ -85,7 +83,7 @@ def program(names: Iterable[str] = COMMANDS) -> "Typer":
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Return the exit code of the command line `args` (None: sys.argv's), after running it."""
+    """Run the command line `args` (default: sys.argv) and return its exit code."""
     started = time.perf_counter()  # a budget counts from here
     words = sys.argv[1:] if args is None else list(args)
     if words[:1] in ([], ["help"]):
@@ -93,25 +91,22 @@ def main(args: Sequence[str] | None = None) -> int:
     if get_terminal_size().columns < LEAST_WIDTH:
         os.environ.setdefault("TERMINAL_WIDTH", str(LEAST_WIDTH))
     try:
-        with _handled_by(_terminate, signal.SIGTERM):
+        with handled_by(_terminate, signal.SIGTERM):
             _prepare_streams()
             code = _run(words, started)
             sys.stdout.flush()
-            return code
     except BaseException as error:
-        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
-            raise  # completion has ended
-        with _handled_by(signal.SIG_IGN, signal.SIGINT):  # Ctrl-C is often pressed twice
-            return fail(error, debug="--debug" in words)
+        with handled_by(signal.SIG_IGN, signal.SIGINT):  # Ctrl-C is often pressed twice
+            code = fail(error, debug="--debug" in words)
+    _discard_output()
+    return code
 
 
 def _run(words: Sequence[str], started: float) -> int:
     from typer.main import get_command
 
-    program_of_words = program(words[:1] if words[0] in COMMANDS else COMMANDS)
-    code = get_command(program_of_words).main(
-        args=words, prog_name="charrnn", standalone_mode=False, obj=started
-    )
+    command = get_command(program(words[:1] if words[0] in COMMANDS else COMMANDS))
+    code = command.main(args=words, prog_name="charrnn", standalone_mode=False, obj=started)
     return code if isinstance(code, int) else 0
 
 
@@ -124,85 +119,84 @@ def launched(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
 
 
 def fail(error: BaseException, *, debug: bool = False, where: str = "") -> int:
-    """Return the exit code of `error`, after one line on stderr; debug: and a traceback.
+    """Print `error` as one line on stderr, with its traceback if asked, and return the exit code.
 
-    `where`: the rank that the error is of. Without it all ranks have the error, and one says so.
+    where: the rank, if one alone failed. An error that every rank meets is printed by rank 0.
     """
     from charrnn.cli.terminal import say
-    from charrnn.errors import CharRNNError, UsageError
+    from charrnn.errors import CharRNNError
 
     message, code = explain(error)
-    common = code == UsageError.exit_code or isinstance(error, CharRNNError)
-    if common and not where and launched()[0]:
-        message = ""
-    with contextlib.suppress(OSError):  # stderr may be what is broken
-        if debug and message:
-            import traceback
+    common = isinstance(error, CharRNNError) or code == USAGE
+    if message and (where or not (common and launched()[0])):
+        with contextlib.suppress(OSError):  # stderr itself may be broken
+            if debug:
+                import traceback
 
-            traceback.print_exception(error)
-        if message:
+                traceback.print_exception(error)
             say(f"charrnn: {where}{message}")
-    if isinstance(error, OSError | SystemExit):
-        _discard_output()
     return code
 
 
 def explain(error: BaseException) -> tuple[str, int]:
-    """Return what to say about `error`, nothing if it was wanted, and the exit code."""
+    """Return the message for `error`, empty if there is nothing to say, and the exit code."""
     from charrnn.errors import CharRNNError
 
-    if isinstance(error, KeyboardInterrupt):
-        return "", 130
-    if isinstance(error, BrokenPipeError | SystemExit):  # rich makes the second of the first
-        return "", 141
-    code = getattr(error, "exit_code", None)
-    if not isinstance(code, int):
-        return _explain_foreign(error), 1
+    match error:
+        case CharRNNError():
+            return str(error), error.exit_code
+        case KeyboardInterrupt():
+            return "", 130
+        case Terminated():
+            return "", 143
+        case BrokenPipeError() | SystemExit(__context__=BrokenPipeError()):  # the second is rich's
+            return "", 141
+        case SystemExit():  # shell completion has ended
+            return "", int(error.code or 0)
+        case MemoryError():
+            return (
+                "not enough memory; try a smaller --hidden, --batch-size, --seq-len or --num, "
+                "or less text"
+            ), 1
+        case OSError(filename=None, errno=errno.ENOSPC):
+            return "no space left for the output; make room, or send it elsewhere", 1
+        case OSError(filename=None, errno=errno.EIO):
+            return "the output is gone, such as a terminal that was closed", 129  # as by SIGHUP
+        case OSError():
+            name = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+            return f"{name}{error.strerror or type(error).__name__}", 1
     if hasattr(error, "format_message"):  # wrong usage, found by typer
-        return _explain_usage(error), code
-    return str(error) if isinstance(error, CharRNNError) else "", code
+        return _usage(error), USAGE
+    return (
+        f"internal error: {type(error).__name__}: {error}; please report it with the command, "
+        "the output of --debug, and charrnn --version"
+    ), 1
 
 
-def _explain_usage(error: Any) -> str:
-    message = re.sub("Value error, |, unable to parse.*", "", error.format_message())  # pydantic's
+def _usage(error: Any) -> str:
+    """Return typer's message on one line, without pydantic's phrases."""
+    message = re.sub("Value error, |, unable to parse.*", "", error.format_message())
     context = getattr(error, "ctx", None)
     more = "" if context is None else f"; see {context.command_path} --help"
     return " ".join(message.split()).rstrip(".") + more
 
 
-def _explain_foreign(error: BaseException) -> str:
-    if isinstance(error, MemoryError):
-        return (
-            "not enough memory; try a smaller --hidden, --batch-size, --seq-len or --num, "
-            "or less text"
-        )
-    if isinstance(error, OSError):
-        if error.filename is None and error.errno == errno.ENOSPC:
-            return "no space left for the output; make room, or send it elsewhere"
-        name = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-        return f"{name}{error.strerror or type(error).__name__}"
-    return (
-        f"internal error: {type(error).__name__}: {error}; please report it with the command, "
-        "the output of --debug, and charrnn --version"
-    )
-
-
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    """Raise Terminated, so that locks and half-written files are removed."""
     raise Terminated
 
 
 @contextlib.contextmanager
-def _handled_by(handler: Any, number: int) -> Iterator[None]:
-    """Let a handler take a signal for a while."""
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(ValueError):  # not the main thread
-            stack.callback(signal.signal, number, signal.signal(number, handler))
+def handled_by(handler: Any, number: int) -> Iterator[None]:
+    """Handle a signal with `handler` during the block."""
+    before = signal.signal(number, handler)
+    try:
         yield
+    finally:
+        signal.signal(number, before)
 
 
 def _prepare_streams() -> None:
-    """Make sure that stdout and stderr exist, and that no character breaks them."""
+    """Make stdout and stderr exist and accept every character."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by who started this
@@ -210,11 +204,11 @@ def _prepare_streams() -> None:
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
             if os.name == "nt" and not stream.isatty() and "PYTHONIOENCODING" not in os.environ:
-                stream.reconfigure(encoding="utf-8")  # as elsewhere: samples are read again
+                stream.reconfigure(encoding="utf-8")  # as on other systems
 
 
 def _discard_output() -> None:
-    """Discard what a closed pipe or a full disk hasn't taken, or Python complains at its end."""
+    """Discard output that a closed pipe or a full disk refused; Python would exit with 120."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,4 +1,4 @@
-"""A training run as a person sees it on stderr: a live line or a few plain ones, and a summary."""
+"""A training run as a person sees it: what is planned, and on stderr how it goes and ends."""
 
 from __future__ import annotations
 
@@ -6,23 +6,19 @@ import math
 import os
 import sys
 import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Group
 from rich.text import Text
 from tqdm.std import EMA, tqdm
 
-from charrnn.cli.curve import curve
-from charrnn.cli.facts import beginning, facts
-from charrnn.cli.terminal import (
-    clock_time,
-    console,
-    is_ascii,
-    is_plain,
-    labelled,
-    say,
-    visible,
-)
+from charrnn.cli.facts import beginning, curve, duration, facts
+from charrnn.cli.terminal import console, is_plain, labelled, print_json, say, visible
+from charrnn.config import TrainConfig, flag
+from charrnn.training.defaults import characters_per_second, measured_flops
 from charrnn.training.events import (
     Done,
     Event,
@@ -34,9 +30,11 @@ from charrnn.training.events import (
     Validating,
 )
 from charrnn.training.reproduce import joined
+from charrnn.training.setup import prepare
 
-SMOOTHING = 0.03  # share of the last step in the loss and the speed that are shown
-CTRL_C = 3  # columns that are left free for the ^C that a terminal shows
+SMOOTHING = 0.03  # weight of the last step in the loss and the speed that are shown
+PLAIN_LINES = 20  # about so many show the progress without a terminal
+CTRL_C = 3  # columns left free for the ^C that a terminal shows
 FIRST_SAMPLE = 0.02  # progress at which a second sample is shown; the next ones at twice that
 SAMPLE_LINES = 4
 SUMMARY = ("validation", "n-gram floor", "uniform", "training", "time")  # the facts at the end
@@ -46,19 +44,56 @@ ENDED = {
 }
 
 
-def display(*, json: bool = False) -> Notices:
-    """Return the display for stderr. json: the events are on stdout, and plain lines repeat none.
+def show_plan(sources: Sequence[str], config: TrainConfig, *, ranks: int, json: bool) -> None:
+    """Print what a run would do on stdout. Raises what the run would raise before its first step.
 
-    Where both are on a terminal, events and a live line would overwrite each other.
+    While a budget decides, the number of steps is a guess.
+    """
+    run = prepare(sources, replace(config, ranks=ranks))
+    for note in run.notes:
+        say(note)
+    c, progress, training, start = run.config, run.progress, run.training, run.start_event()
+    speed = characters_per_second(
+        c.model, len(run.vocabulary), run.workers * ranks, measured_flops()
+    )
+    speed *= training.steps_per_epoch / training.predictions  # steps a second
+    left = max(1, round(speed * ((c.budget or 0.0) - progress.seconds)))
+    steps = progress.steps or progress.step + left
+    plan: dict[str, Any] = {
+        "steps": steps,
+        "seconds": max(0, steps - progress.step) / speed,
+        "memory_bytes": run.memory,
+        "settings": c.as_dict(),
+        "out": str(c.out),
+    }
+    if json:
+        print_json(vars(start) | plan)
+        return
+    about = "" if progress.steps else "about "
+    rows = {
+        "steps": f"{about}{steps:,} ({training.steps_per_epoch:,} an epoch)",
+        "time": f"about {duration(plan['seconds'])}",
+        "memory": f"about {run.memory / 1e6:,.0f} MB",
+        "checkpoint": plan["out"],
+        **{flag(name): str(v) for name, v in plan["settings"].items() if v is not None},
+    }
+    console().print(labelled(beginning(start) | rows), soft_wrap=True)
+
+
+def display(*, json: bool, samples: bool) -> Notices:
+    """Return the display for stderr.
+
+    json: the events go to stdout, so stderr gets only notices, unless a live line can be drawn
+    there without disturbing them. samples: show every sample, since --sample-every was given.
     """
     plain = is_plain(sys.stderr)
     if json and (plain or sys.stdout.isatty()):
         return Notices()
-    return Plain() if plain else Live()
+    return Plain(samples) if plain else Live(samples)
 
 
 class Notices:
-    """Prints what is worth saying, and nothing else."""
+    """Prints the notices of a run, and nothing else."""
 
     def __call__(self, event: Event) -> None:
         handler = getattr(self, event.name, None)
@@ -66,75 +101,71 @@ class Notices:
             handler(event)
 
     def notice(self, event: Notice) -> None:
-        """Say it."""
+        """Print a notice."""
         self.above(Text(visible(event.text), style="yellow"))
 
     def above(self, text: Text) -> None:
-        """Print a text, above the live line where there is one."""
-        console(stderr=True).print(Group(text), soft_wrap=True)  # else print forgets how to crop it
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Print a text, above the live line if there is one."""
+        console(stderr=True).print(Group(text), soft_wrap=True)  # without Group, it isn't cropped
 
 
 class Plain(Notices):
-    """Prints a few lines at the start, some 20 as it goes, and the summary."""
+    """Prints lines without overwriting any: the start, the progress, and the summary."""
 
-    def __init__(self) -> None:
+    def __init__(self, samples: bool = False) -> None:
+        self.samples = samples
         self.loss, self.speed = EMA(SMOOTHING), EMA(SMOOTHING)
         self.val_loss: float | None = None
-        self.last: Step | None = None
-        self.told = -1.0  # the progress that the last line showed
+        self.told = 0  # how many lines have shown the progress
 
     def start(self, event: Start) -> None:
-        """Say what is trained on what."""
+        """Print what is trained on what."""
         self.above(labelled(beginning(event)))
 
     def step(self, event: Step) -> None:
-        """Say how it goes, a tenth of the run after the last line."""
-        self.last = event
+        """Show the progress."""
         self.loss(event.loss)
         self.speed(event.chars_per_second)
-        self.tell(event, since=0.1)
+        self.tell(event)
 
-    def validated(self, event: Validated) -> None:
-        """Say how well it predicts, if no line was printed just now."""
-        self.val_loss = event.val_loss
-        if self.last is not None:
-            self.tell(self.last, since=0.04)
-
-    def tell(self, step: Step, since: float) -> None:
-        """Print a line, unless the last one shows more than the progress `since` ago."""
-        if step.progress - self.told >= since:
-            self.told = step.progress
+    def tell(self, step: Step) -> None:
+        """Print a line if it is time for the next one."""
+        if step.progress * PLAIN_LINES >= self.told:
+            self.told = int(step.progress * PLAIN_LINES) + 1
             say(f"{step.progress:4.0%}  {self.line(step)}")
 
     def line(self, step: Step) -> str:
         """Return the figures on one line, the most important first."""
-        parts = [f"loss {self.loss():.3f}"]
-        if self.val_loss is not None:
-            parts.append(f"val {self.val_loss:.3f} = {self.val_loss / math.log(2):.2f} bits")
-        total = "" if step.steps is None else f"/{step.steps:,}"
-        parts.append(f"{clock_time(step.seconds_left)} left")
-        parts.append(f"{self.speed() / 1000:.3g}k/s")
-        return "  ".join([*parts, f"{step.step:,}{total}"])
+        val, total = self.val_loss, "" if step.steps is None else f"/{step.steps:,}"
+        bits = "" if val is None else f"  val {val:.3f} = {val / math.log(2):.2f} bits"
+        speed = f"{duration(step.seconds_left)} left  {self.speed() / 1000:.3g}k/s"
+        return f"loss {self.loss():.3f}{bits}  {speed}  {step.step:,}{total}"
+
+    def validated(self, event: Validated) -> None:
+        """Keep the loss for the next line."""
+        self.val_loss = event.val_loss
+
+    def sampled(self, event: Sampled) -> None:
+        """Print the sample if every one is wanted."""
+        if self.samples:
+            self.above(excerpt(event))
 
     def done(self, event: Done) -> None:
-        """Say what has come of it."""
+        """Print the summary."""
         self.above(labelled(summary(event)))
 
 
 class Live(Plain):
-    """Draws one line that changes, samples and notices above it, and the summary with a curve."""
+    """Redraws one line, with notices and samples above; at the end there is a learning curve."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, samples: bool = False) -> None:
+        super().__init__(samples)
         tqdm.monitor_interval = 0  # no thread of its own: it is drawn between steps
         tqdm.set_lock(threading.RLock())  # the default one opens semaphores for processes
         self.next_sample = 0.0  # the progress at which one is shown
         self.bar: Any = tqdm(
             total=1.0,
-            desc="reading the text",
+            desc="starting",
             bar_format="{desc}",
             file=sys.stderr,
             leave=False,
@@ -142,34 +173,27 @@ class Live(Plain):
             disable=False,  # whatever TQDM_DISABLE says
         )
 
-    def start(self, event: Start) -> None:
-        """Say what is trained on what."""
-        super().start(event)
-        self.bar.set_description_str("taking the first step")
-
-    def tell(self, step: Step, since: float) -> None:
-        """Redraw the line, if the eye can follow."""
+    def tell(self, step: Step) -> None:
+        """Redraw the line unless it was drawn just now."""
         self.bar.ncols = max(1, console(stderr=True).width - CTRL_C)
         self.bar.bar_format = "{percentage:3.0f}%|{bar}| {desc}"
         self.bar.set_description_str(self.line(step), refresh=False)
         self.bar.update(step.progress - self.bar.n)
 
     def validating(self, event: Validating) -> None:
-        """Say what takes so long."""
+        """Say why the next step takes so long."""
         self.bar.set_description_str("validating")
 
     def sampled(self, event: Sampled) -> None:
-        """Show a sample now and then, more often early on."""
-        if self.bar.n >= self.next_sample:
+        """Print the sample if every one is wanted; else some, more often early on."""
+        if self.samples or self.bar.n >= self.next_sample:
             self.next_sample = max(FIRST_SAMPLE, 2 * self.bar.n)
             self.above(excerpt(event))
 
     def done(self, event: Done) -> None:
-        """Clear the line, and show the learning curve and what has come of it."""
+        """Clear the line, and print the learning curve and the summary."""
         self.close()
-        width = min(console(stderr=True).width - 1, 100)
-        drawing = curve(event.model.curve, width, 12, is_ascii(sys.stderr), event.floor_nats)
-        if drawing:
+        if drawing := curve(event.model, 12, console(stderr=True)):
             self.above(Text(f"\n{drawing}\n"))
         super().done(event)
 
@@ -183,11 +207,12 @@ class Live(Plain):
         if not self.bar.disable:
             self.bar.close()
             if os.name != "nt":
-                sys.stderr.write("\r\x1b[K")
+                with suppress(OSError):  # the terminal is gone
+                    sys.stderr.write("\r\x1b[K")
 
 
 def excerpt(event: Sampled) -> Text:
-    """Return the first lines of a sample, indented, each to be cut to the terminal's width."""
+    """Return the first lines of a sample, indented; each will be cut to the terminal's width."""
     lines = [f"  {visible(line)}" for line in event.text.expandtabs(4).split("\n") if line.strip()]
     return Text.assemble(
         (f"step {event.step:,}\n", "dim"),
@@ -198,29 +223,24 @@ def excerpt(event: Sampled) -> Text:
 
 
 def summary(done: Done) -> dict[str, str]:
-    """Return what has come of a run, and what can be done next, by its label."""
-    known = facts(done.model)
+    """Return by label how a run ended, and commands to copy that use the model or go on."""
+    known, out = facts(done.model), str(done.checkpoint)
     rows = {
         "ended": ENDED.get(done.stopped, ""),
         **{label: known[label] for label in SUMMARY},
-        "checkpoint": done.checkpoint or "",
+        "checkpoint": out,
     }
-    return rows | (_next_commands(done) if done.stopped != "diverged" else {})
-
-
-def _next_commands(done: Done) -> dict[str, str]:
-    """Return what can be done with the model, ready to be copied."""
-    if done.checkpoint is None:
-        return {}
+    if done.stopped == "diverged":
+        return rows
     longer = ["mpiexec", "-n", str(done.ranks)] if done.ranks > 1 else []
-    longer += ["charrnn", "train", "--resume", "--out", done.checkpoint]
+    longer += ["charrnn", "train", "--resume", "--out", out]
     if done.stopped != "interrupted":
         budget = done.model.training.get("budget")
         longer += (
             ["--budget", f"{2 * budget:.10g}s"] if budget else ["--steps", str(2 * done.steps)]
         )
-    return {
-        "sample it": joined(["charrnn", "sample", done.checkpoint, "--temp", "0.8"]),
+    return rows | {
+        "sample it": joined(["charrnn", "sample", out, "--temp", "0.8"]),
         "go on": joined(longer),
         "repeat it": done.command if done.repeatable else "",
     }

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from charrnn.cli.stream import Stream
-from charrnn.cli.terminal import as_json, say
+from charrnn.cli.terminal import Stream, as_json, say
 from charrnn.errors import CorpusError, VocabularyError
 
 if TYPE_CHECKING:

@@ -19,8 +19,7 @@ from charrnn.cli.options import (
     switch,
     unknown_option,
 )
-from charrnn.cli.stream import Stream
-from charrnn.cli.terminal import console, print_json, say, visible
+from charrnn.cli.terminal import Stream, console, print_json, say, visible
 from charrnn.config import check
 from charrnn.errors import CharRNNError, CorpusError, UsageError, VocabularyError
 from charrnn.pictures.colormap import SURPRISE, activation

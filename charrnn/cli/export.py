@@ -22,38 +22,32 @@ from charrnn.errors import CharRNNError
 
 PAGE = "What the page opens with"
 
-Out = Annotated[
-    Path | None,
-    option(
-        "-o --out",
-        OUTPUT,
-        "Page to write. Default: the model's name with .html, in this folder.",
-        "PATH",
-        show_default=False,
-    ),
-]
-Overwrite = Annotated[bool, switch("--overwrite", OUTPUT, "Replace an existing file.")]
-Prime = Annotated[str, option("--prime", PAGE, "Beginning of the text.", "TEXT")]
-Temp = Annotated[
-    float,
-    option(
-        "--temp --temperature", PAGE, "Temperature; 0: always the most probable character.", "X"
-    ),
-]
-Title = Annotated[
-    str | None,
-    option("--title", PAGE, "Heading. Default: the model's name.", "TEXT", show_default=False),
-]
-
 
 def export(
     model: MaybeModel = None,
-    prime: Prime = "",
-    temp: Temp = 1.0,
-    title: Title = None,
+    prime: Annotated[str, option("--prime", PAGE, "Beginning of the text.", "TEXT")] = "",
+    temp: Annotated[
+        float,
+        option(
+            "--temp --temperature", PAGE, "Temperature; 0: always the most probable character.", "X"
+        ),
+    ] = 1.0,
+    title: Annotated[
+        str | None,
+        option("--title", PAGE, "Heading. Default: the model's name.", "TEXT", show_default=False),
+    ] = None,
     unknown: Annotated[UnknownChoice, unknown_option(None)] = "error",
-    out: Out = None,
-    overwrite: Overwrite = False,
+    out: Annotated[
+        Path | None,
+        option(
+            "-o --out",
+            OUTPUT,
+            "Page to write. Default: the model's name with .html, in this folder.",
+            "PATH",
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: Annotated[bool, switch("--overwrite", OUTPUT, "Replace an existing file.")] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -66,8 +60,7 @@ def export(
     from charrnn.export.page import page
 
     path = model_path(model)
-    opened = load(path)
-    name = Path(path).stem
+    opened, name = load(path), Path(path).stem
     target = out or Path(f"{name}.html")
     if part_of(target, [path]) is not None:
         raise CharRNNError(f"{target}: this is the model itself; choose another name for the page")

@@ -1,59 +1,70 @@
-"""What is said of a network and of its run, by each command that says it."""
+"""What several commands say of a network and its run: facts by label, and the learning curve."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from charrnn.cli.terminal import clock_time, counted
+from tqdm.std import tqdm
+
+from charrnn.cli.terminal import counted
 from charrnn.pictures.heatmap import symbol
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from charrnn.checkpoint.model import Model
     from charrnn.config import ModelConfig
     from charrnn.training.events import Start
 
+duration: Callable[[float], str] = tqdm.format_interval  # 75 s: 01:15
+WIDEST, MARGIN = 100, 8  # columns of the curve at most, and those of its scale
+LINES = ("╌ n-gram floor", "· training", "─ validation")  # of the curve, the last one on top
+IN_ASCII = str.maketrans("─│·╌┤┴", "-|.=||")
+
 
 def facts(model: Model, most: int = 60) -> dict[str, str]:
-    """Return what there is to say by its label; at most so many columns of the vocabulary."""
+    """Return the facts about a model by label; of the vocabulary at most `most` columns."""
     characters = model.vocabulary.characters
+    shown = _shortened("".join(map(symbol, characters[:most])), most)
     found = {
         "network": [network(model.config, model.parameters.flat.size)],
-        "characters": [
-            f"{len(characters)}: {_shortened(''.join(map(symbol, characters[:most])), most)}"
-        ],
+        "characters": [f"{len(characters)}: {shown}"],
         "trained on": [
             _shortened(", ".join(model.corpus_names), 60),
-            _said("{:,} characters".format, model.corpus_characters),
+            counted(model.corpus_characters, "character"),
             "each line an item" * model.of_lines,
         ],
         "made by": [model.command or ""],
-        "validation": [_said(loss, model.val_loss)],
-        "n-gram floor": [floor(model.floor_nats, model.floor_order)],
+        "validation": [loss(model.val_loss)],
+        "n-gram floor": [floor(model)],
         "uniform": [f"{loss(math.log(len(characters)))} (knowing nothing)"],
-        "training": [_said(loss, model.train_loss)],
+        "training": [loss(model.train_loss)],
         "time": [
-            _said(clock_time, model.seconds),
-            _said(counted, model.step, "step"),
-            _said(counted, model.epochs, "epoch"),
-            _said("{:,.0f} characters/s".format, model.chars_per_second or None),
+            "" if model.seconds is None else duration(model.seconds),
+            counted(model.step, "step"),
+            counted(model.epochs, "epoch"),
+            f"{model.chars_per_second:,.0f} characters/s" if model.chars_per_second else "",
         ],
     }
     return {label: ", ".join(filter(None, parts)) for label, parts in found.items()}
 
 
 def beginning(start: Start) -> dict[str, str]:
-    """Return what is trained on what, by its label."""
-    text = counted(start.corpus_characters, "character")
-    parts = [network(start, start.params)]
-    parts += [counted(start.workers, "worker")] if start.workers > 1 else []
-    parts += [counted(start.ranks, "rank")] if start.ranks > 1 else []
-    parts += [f"from step {start.first_step:,} on"] if start.first_step else []
+    """Return the facts about a run that begins, by label."""
+    parts = [
+        network(start, start.params),
+        counted(start.workers, "worker") * (start.workers > 1),
+        counted(start.ranks, "rank") * (start.ranks > 1),
+        f"from step {start.first_step:,} on" * (start.first_step > 0),
+    ]
+    characters = counted(start.corpus_characters, "character")
     return {
-        "text": f"{text}, {start.vocabulary_size:,} distinct",
-        "network": ", ".join(parts),
-        "n-gram floor": floor(start.floor_nats, start.floor_order),
+        "text": f"{characters}, {start.vocabulary_size:,} distinct",
+        "network": ", ".join(filter(None, parts)),
+        "n-gram floor": floor(start),
     }
 
 
@@ -63,21 +74,49 @@ def network(shape: ModelConfig | Start, params: int) -> str:
     return f"{shape.cell}, {layers} of {units}, {counted(params, 'parameter')}"
 
 
-def loss(nats: float) -> str:
-    """Return a loss in nats and in bits."""
-    return f"{nats:.3f} nats = {nats / math.log(2):.3f} bits a character"
+def loss(nats: float | None) -> str:
+    """Return a loss in nats and in bits, empty for None."""
+    return "" if nats is None else f"{nats:.3f} nats = {nats / math.log(2):.3f} bits a character"
 
 
-def floor(nats: float | None, order: int | None) -> str:
-    """Return what the best n-gram model reaches, nothing if that wasn't counted."""
-    of_order = f" (n-grams of order {order})" if order else ""
-    return "" if nats is None else f"{loss(nats)}{of_order}"
-
-
-def _said(words: Callable[..., str], value: object, *more: object) -> str:
-    """Return `words(value, *more)`, or nothing where nothing is known."""
-    return "" if value is None else words(value, *more)
+def floor(run: Model | Start) -> str:
+    """Return the loss of the best n-gram model, empty if it wasn't counted."""
+    known = run.floor_nats and run.floor_order
+    return loss(run.floor_nats) + (f" (n-grams of order {run.floor_order})" if known else "")
 
 
 def _shortened(text: str, most: int) -> str:
     return text if len(text) < most else f"{text[: most - 3]}..."
+
+
+def curve(model: Model, height: int, screen: Console) -> str:
+    """Return the learning curve as `height` lines of text, empty for fewer than two losses."""
+    import numpy as np
+
+    points = sorted(model.curve, key=itemgetter(0))
+    # step and the losses of LINES; None becomes NaN
+    table = np.array([(step, model.floor_nats, *losses) for step, *losses in points], float)
+    if len(points) < 2 or np.isnan(table[:, 2:]).all():
+        return ""
+    steps, losses = table[:, 0], table[:, 1:]
+    top, bottom = np.nanmax(losses), np.nanmin(losses)
+    columns, rows = max(10, min(screen.width - 1, WIDEST) - MARGIN), height - 2
+    grid, names = np.full((rows, columns), " "), list[str]()
+    for name, line in zip(LINES, losses.T, strict=True):
+        known = ~np.isnan(line)
+        if known.any():
+            at = np.linspace(steps[0], steps[-1], columns)
+            down = (top - np.interp(at, steps[known], line[known])) / (top - bottom or 1)
+            grid[np.rint(down * (rows - 1)).astype(int), range(columns)] = name[0]
+            names.insert(0, name)
+    scale = zip(np.linspace(top, bottom, rows), grid, strict=True)
+    left, right, legend = f"{steps[0]:,.0f}", f"step {steps[-1]:,.0f}", "   ".join(names)
+    space = max(1, columns - len(left) - len(right))
+    if len(legend) > space - 2:
+        legend = ""
+    picture = [
+        *(f"{loss:{MARGIN - 2}.2f} ┤{''.join(row).rstrip()}" for loss, row in scale),
+        f"{'┴':>{MARGIN}}{'─' * columns}",
+        f"{'':{MARGIN}}{left}{legend:^{space}}{right}",
+    ]
+    return "\n".join(picture).translate(IN_ASCII if screen.options.ascii_only else {})

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charrnn.cli.curve import curve
-from charrnn.cli.facts import facts
+from charrnn.cli import app
+from charrnn.cli.facts import curve, facts
 from charrnn.cli.options import DEFAULT_MODEL, Debug, Json, complete_checkpoint, model_path
-from charrnn.cli.terminal import console, is_ascii, labelled, print_json, say, visible
+from charrnn.cli.terminal import console, labelled, print_json, visible
 from charrnn.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -44,14 +43,12 @@ def info(
     """
     from charrnn.checkpoint.model import load
 
-    screen = console()
-    opened: list[tuple[str, Model]] = []
-    failures: list[CheckpointError] = []
+    screen, opened, code = console(), list[tuple[str, "Model"]](), 0
     for path in models or [model_path(None)]:
         try:
             opened.append((path, load(path)))
         except CheckpointError as error:
-            failures.append(error)
+            code = app.fail(error, debug=debug)
     if json:
         for path, model in opened:
             print_json(as_json(path, model))
@@ -60,22 +57,13 @@ def info(
     else:
         for path, model in opened:
             show(screen, path, model)
-    for failure in failures[:-1]:
-        say(f"charrnn: {failure}")
-    if failures:
-        raise failures[-1]
+    raise typer.Exit(code)
 
 
 def feed_forward(model: Model, T: int) -> int:
     """Return the parameters of a feed-forward network of the same H over T one-hot characters."""
     H, N = model.config.hidden, len(model.vocabulary)
     return H * N * T + H + N * H + N
-
-
-def longest_smaller(model: Model) -> int:
-    """Return the longest T for which the feed-forward network is the smaller one, 0 if none is."""
-    more = model.parameters.flat.size - feed_forward(model, 0) - 1
-    return int(max(0, more // (model.config.hidden * len(model.vocabulary))))
 
 
 def as_json(path: str, model: Model) -> dict[str, Any]:
@@ -92,19 +80,18 @@ def as_json(path: str, model: Model) -> dict[str, Any]:
         **{name: getattr(model, name) for name, said in vars(Model).items() if type(said) is Said},
         "val_bpc": None if val is None else val / math.log(2),
         "uniform_nats": math.log(len(model.vocabulary)),
-        "feed_forward_params": {str(T): feed_forward(model, T) for T in WINDOWS},
-        "feed_forward_smaller_up_to": longest_smaller(model),
+        "feed_forward_params": {T: feed_forward(model, T) for T in WINDOWS},
     }
 
 
 def feed_forward_facts(model: Model) -> dict[str, str]:
-    """Return the feed-forward networks' parameters, and where they are the fewer, by label."""
-    params, longest = model.parameters.flat.size, longest_smaller(model)
-    rows = {}
+    """Return the number of parameters of feed-forward networks, by label."""
+    params, cell, rows = model.parameters.flat.size, model.config.cell, {}
     for T in WINDOWS:
         count = feed_forward(model, T)
-        rows[f"T = {T}"] = f"{count:,}, {count / params:.2f} times this {model.config.cell}"
-    return {**rows, "fewer for": f"T up to {longest}" if longest else "no T"}
+        fewer = " (fewer)" if count < params else ""
+        rows[f"T = {T}"] = f"{count:,}, {count / params:.2f} times this {cell}{fewer}"
+    return rows
 
 
 def show(screen: Console, path: str, model: Model) -> None:
@@ -113,9 +100,7 @@ def show(screen: Console, path: str, model: Model) -> None:
 
     screen.print(Text(visible(path), style="bold"), soft_wrap=True)
     screen.print(labelled(facts(model)), soft_wrap=screen.width >= NARROW)  # to copy a command
-    width = min(screen.width - 1, 100)
-    drawing = curve(model.curve, width, 9, is_ascii(sys.stdout), model.floor_nats)
-    if drawing:
+    if drawing := curve(model, 9, screen):
         screen.print(Text(f"\n{drawing}"), soft_wrap=True)
     screen.print(
         "\nParameters of a feed-forward network with as many hidden units over a window of T "
@@ -126,13 +111,12 @@ def show(screen: Console, path: str, model: Model) -> None:
 
 def show_side_by_side(screen: Console, opened: Sequence[tuple[str, Model]]) -> None:
     """Print a table with a column for each model."""
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    columns = [{**facts(model, most=20), **feed_forward_facts(model)} for _, model in opened]
-    table = Table("", box=None, pad_edge=False)
-    for path, _ in opened:
-        table.add_column(Text(visible(path)), overflow="fold", ratio=1)
+    heads = [Column(Text(visible(path)), overflow="fold", ratio=1) for path, _ in opened]
+    table = Table("", *heads, box=None, pad_edge=False)
+    columns = [facts(model, most=20) | feed_forward_facts(model) for _, model in opened]
     for label in columns[0]:
         cells = [Text(visible(column[label]) or "-") for column in columns]
         table.add_row(Text(label, style="bold", no_wrap=True), *cells)

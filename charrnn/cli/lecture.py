@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from charrnn.cli.terminal import bar, console, is_ascii
+from charrnn.cli.terminal import bar, console
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -117,7 +116,7 @@ def fading_sections(fadings: Sequence[Fading], width: int) -> Iterator[tuple[str
 
     def norm_bar(norm: float) -> str:
         share = math.log10(max(norm, 1e-300)) / (2 * DECADES) + 0.5
-        return bar(share, room, ascii=is_ascii(sys.stdout))
+        return bar(share, room, ascii=console().options.ascii_only)
 
     yield "How the gradient fades, or explodes, with the lag", ABOUT_FADING
     for gain, same_gain in groupby(fadings, lambda fading: fading.gain):

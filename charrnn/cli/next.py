@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -18,7 +17,7 @@ from charrnn.cli.options import (
     option,
     unknown_option,
 )
-from charrnn.cli.terminal import bar, console, is_ascii, print_json
+from charrnn.cli.terminal import bar, console, print_json
 from charrnn.config import check
 from charrnn.errors import UsageError
 
@@ -81,7 +80,7 @@ def print_bars(likely: list[tuple[str, float]]) -> None:
     table.columns[0].justify = "right"
     for char, p in likely:
         name = "space" if char == " " else symbol(char, screen.encoding)
-        shown = bar(p, max(10, min(60, screen.width - 24)), ascii=is_ascii(sys.stdout))
+        shown = bar(p, max(10, min(60, screen.width - 24)), ascii=screen.options.ascii_only)
         probability = f"{p:9.4%}" if p >= 1e-6 else "<0.0001%"
         table.add_row(Text(name), probability, Text(shown, style="cyan"))
     screen.print(table)

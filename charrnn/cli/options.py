@@ -1,4 +1,4 @@
-"""How options are declared, and those that several commands have."""
+"""Declaring options, and what several commands have in common."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ OUTPUT = "Output"  # the help's last panel
 def option(
     flags: str, panel: str | None, help: str, metavar: str | None = None, **more: Any
 ) -> Any:
-    """Return the declaration of an option, such as "-o --out", for a panel of the help.
+    """Return the declaration of an option, such as "-o --out", in a panel of the help.
 
-    metavar: what stands for its value; None: the choices of a Literal. `more` is what else
-    typer.Option takes. `help` is read as rich markup, so it has no square brackets.
+    metavar: stands for the value in the help; None: the choices of a Literal. `more` goes to
+    typer.Option. `help` is rich markup, so it must not have square brackets.
     """
     return typer.Option(*flags.split(), help=help, rich_help_panel=panel, metavar=metavar, **more)
 
@@ -49,9 +49,9 @@ def of_field(
     shown: str = "",
     **more: Any,
 ) -> inspect.Parameter:
-    """Return the parameter of a command for the field of `config` that the first long flag names.
+    """Return a command's parameter for the field of `config` that the first long flag names.
 
-    shown: the default in the help where it isn't the field's own.
+    shown: the default that the help shows, if not the field's own.
     """
     name = flags.split("--")[1].strip().replace("-", "_")
     field = config.__dataclass_fields__[name]
@@ -69,14 +69,14 @@ def of_field(
 
 
 def with_options(*options: inspect.Parameter) -> Callable[[Command], Command]:
-    """Return a decorator that gives a command these options, before its own keyword arguments.
+    """Return a decorator that puts these options before a command's own keyword arguments.
 
-    It gets their values as **options.
+    The command takes their values as **options.
     """
 
     def decorate(command: Command) -> Command:
         signature = inspect.signature(command, eval_str=True)
-        own = [one for one in signature.parameters.values() if one.kind != one.VAR_KEYWORD]
+        *own, _ = signature.parameters.values()  # without **options
         ordered = sorted([*options, *own], key=lambda one: one.kind)
         command.__signature__ = signature.replace(parameters=ordered)  # type: ignore[attr-defined]
         return command
@@ -84,30 +84,22 @@ def with_options(*options: inspect.Parameter) -> Callable[[Command], Command]:
     return decorate
 
 
-def given(context: typer.Context, name: str) -> bool:
-    """Return whether the command line has the option of this name."""
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
-
-
 def check_together(context: typer.Context, clashes: Mapping[str, Iterable[str]]) -> None:
     """Raise UsageError if an option was given together with one of those that it clashes with."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
     for one, others in clashes.items():
         for other in others:
-            if given(context, one) and given(context, other):
+            if {one, other} <= given:
                 raise UsageError(f"{flag(one)} and {flag(other)} don't go together; leave out one")
 
 
 def complete_checkpoint(incomplete: str) -> list[str]:
-    """Return the checkpoints (*.npz) and the folders that begin like this."""
+    """Return the checkpoints (*.npz) and folders whose paths begin like this."""
     folder, slash, start = incomplete.rpartition("/")
-    try:
-        found = sorted(Path(folder + slash or ".").glob(f"{start}*"))
-    except OSError:
-        return []
     return [
         f"{folder}{slash}{path.name}{'/' * path.is_dir()}"
-        for path in found
+        for path in sorted(Path(folder + slash or ".").glob(f"{start}*"))
         if path.suffix == ".npz" or path.is_dir()
     ]
 
@@ -129,13 +121,12 @@ MaybeModel = Annotated[
 
 
 def unknown_option(panel: str | None) -> Any:
-    """Return the declaration of --unknown for a panel of the help."""
-    help = "What to do about characters that the model doesn't know."
-    return option("--unknown", panel, help)
+    """Return the declaration of --unknown in a panel of the help."""
+    return option("--unknown", panel, "What to do about characters that the model doesn't know.")
 
 
 def model_path(path: str | None) -> str:
-    """Return `path`, or where none is given that of the default model, which is said on stderr."""
+    """Return `path`; for None the path of the default model, which is printed on stderr."""
     from charrnn.checkpoint.model import SHIPPED
 
     if path is not None:
@@ -148,7 +139,7 @@ def model_path(path: str | None) -> str:
 
 
 def read(path: str, encoding: str | None) -> str:
-    """Return the text of a file, "-" for standard input. What was changed in it is said."""
+    """Return the text of a file, "-" for standard input; changes made to it are printed."""
     from charrnn.text.corpus import read_text
 
     text, notes = read_text(path, encoding=encoding)
@@ -158,16 +149,17 @@ def read(path: str, encoding: str | None) -> str:
 
 
 def known(model: Model, text: str, unknown: UnknownChoice, what: str) -> str:
-    """Return `text`; unknown="skip": without the characters that the model doesn't know.
+    """Return `text`, for unknown="skip" without the characters that the model doesn't know.
 
-    How many are left out is said on stderr. Raises VocabularyError if they are not to be skipped.
+    Otherwise such characters raise VocabularyError, which names `what`.
     """
     from charrnn.sampling.sampling import check_known
 
-    if model.vocabulary.find_unknown(text) < 0:
-        return text
     if unknown == "error":
         check_known(model, text, what)
-    kept = text.translate(dict.fromkeys(map(ord, model.vocabulary.missing(text))))
-    say(f"{what}: {counted(len(text) - len(kept), 'unknown character')} left out")
+        return text
+    characters = set(model.vocabulary.characters)
+    kept = "".join(char for char in text if char in characters)
+    if len(kept) < len(text):
+        say(f"{what}: {counted(len(text) - len(kept), 'unknown character')} left out")
     return kept

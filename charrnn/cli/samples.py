@@ -1,4 +1,4 @@
-"""What `charrnn sample` writes: texts as they flow, new items, probabilities, JSON, answers."""
+"""What `charrnn sample` writes: texts, items, probabilities, JSON, answers to typed lines."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
-from itertools import chain, tee
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from charrnn.checkpoint.model import Model
 from charrnn.cli.options import UnknownChoice, known
-from charrnn.cli.stream import Stream
-from charrnn.cli.terminal import console, print_json, say
+from charrnn.cli.terminal import Stream, console, print_json, say
 from charrnn.config import SampleConfig
 from charrnn.errors import CharRNNError, CorpusError
 from charrnn.sampling.copying import RUN, copied
@@ -25,11 +24,10 @@ if TYPE_CHECKING:
     from charrnn.lecture.quiz import YHatFacts
     from charrnn.pictures.heatmap import Painter
 
-GROUP, GROUP_NUMBERS = 256, 1 << 21  # samples side by side, and logits of theirs, at most
-AT_ONCE = 32  # items drawn together in search of new ones
+GROUP, GROUP_NUMBERS = 256, 1 << 21  # samples drawn side by side, and their logits, at most
 PROMPT = "> "
+SHOWN = 60  # characters of a copied run at most
 Drawn = TypeVar("Drawn")
-SHOWN = 60  # characters of a copied run
 
 
 @dataclass(frozen=True)
@@ -54,14 +52,13 @@ class Request:
 
 
 def write(request: Request, *, json: bool = False, probs: bool = False) -> None:
-    """Write what was asked for. A seed that nobody chose is said, so that it can be given again."""
+    """Write what was asked for. A seed that nobody chose is printed, so that it can be given."""
     if request.config.seed is None:
         seed = fresh_seed()
         say(f"seed: {seed}")
         request = replace(request, config=replace(request.config, seed=seed))
     if json:
-        for drawn in _objects(request, probs):
-            print_json(drawn)
+        _write_json(request, probs)
     elif probs:
         _write_probabilities(request)
     else:
@@ -69,28 +66,27 @@ def write(request: Request, *, json: bool = False, probs: bool = False) -> None:
 
 
 def _write_texts(request: Request) -> None:
-    """Write the samples as they are drawn, and say on stderr what they have copied."""
+    """Write the samples as they are drawn, and print on stderr what they have copied."""
     texts = list[str]()
     with Stream() as stream:
         for pieces in _each(request, _pieces(request), stream):
             stream.write(request.opening)
-            if request.source is not None:
-                pieces, kept = tee(pieces)
+            text = ""
             for piece in pieces:
                 stream.write(piece)
-            if request.source is not None:
-                texts.append("".join(kept))
+                if request.source is not None:
+                    text += piece
+            texts.append(text)
     if request.source is not None:
         longest, share = copied(texts, request.source)
-        shown = longest if len(longest) <= SHOWN else longest[:SHOWN] + "…"
         say(
-            f"longest run copied: {len(longest):,} characters, {shown!r}; "
+            f"longest run copied: {len(longest):,} characters, {longest[:SHOWN]!r}; "
             f"{share:.0%} of what was drawn stands in runs of {RUN} or more"
         )
 
 
 def _each(request: Request, drawn: Iterable[Drawn], stream: Stream) -> Iterator[Drawn]:
-    """Yield samples to be written one after the other: items a line each, else under headings."""
+    """Yield samples, to be written one below the other: items a line each, texts with headings."""
     for number, one in enumerate(drawn, 1):
         if request.num > 1 and not request.model.of_lines:
             stream.raw(f"---- {number} of {request.num} ----\n")
@@ -106,32 +102,23 @@ def _pieces(request: Request) -> Iterator[Iterator[str]]:
 
 
 def _drawn(request: Request, at_once: int = GROUP) -> Iterator[tuple[Samples, int]]:
-    """Yield what was asked for, each as the samples that it is drawn with, and its place there."""
-    if request.novel_to is None:
-        return _side_by_side(request, request.num, at_once)
-    return _new_items(request, request.novel_to)
+    """Yield each sample as the group it is drawn with, at most `at_once`, and its place there.
 
-
-def _side_by_side(request: Request, num: int, at_once: int) -> Iterator[tuple[Samples, int]]:
-    """Yield `num` samples, as many drawn together as memory easily allows, at most `at_once`."""
-    size = max(1, min(at_once, GROUP, GROUP_NUMBERS // len(request.model.vocabulary)))
-    for first in range(0, num, size):
-        samples = Samples(request.model, request.config, min(size, num - first), first=first)
-        for i in range(len(samples)):
-            yield samples, i
-
-
-def _new_items(request: Request, known_items: frozenset[str]) -> Iterator[tuple[Samples, int]]:
-    """Yield items that aren't known and that --length didn't cut off.
-
-    Raises CharRNNError if too few turn up among many.
+    Of items only new ones that --length didn't cut off. Raises CharRNNError if they are too rare.
     """
-    tries, found, cut = 1000 + 100 * request.num, 0, 0
-    for samples, i in _side_by_side(request, tries, max(request.num, AT_ONCE)):
-        item = request.config.prime + samples.sample(i).text
-        if not samples.finished[i]:
-            cut += 1
-        elif item and item not in known_items:
+    model, novel_to = request.model, request.novel_to
+    tries, found, cut = request.num, 0, 0
+    if novel_to is not None:
+        tries = 1000 + 100 * tries
+    size = min(at_once, GROUP_NUMBERS // len(model.vocabulary))
+    for first in range(0, tries, size):
+        samples = Samples(model, request.config, min(size, tries - first), first=first)
+        for i in range(len(samples)):
+            if novel_to is not None:
+                item = request.config.prime + samples.sample(i).text
+                cut += not samples.finished[i]
+                if not (item and samples.finished[i]) or item in novel_to:
+                    continue
             yield samples, i
             found += 1
             if found == request.num:
@@ -143,21 +130,20 @@ def _new_items(request: Request, known_items: frozenset[str]) -> Iterator[tuple[
     )
 
 
-def _objects(request: Request, probs: bool) -> Iterator[dict[str, Any]]:
-    """Yield what --json says of each sample; probs: with each drawn character's probability."""
-    for samples, i in _drawn(request, 1 if probs else GROUP):
-        more = dict[str, Any]()
-        if probs:
-            from charrnn.lecture.quiz import YHatFacts
+def _write_json(request: Request, probs: bool) -> None:
+    """Write an object for each sample; probs: with the probability of each drawn character."""
+    from charrnn.lecture.quiz import YHatFacts
 
-            facts = YHatFacts()
+    for samples, i in _drawn(request, 1 if probs else GROUP):
+        more, facts = dict[str, Any](), YHatFacts()
+        if probs:
             more["probabilities"] = [p for _, p in _with_probabilities(samples, facts)]
             more["y_hat"] = asdict(facts)
         drawn = samples.sample(i)
         if request.source is not None:
             longest, share = copied([drawn.text], request.source)
             more |= {"longest_copied": len(longest), "copied_share": share}
-        yield {**asdict(drawn), "text": request.opening + drawn.text, **more}
+        print_json({**asdict(drawn), "text": request.opening + drawn.text, **more})
 
 
 def _with_probabilities(samples: Samples, facts: YHatFacts) -> Iterator[tuple[str, float]]:
@@ -170,7 +156,7 @@ def _with_probabilities(samples: Samples, facts: YHatFacts) -> Iterator[tuple[st
 
 
 def _write_probabilities(request: Request) -> None:
-    """Write the samples with each drawn character's probability, and say on stderr what ŷ_t is."""
+    """Write the samples with each drawn character's probability, and on stderr what ŷ_t is."""
     from charrnn.lecture.quiz import YHatFacts
     from charrnn.pictures.colormap import PROBABILITY
     from charrnn.pictures.heatmap import Painter
@@ -185,23 +171,18 @@ def _write_probabilities(request: Request) -> None:
 
 
 def _painted(painter: Painter, opening: str, drawn: Iterator[tuple[str, float]]) -> Iterator[str]:
-    """Yield characters coloured by their probability, or in rows with digits for it below."""
-    from rich.cells import cell_len
-
+    """Yield a sample with a colour for each character's probability, or a digit below it."""
     from charrnn.pictures.heatmap import cells_of
 
-    coloured, text, values = painter.system is not None, opening, [math.nan] * len(opening)
-    for char, p in chain(drawn, [("", math.nan)]):
-        text += char
-        values += [p] * len(char)
-        if coloured:
-            for cell in cells_of(text, values, painter.encoding):
-                yield painter.cell(cell) + "\n" * (cell.text == "\n")
-        elif char in ("\n", "") or cell_len(text) + 2 > painter.width:
-            yield from painter.paint(text, values)
-        else:
-            continue
-        text, values = "", []
+    first = opening, [math.nan] * len(opening)
+    pieces = chain([first], ((char, [p]) for char, p in drawn))
+    if painter.system is None:  # a digit waits for its row to be full
+        texts, values = zip(*pieces, strict=True)
+        yield from painter.paint("".join(texts), [*chain(*values)])
+        return
+    for text, levels in pieces:
+        for cell in cells_of(text, levels, painter.encoding):
+            yield painter.cell(cell) + "\n" * (cell.text == "\n")
 
 
 def converse(request: Request, unknown: UnknownChoice, *, probs: bool) -> None:
@@ -212,14 +193,12 @@ def converse(request: Request, unknown: UnknownChoice, *, probs: bool) -> None:
     with contextlib.suppress(ImportError):  # not on Windows
         import_module("readline")  # edits the lines that input() reads
     asked = sys.stdin is not None and sys.stdin.isatty()
-    edited = asked and sys.stdout.isatty()  # else the prompt would become part of the text
     if asked:
         say("Type a beginning and press Enter; Ctrl-C stops a text, Ctrl-D quits.")
+    prompt = PROMPT if asked and sys.stdout.isatty() else ""  # which would be part of a file
     while sys.stdin is not None:
-        if asked and not edited:
-            print(PROMPT, end="", file=sys.stderr, flush=True)
         try:
-            line = input(PROMPT if edited else "")
+            line = input(prompt)
             write(request.after(known(request.model, line, unknown, "line")), probs=probs)
         except KeyboardInterrupt:
             print(file=sys.stderr)

@@ -1,24 +1,25 @@
-"""What is printed: stdout has what was asked for, stderr the messages.
+"""Printing: results go to stdout, messages to stderr.
 
-What a model or a file says is data, never markup. This is the only file that escapes control
-characters.
+Text from a model or a file is data, never markup. Only this file escapes control characters.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-# C0, DEL and C1; what ends a line or changes the direction of text; annotations; byte order mark;
-# halves of pairs
+FLUSH_SECONDS = 0.05  # text that a Stream holds back is at most this old
+# C0, DEL and C1; line ends and changes of direction; annotations; byte order mark; surrogates
 _INVISIBLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\ufeff"
     "\ud800-\udfff]"
@@ -38,21 +39,15 @@ def visible(text: str, *, lines: bool = False) -> str:
     return _INVISIBLE.sub(escape, text)
 
 
-def is_plain(stream: TextIO | None) -> bool:
-    """Return whether nothing can be overwritten on `stream`: it is no terminal, or a dumb one."""
-    dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")
-    return dumb or stream is None or stream.closed or not stream.isatty()
-
-
-def is_ascii(stream: TextIO) -> bool:
-    """Return whether `stream` may be unable to show box and block characters."""
-    return not (stream.encoding or "ascii").lower().replace("_", "-").startswith("utf")
+def is_plain(stream: TextIO) -> bool:
+    """Return whether lines on `stream` can't be redrawn: it is no terminal, or a dumb one."""
+    return os.environ.get("TERM", "").lower() in ("dumb", "unknown") or not stream.isatty()
 
 
 def console(stderr: bool = False) -> Console:
-    """Return a rich console on stdout or stderr that prints text as it is, without markup.
+    """Return a rich console that prints text as it is, without markup.
 
-    It honours NO_COLOR, FORCE_COLOR and TERM=dumb, and is 80 columns wide without a terminal.
+    It honours NO_COLOR, FORCE_COLOR and TERM=dumb. Without a terminal it is 80 columns wide.
     """
     from rich.console import Console
 
@@ -60,7 +55,7 @@ def console(stderr: bool = False) -> Console:
 
 
 def as_json(value: Any) -> str:
-    """Return `value` as JSON on one line in ASCII; numbers that aren't finite are null."""
+    """Return `value` as one line of ASCII JSON; numbers that aren't finite become null."""
     try:
         return json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):  # an array, or a number that isn't finite
@@ -70,41 +65,31 @@ def as_json(value: Any) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Write `value` to stdout as one line of JSON, at once."""
-    sys.stdout.write(as_json(value) + "\n")
-    sys.stdout.flush()
+    """Print `value` as one line of JSON, at once."""
+    print(as_json(value), flush=True)
 
 
 def say(text: str) -> None:
-    """Write a message to stderr, on one line."""
+    """Print a message as one line on stderr."""
     print(visible(text), file=sys.stderr, flush=True)
 
 
 def bar(share: float, width: int, *, ascii: bool = False) -> str:
-    """Return a bar as long as `share` (0 to 1) of `width` columns."""
+    """Return a bar that fills `share` (0 to 1) of `width` columns."""
     return ("#" if ascii else "█") * round(max(0.0, min(1.0, share)) * width)
 
 
-def counted(number: float, noun: str) -> str:
-    """Return a number with its noun: "1 step", "1,200 steps", "44.4 epochs"."""
-    text = f"{number:,}" if isinstance(number, int) else short(number)
+def counted(number: float | None, noun: str) -> str:
+    """Return a number with its noun: "1 step", "1,200 steps", "44.4 epochs"; empty for None."""
+    if number is None:
+        return ""
+    whole = isinstance(number, int) or number >= 100
+    text = f"{number:,.0f}" if whole else f"{number:.3g}"
     return f"{text} {noun}{'s' * (text != '1')}"
 
 
-def short(number: float) -> str:
-    """Return a number with about three digits, never with an exponent for a large one."""
-    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
-
-
-def clock_time(seconds: float) -> str:
-    """Return 75 s as 1:15 and 3675 s as 1:01:15."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 def labelled(rows: Mapping[str, str]) -> Text:
-    """Return a line for each row that says something, after its label."""
+    """Return a line with its label for each row that isn't empty."""
     from rich.text import Text
 
     lines = [
@@ -113,3 +98,50 @@ def labelled(rows: Mapping[str, str]) -> Text:
         if said
     ]
     return Text("\n").join(lines)
+
+
+class Stream:
+    """Writes text to stdout as it comes, without a system call for each character.
+
+    As a context it ends the last line.
+    """
+
+    def __init__(
+        self, file: TextIO | None = None, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.file, self.clock = file or sys.stdout, clock
+        self.terminal = self.file.isatty()
+        self._last, self._flushed = "\n", -math.inf
+
+    def write(self, text: str) -> None:
+        """Write a model's text; a terminal gets its control characters as visible escapes."""
+        self.raw(visible(text, lines=True) if self.terminal else text)
+
+    def raw(self, text: str) -> None:
+        """Write text that is safe as it is."""
+        if text:
+            self.file.write(text)
+            self._last = text[-1]
+            if self.clock() - self._flushed >= FLUSH_SECONDS:
+                self.flush()
+
+    def flush(self) -> None:
+        """Flush what was written."""
+        self.file.flush()
+        self._flushed = self.clock()
+
+    def end_line(self) -> None:
+        """Write a newline unless the text ends with one, and flush."""
+        if self._last != "\n":
+            self.raw("\n")
+        self.flush()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        try:
+            self.end_line()
+        except OSError:
+            if error is None:  # else `error` says what went wrong
+                raise

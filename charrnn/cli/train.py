@@ -1,4 +1,4 @@
-"""`charrnn train`: options to a TrainConfig, and the events of its run to whoever listens."""
+"""`charrnn train`: from options to a TrainConfig, and from its run's events to the listeners."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import platform
 import re
 import signal
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -30,29 +30,29 @@ from charrnn.config import TrainConfig
 from charrnn.errors import TrainingError
 
 if TYPE_CHECKING:
-    from charrnn.training.events import Done, Event
+    from charrnn.training.events import Event
     from charrnn.training.mpi import MPIEnd
 
 Listener = Callable[["Event"], None]
 
-UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)"
+UNITS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 CHOSEN, BUDGETED = "chosen automatically", ", or chosen for the budget"
-SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # the last where there is one: the terminal was closed
+SIGNALS = {  # that end a run; SIGHUP, which Windows lacks: the terminal was closed
+    getattr(signal, name, signal.SIGINT) for name in ("SIGINT", "SIGTERM", "SIGHUP")
+}
 
 
 def seconds(text: str) -> float:
-    """Return a duration such as 90s, 3m, 1.5h, 1h30m or 90 in seconds. Raises BadParameter."""
-    number, text = r"([0-9]+\.?[0-9]*|\.[0-9]+)", text.strip().lower()
-    if re.fullmatch(number, text):
-        return float(text)
-    parts = re.findall(rf"{number}(ms|min|[smhd])", text)
-    if not parts or "".join(map("".join, parts)) != text:
-        raise typer.BadParameter(f"{text!r} is no duration such as 90s, 3m, 1.5h or 1h30m")
-    return sum(float(number) * UNITS[unit] for number, unit in parts)
+    """Return the seconds of a duration such as 90s, 3m, 1.5h, 1h30m or 90. Raises BadParameter."""
+    text = text.strip().lower()
+    if not re.fullmatch(f"{NUMBER}|({NUMBER}(ms|min|[smhd]))+", text):
+        raise typer.BadParameter(f"{text!r} is not a duration such as 90s, 3m, 1.5h or 1h30m")
+    return sum(float(n) * UNITS[unit] for n, unit in re.findall(f"({NUMBER})([a-z]*)", text))
 
 
 def count_or_auto(text: str) -> int | str:
-    """Return a number of processes, or a word: TrainConfig knows but "auto"."""
+    """Return a number of processes, or the text, of which TrainConfig accepts only "auto"."""
     return int(text) if text.isdecimal() else text
 
 
@@ -179,50 +179,46 @@ def train(
 
     Example: charrnn train corpus.txt --budget 3m -o corpus.npz
     """
-    if options["workers"] is None and not options["resume"]:  # which has its own number
+    if options["workers"] is None and not options["resume"]:  # a resumed run has its own number
         options["workers"] = "auto"
     config = TrainConfig(**options)
     sources, (rank, size) = tuple(corpus or ()), app.launched()
     if not (sources or config.resume or quiet or rank):
         say("no text given: training on the tales that ship with charrnn")
-    if dry_run:
-        from charrnn.cli.dry_run import show
-
-        if rank == 0:
-            show(sources, config, log, json=json, ranks=size)
-        return
 
     def lead(ranks: MPIEnd | None = None) -> None:
-        from charrnn.cli.display import display
+        from charrnn.cli.display import display, show_plan
         from charrnn.cli.log import Log, print_event
 
         listeners: list[Listener] = [] if log is None else [Log(log, sources, config)]
+        if dry_run:
+            show_plan(sources, config, ranks=size, json=json)
+            return
         listeners += [print_event] if json else []
-        listeners += [] if quiet else [display(json=json)]
+        listeners += [] if quiet else [display(json=json, samples=bool(config.sample_every))]
         with Session(listeners) as session:
             session.run(sources, config, context.obj, ranks)
 
-    if size == 1:
-        lead()
-    else:
-        from charrnn.training.mpi import joined
+    if size == 1 or dry_run:
+        if rank == 0:
+            lead()
+        return
+    from charrnn.training.mpi import joined
 
-        if rank == 0 and not quiet:
-            say(f"one run of {size} ranks over MPI")
-        where = f"rank {rank} of {size} on {platform.node()}: "
-        with joined(rank, size, partial(app.fail, debug=debug, where=where)) as ranks:
-            if rank:
-                ranks.follow()
-            else:
-                lead(ranks)
+    where = f"rank {rank} of {size} on {platform.node()}: "
+    with joined(rank, size, partial(app.fail, debug=debug, where=where)) as ranks:
+        if rank:
+            ranks.follow()
+        else:
+            lead(ranks)
 
 
 class Session(ExitStack):
-    """A run with its listeners, and with what may end it: a signal, or a listener that fails.
+    """A run with its listeners, and what may end it early: a signal, or a listener that fails.
 
-    From the first step on, the first Ctrl-C lets the step end and the run be saved, and the second
-    ends at once; until then signals do what they always do. A listener that fails (its pipe or
-    disk is gone) hears no more, and the run is saved as after Ctrl-C.
+    After the first step, the first Ctrl-C lets the current step end and the run be saved, and the
+    second ends it at once; before, signals act as usual. If a listener fails (its pipe or disk is
+    gone), it gets no further events, and the run is saved as after Ctrl-C.
     """
 
     def __init__(self, listeners: Sequence[Listener]) -> None:
@@ -235,7 +231,6 @@ class Session(ExitStack):
         self.signal: int | None = None  # the signal that came
         self.failure: OSError | None = None  # of the first listener that failed
 
-    @property
     def interrupted(self) -> bool:
         """Whether the run is to end after this step."""
         return self.signal is not None or self.failure is not None
@@ -243,7 +238,7 @@ class Session(ExitStack):
     def run(
         self, sources: Sequence[str], config: TrainConfig, started: float, ranks: MPIEnd | None
     ) -> None:
-        """Train, and tell the listeners; ranks: those that this process leads.
+        """Train, and pass the events on; ranks: those that this process leads.
 
         Raises typer.Exit after a signal, TrainingError if the run diverged.
         """
@@ -253,7 +248,7 @@ class Session(ExitStack):
         run = events(
             sources,
             config,
-            interrupted=lambda: self.interrupted,
+            interrupted=self.interrupted,
             started=started,
             ranks=ranks,
         )
@@ -265,15 +260,20 @@ class Session(ExitStack):
             if not self.begun:
                 say("interrupted before the first step: nothing was written")
             raise
+        assert isinstance(event, Done)
+        if self.signal is not None and event.stopped == "interrupted":
+            raise typer.Exit(128 + self.signal)
         if self.failure is not None:
             raise self.failure
-        assert isinstance(event, Done)
-        _check_diverged(event)
-        if event.stopped == "interrupted":
-            raise typer.Exit(128 + (self.signal or 0))
+        if event.stopped == "diverged":
+            raise TrainingError(
+                f"the run diverged after step {event.steps:,}: its loss or gradient became "
+                f"infinite or far too large; {event.checkpoint} has the last good weights; "
+                "try a smaller --lr, or --clip 1"
+            )
 
     def tell(self, event: Event) -> None:
-        """Let all listeners hear of an event; from the first step on without those that fail."""
+        """Pass an event to all listeners; after the first step one that fails is dropped."""
         if event.name == "step" and not self.begun:
             self.begun = True
             self._catch_signals()
@@ -288,24 +288,11 @@ class Session(ExitStack):
 
     def _catch_signals(self) -> None:
         """Let signals end the run after a step; ignored ones (nohup, a script's &) stay ignored."""
-        for number in (getattr(signal, name) for name in SIGNALS if hasattr(signal, name)):
+        for number in SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:
-                with suppress(ValueError):  # not the main thread
-                    self.callback(signal.signal, number, signal.signal(number, self._interrupt))
+                self.enter_context(app.handled_by(self._interrupt, number))
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = number
-
-
-def _check_diverged(done: Done) -> None:
-    """Raise TrainingError if the run diverged."""
-    if done.stopped == "diverged":
-        kept = "last good" if done.val_loss is None else "best"
-        clip = "" if done.model.training.get("clip") == 1 else ", or --clip 1"
-        raise TrainingError(
-            f"the run diverged after step {done.steps:,}: its loss or gradient became infinite or "
-            f"far too large; {done.checkpoint} has the {kept} weights so far; "
-            f"try a smaller --lr{clip}"
-        )
