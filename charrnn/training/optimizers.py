@@ -48,8 +48,10 @@ class Adam(Optimizer):
         m += (1 - self.beta1) * g
         v *= beta2
         v += (1 - beta2) * (g * g)
-        m_hat, v_hat = m / (1 - self.beta1**step), v / (1 - beta2**step)
-        return m_hat / (np.sqrt(v_hat) + EPSILON)
+        # m̂ / (√v̂ + ε) with both corrections moved into two numbers: divisions take long
+        bias: float = 1 - self.beta1**step
+        scale: float = bias / (1 - beta2**step) ** 0.5
+        return m / (np.sqrt(v) * scale + EPSILON * bias)
 
 
 class RMSprop(Optimizer):
