@@ -1,8 +1,9 @@
 """charrnn beside PyTorch on this machine: python tests/benchmarks/pytorch.py --torch-python PYTHON
 
 Training is forward, backward, clip and an Adam step at B = T = 64, with as many threads or
-processes as there are cores. charrnn's speed is that of its commands, from two runs that differ
-only in length, so that start-up doesn't count. The two sides take turns; the ratio is charrnn /
+processes as there are cores; with `--batch-size 32 --seq-len 32 --hidden 192 288 416` at what
+budgets choose. charrnn's speed is that of its commands, from two runs that differ only in length,
+so that start-up doesn't count. The two sides take turns; the ratio is charrnn /
 PyTorch, the median of the rounds. PYTHON is an interpreter with PyTorch.
 """
 
@@ -19,35 +20,25 @@ from typing import Any
 
 from measure import CELLS, CHARRNN, SIZES, machine, made_text, table, wall
 
-SYMBOLS, BATCH, LENGTH, SAMPLED = 65, 64, 64, 256
+SYMBOLS, SAMPLED = 65, 256
 CHARACTERS = 4_000_000
-STEPS = {128: 400, 256: 150, 512: 60}  # some seconds of training
+WORK = 100_000_000  # characters · units of a measurement: some seconds of training
 
 
-def train_command(text: Path, model: Path, cell: str, hidden: int, steps: int) -> list[str]:
+def train_command(text: Path, model: Path, **options: int | str) -> list[str]:
     """Return the command of a run that does nothing but train."""
-    options = {
-        "out": model,
-        "cell": cell,
-        "hidden": hidden,
-        "steps": steps,
-        "batch-size": BATCH,
-        "seq-len": LENGTH,
-        "val-fraction": 0,
-        "dropout": 0,
-        "sample-every": 0,
-    }
-    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    plain = {"out": model, "val-fraction": 0, "dropout": 0, "sample-every": 0}
+    words = [w for name, value in (plain | options).items() for w in (f"--{name}", str(value))]
     return [*CHARRNN, "train", str(text), "--overwrite", "--quiet", *words]
 
 
-def train_speed(text: Path, model: Path, cell: str, hidden: int, steps: int) -> float:
+def train_speed(text: Path, model: Path, steps: int, size: dict[str, int | str]) -> float:
     """Return charrnn's characters per second over `steps` steps."""
     short = 10
-    seconds = wall(train_command(text, model, cell, hidden, short + steps)) - wall(
-        train_command(text, model, cell, hidden, short)
+    seconds = wall(train_command(text, model, steps=short + steps, **size)) - wall(
+        train_command(text, model, steps=short, **size)
     )
-    return steps * BATCH * LENGTH / seconds
+    return steps * int(size["batch-size"]) * int(size["seq-len"]) / seconds
 
 
 def sample_speed(model: Path, length: int) -> float:
@@ -70,6 +61,9 @@ def sample_speed(model: Path, length: int) -> float:
 
     short = 1000
     return length / (run(short + length) - run(short))
+
+
+Rows = Iterator[list[str]]
 
 
 class Rounds:
@@ -104,24 +98,31 @@ class Rounds:
             f"{self.ratios[-1]:.2f}",
         ]
 
-    def trained(self, text: Path, model: Path, sizes: tuple[int, ...]) -> Iterator[list[str]]:
+    def trained(self, text: Path, model: Path, sizes: list[int], B: int, T: int) -> Rows:
         """Yield a row for each cell and size."""
         for cell in CELLS:
             for hidden in sizes:
-                steps = STEPS[hidden] * (3 if cell == "rnn" else 1)
+                size: dict[str, int | str] = {
+                    "cell": cell,
+                    "hidden": hidden,
+                    "batch-size": B,
+                    "seq-len": T,
+                }
+                steps = WORK // (hidden * B * T) * (3 if cell == "rnn" else 1)
+                steps = 200_000 // (B * T) if self.quick else steps
                 pairs = (
                     (
-                        train_speed(text, model, cell, hidden, steps),
-                        self.torch("train", cell=cell, hidden=hidden, symbols=SYMBOLS),
+                        train_speed(text, model, steps, size),
+                        self.torch("train", **size, symbols=SYMBOLS),
                     )
                     for _ in range(self.rounds)
                 )
                 yield self.row(f"{cell} {hidden}", pairs)
 
-    def sampled(self, text: Path, model: Path, length: int) -> Iterator[list[str]]:
+    def sampled(self, text: Path, model: Path, length: int) -> Rows:
         """Yield a row for each cell."""
         for cell in CELLS:
-            wall(train_command(text, model, cell, SAMPLED, 2))
+            wall(train_command(text, model, cell=cell, hidden=SAMPLED, steps=2))
             pairs = (
                 (
                     sample_speed(model, length),
@@ -148,12 +149,13 @@ def main() -> None:
     parser.add_argument("--torch-python", required=True, metavar="PYTHON")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=["train", "sample"])
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--seq-len", type=int, default=64)
+    parser.add_argument("--hidden", type=int, nargs="+", default=[*SIZES], help="widths to train")
     parser.add_argument(
         "--quick", action="store_true", help="one size, few steps: to see that it works"
     )
     a = parser.parse_args()
-    if a.quick:
-        STEPS[128] = 20
     rounds = Rounds(a.torch_python, a.rounds, a.quick)
     header = ["characters per second", "charrnn", "PyTorch", "ratio"]
     with made_text(SYMBOLS, CHARACTERS) as text, tempfile.TemporaryDirectory() as folder:
@@ -161,7 +163,9 @@ def main() -> None:
         if a.only != "sample":
             table(
                 [f"training, {header[0]}", *header[1:]],
-                rounds.trained(text, model, (128,) if a.quick else SIZES),
+                rounds.trained(
+                    text, model, a.hidden[:1] if a.quick else a.hidden, a.batch_size, a.seq_len
+                ),
             )
             rounds.summary()
         if a.only != "train":
