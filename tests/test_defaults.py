@@ -282,6 +282,23 @@ def test_short_items_make_steps_of_about_1024_characters(item: float, expected: 
     assert chosen(item=item, steps=100).batch_size == 64
 
 
+@pytest.mark.parametrize(
+    ("processors", "B", "rate"),
+    [(1, 32, 1), (4, 32, 1), (8, 64, 2**0.5), (16, 128, 2), (64, 128, 2)],
+)
+def test_more_processors_share_more_streams_at_a_higher_rate_under_a_budget(
+    processors: int, B: int, rate: float
+) -> None:
+    facts = Facts(1_000_000, 100_000, 65, processors)
+    config = resolve(TrainConfig(budget=60.0, hidden=256, workers="auto"), facts)
+    assert config.batch_size == B
+    assert config.lr == pytest.approx(rate * OPTIMIZER_CLASSES["adam"].lr, rel=0.05)
+    few = resolve(TrainConfig(budget=60.0, hidden=256, workers=2), facts)
+    assert (few.batch_size, few.workers) == (32, 2)
+    steps = resolve(TrainConfig(steps=9, hidden=256, workers="auto"), facts)
+    assert (steps.batch_size, steps.lr) == (64, OPTIMIZER_CLASSES["adam"].lr)
+
+
 @pytest.mark.parametrize("ranks", [1, 8, 20])
 def test_each_rank_of_mpi_has_eight_columns(ranks: int) -> None:
     facts = Facts(1_000_000, 100_000, 65, 2)
