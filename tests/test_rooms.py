@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "charrnn"
 ROOMS = [
     "errors",
     "config",
+    "arrays",
     "blas",
     "text",
     "network",

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, Unpack
 
 import numpy as np
-from numpy.typing import NDArray
 
 import charrnn
+from charrnn.arrays import Array
 from charrnn.checkpoint.atomic_write import UNCHANGED, FilePath, atomic_write
 from charrnn.checkpoint.npz import Archive, opened, refused
 from charrnn.config import ModelConfig, SampleOptions
@@ -24,7 +24,6 @@ from charrnn.errors import CharRNNError, CheckpointError
 from charrnn.network.parameters import Parameters, shapes
 from charrnn.text.vocabulary import Vocabulary
 
-Array = NDArray[Any]
 Point = tuple[int, float | None, float | None]  # step, training loss, validation loss
 Value = TypeVar("Value")
 FORMAT = 1

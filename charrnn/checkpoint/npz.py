@@ -15,15 +15,13 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from charrnn.arrays import Array
 from charrnn.checkpoint.atomic_write import FilePath, explained, regular_file
 from charrnn.errors import CheckpointError
 
-Array = NDArray[Any]
 MAX_LIST = 1 << 20  # bytes of the list of members: some ten thousand
 MAX_HEADER = 1_000  # bytes of an array's header; NumPy's own takes 118
 # Arrays may take this much memory and so many times the file's length; deflate could give 1,000.

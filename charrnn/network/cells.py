@@ -15,14 +15,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
+from charrnn.arrays import Array
 from charrnn.network.matmul import aligned_zeros, step_product
 
-Array = NDArray[Any]
 Input = Callable[[int, Array], object]  # input_into(t, out): out ← scaled A_t, (G·H, B)
 Step = Callable[[Array], None]  # step(A): h_{t−1} becomes h_t in place; scaled A is (G·H, …)
 

@@ -20,8 +20,9 @@ from math import prod
 import numpy as np
 from numpy.typing import DTypeLike
 
+from charrnn.arrays import Array
 from charrnn.config import Stream, TrainConfig
-from charrnn.network.parameters import Array, Parameters, shapes
+from charrnn.network.parameters import Parameters, shapes
 
 BLOCK = 8  # columns that share one random 64-bit number at each position, a byte for each
 

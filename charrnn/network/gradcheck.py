@@ -15,10 +15,11 @@ from typing import cast
 
 import numpy as np
 
+from charrnn.arrays import Array
 from charrnn.config import CELLS, CellName, TrainConfig, check
 from charrnn.network.dropout import Masks, draw_masks
 from charrnn.network.network import NOTHING_DROPPED, Network, zero_state
-from charrnn.network.parameters import Array, Parameters, initialize
+from charrnn.network.parameters import Parameters, initialize
 
 Loss = Callable[[], float]
 EPSILON = 1e-5

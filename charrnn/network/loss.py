@@ -8,14 +8,12 @@ small whatever N is.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from charrnn.arrays import Array
 from charrnn.network.matmul import product
 
-Array = NDArray[Any]
 BLOCK = 1 << 21  # probabilities held at once: 8 MB in float32
 
 

@@ -21,14 +21,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from math import prod
-from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
+from charrnn.arrays import Array
 from charrnn.blas import multiplies_small_ones_best
 
-Array = NDArray[Any]
 SMALL = 1_000_000  # multiplications up to which OpenBLAS calls a product small
 ROWS, COLUMNS = 4, 64  # of the result that such a kernel likes to take at a time
 SIDE, MOST = 32, 512  # of the blocks of a sum of outer products; positions up to which it is cut

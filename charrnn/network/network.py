@@ -6,11 +6,10 @@ is in `cells`.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
+from charrnn.arrays import Array
 from charrnn.config import ModelConfig
 from charrnn.network.cells import CELL_CLASSES, Cell, Input
 from charrnn.network.dropout import Masks
@@ -18,7 +17,6 @@ from charrnn.network.loss import losses, losses_backward
 from charrnn.network.matmul import step_product, sum_of_outer_products
 from charrnn.network.parameters import Parameters
 
-Array = NDArray[Any]
 FEW = 96  # symbols up to which ∂L/∂V is a product with one-hot rows; beyond, sums over sorted ones
 ONEHOT = 512  # positions in such a product
 MANY = 256  # symbols from which on it is cheaper to scale only the columns of V that a chunk reads

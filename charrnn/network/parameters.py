@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
-from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
+from charrnn.arrays import Array
 from charrnn.config import ModelConfig
 from charrnn.network.cells import CELL_CLASSES
 
-Array = NDArray[Any]
 GATES = {name: tuple(cell.gates) for name, cell in CELL_CLASSES.items()}  # G names by cell
 
 

@@ -12,12 +12,11 @@ from math import nextafter
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from charrnn.arrays import Array
 from charrnn.config import SampleConfig
 from charrnn.errors import CharRNNError
 
-Array = NDArray[Any]
 FAR = 600.0  # |largest logit| / temp up to which float64 holds exp of the logits that matter
 
 

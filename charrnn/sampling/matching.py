@@ -18,11 +18,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from charrnn.arrays import Array
 from charrnn.errors import UsageError
 
-Array = NDArray[Any]
 LARGEST = 100_000  # sequences in all states of an automaton together
 NEVER = 1 << 40  # the distance from a state that no match can be reached from
 

@@ -9,11 +9,11 @@ import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
-from numpy.typing import NDArray
 
+from charrnn.arrays import Array
 from charrnn.checkpoint.model import Model
 from charrnn.config import SampleConfig, SampleOptions, check
 from charrnn.errors import UsageError, VocabularyError
@@ -21,7 +21,6 @@ from charrnn.sampling.decoding import distribution, draw, drawer, unnormalized_p
 from charrnn.sampling.matching import NEVER, Matcher
 from charrnn.sampling.stepping import Sampler
 
-Array = NDArray[Any]
 BLOCK = 1 << 10  # uniform numbers drawn at a time; the size of a block doesn't change them
 
 

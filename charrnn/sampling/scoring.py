@@ -10,17 +10,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from charrnn.arrays import Array
 from charrnn.checkpoint.model import Model
 from charrnn.errors import CheckpointError, CorpusError
 from charrnn.network.network import Network, zero_state
 from charrnn.text.vocabulary import code_points
 
-Array = NDArray[Any]
 Pieces = tuple[Array, Array]  # the start of each, and its number of predictions
 Unknown = Literal["error", "skip", "score"]
 SIDE_BY_SIDE = 256  # pieces

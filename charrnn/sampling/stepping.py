@@ -16,13 +16,11 @@ from contextvars import copy_context
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from charrnn.arrays import Array
 from charrnn.checkpoint.model import Model
 from charrnn.network.cells import CELL_CLASSES, Step
 from charrnn.network.matmul import aligned_zeros
-
-Array = NDArray[Any]
 
 
 class Layer(NamedTuple):

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from charrnn.arrays import Array
 from charrnn.blas import blas_threads
 from charrnn.errors import TrainingError
-from charrnn.network.parameters import Array
 from charrnn.text.batches import Streams
 from charrnn.text.corpus import Part, Store
 from charrnn.training.replica import Parts, Replica, Transport, share

@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from charrnn.arrays import Array
 from charrnn.config import TrainConfig
 from charrnn.network.dropout import draw_masks
 from charrnn.network.network import Network, zero_state
-from charrnn.network.parameters import Array, Parameters
+from charrnn.network.parameters import Parameters
 from charrnn.text.batches import Batch, Batches
 from charrnn.training.optimizers import OPTIMIZER_CLASSES, clip, sum_of_squares
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from charrnn.arrays import Array
 from charrnn.blas import cores, free_memory
 from charrnn.checkpoint.atomic_write import check_writable, part_of
 from charrnn.checkpoint.model import Model, load, load_resume
@@ -40,7 +40,6 @@ from charrnn.training.progress import Progress
 from charrnn.training.replica import twins
 from charrnn.training.reproduce import joined
 
-Array = NDArray[Any]
 Sources = tuple[str | Path, ...]
 RELIABLE = 500  # characters to predict that a reliable validation loss needs
 SCANTY = 8  # characters at the end of each text, on average, that any validation needs

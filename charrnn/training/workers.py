@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
+from charrnn.arrays import Array
 from charrnn.blas import ONE_THREAD, blas_threads
 from charrnn.errors import TrainingError
-from charrnn.network.parameters import Array
 from charrnn.training.replica import Parts, Replica, Transport, share, twins
 
 PATIENCE = 10.0  # seconds for a worker to end by itself

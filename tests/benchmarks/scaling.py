@@ -23,11 +23,12 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
 
+from charrnn.arrays import Array
 from charrnn.blas import cores
 from charrnn.cli.app import launched
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.network.network import zero_state
-from charrnn.network.parameters import Array, initialize, parameter_count
+from charrnn.network.parameters import initialize, parameter_count
 from charrnn.text.batches import Streams
 from charrnn.text.corpus import Part, Store
 from charrnn.training.mpi import MPIEnd
