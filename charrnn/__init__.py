@@ -1,4 +1,4 @@
-"""charrnn: a character-level text generator, a recurrent network in pure NumPy.
+"""charrnn: a character-level text generator built on recurrent networks in pure NumPy.
 
 ```python
 import charrnn
@@ -28,7 +28,7 @@ _PUBLIC = {  # the public names of each module
 _MODULES = {name: module for module, names in _PUBLIC.items() for name in names.split()}
 __all__ = ["__version__", *_MODULES]
 
-if TYPE_CHECKING:  # "as" says that a name is public
+if TYPE_CHECKING:  # "X as X" marks a public name for type checkers
     from charrnn.checkpoint.model import Model as Model, load as load, save as save
     from charrnn.config import (
         ModelConfig as ModelConfig,
@@ -60,7 +60,7 @@ if TYPE_CHECKING:  # "as" says that a name is public
 
 
 def __getattr__(name: str) -> Any:
-    """Return a public name. It is imported only now, so that `--help` doesn't import NumPy."""
+    """Return a public name, imported on first use so that `--help` doesn't load NumPy."""
     if name not in _MODULES:
         raise AttributeError(f"module 'charrnn' has no attribute {name!r}")
     value = getattr(import_module(f"charrnn.{_MODULES[name]}"), name)

@@ -1,4 +1,4 @@
-"""The machine under NumPy: its BLAS (threads and kernels), its processors, its free memory."""
+"""The machine under NumPy: BLAS threads and kernels, processors, free memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# An environment in which whatever BLAS a new process loads uses one thread.
+# Environment variables that limit any BLAS in a new process to one thread.
 ONE_THREAD = dict.fromkeys(
     (
         "OPENBLAS_NUM_THREADS",
@@ -24,7 +24,7 @@ ONE_THREAD = dict.fromkeys(
     ),
     "1",
 )
-# OpenBLAS under the names that NumPy's wheels, Linux distributions and conda give it, then MKL.
+# OpenBLAS, as named in NumPy's wheels, Linux distributions and conda; then MKL.
 FUNCTIONS = (
     (
         "scipy_openblas_get_num_threads64_",
@@ -35,16 +35,16 @@ FUNCTIONS = (
     ("openblas_get_num_threads", "openblas_set_num_threads", "openblas_get_corename"),
     ("MKL_Get_Max_Threads", "MKL_Set_Num_Threads"),
 )
-AVX512 = ("skylakex", "cooperlake", "sapphirerapids")  # OpenBLAS's kernels, also on Zen 4 and newer
+AVX512 = ("skylakex", "cooperlake", "sapphirerapids")  # OpenBLAS kernels, also for Zen 4 and newer
 CGROUPS, PROC = Path("/sys/fs/cgroup"), Path("/proc")
 
 
 class Controls(NamedTuple):
-    """What BLAS lets a program ask and set."""
+    """What a program can query and set in its BLAS."""
 
     get_threads: Callable[[], int]
     set_threads: Callable[[int], object]
-    kernels: str  # name of the processor that they were written for; "": unknown
+    kernels: str  # the processor that its kernels were written for; "": unknown
 
 
 UNKNOWN = Controls(lambda: 0, lambda count: None, "")
@@ -52,9 +52,9 @@ UNKNOWN = Controls(lambda: 0, lambda count: None, "")
 
 @cache
 def _controls() -> Controls:
-    """Return the controls of NumPy's BLAS; UNKNOWN for one that has none that we know.
+    """Return the controls of NumPy's BLAS, or UNKNOWN if it has none of FUNCTIONS.
 
-    It is found through NumPy's extension module, which is linked to it, or in NumPy's wheel.
+    We find the BLAS through NumPy's extension module, which is linked to it, or in NumPy's wheel.
     """
     numpy, text = Path(np.__file__).parent, ctypes.CFUNCTYPE(ctypes.c_char_p)
     for path in (
@@ -63,7 +63,7 @@ def _controls() -> Controls:
         *numpy.glob(".dylibs/*blas*"),
     ):
         for get, put, *kernels in FUNCTIONS:
-            with suppress(OSError, AttributeError):  # no library, or none with these functions
+            with suppress(OSError, AttributeError):  # not a library, or one without these functions
                 library = ctypes.CDLL(str(path))
                 names = [(text((name, library))() or b"").decode() for name in kernels]
                 return Controls(getattr(library, get), getattr(library, put), "".join(names))
@@ -71,18 +71,18 @@ def _controls() -> Controls:
 
 
 def has_small_kernels() -> bool:
-    """Return whether BLAS has kernels for products of up to a million multiplications."""
+    """Return whether BLAS has special kernels for products of up to a million multiplications."""
     return _controls().kernels.lower() in AVX512
 
 
 def multiplies_small_ones_best() -> bool:
-    """Return whether a large product is faster when it is cut into small ones, on one thread."""
+    """Return whether BLAS has one thread and multiplies a large product faster in small blocks."""
     return has_small_kernels() and _controls().get_threads() == 1
 
 
 @contextmanager
 def blas_threads(count: int) -> Iterator[None]:
-    """Let BLAS use `count` threads inside the with block, and as many as before after it."""
+    """Let BLAS use `count` threads inside the with block, then restore the previous number."""
     before = _controls().get_threads()
     _controls().set_threads(count)
     try:
@@ -92,7 +92,7 @@ def blas_threads(count: int) -> Iterator[None]:
 
 
 def cores() -> int:
-    """Return how many processors this process may use: a container's quota is rounded up."""
+    """Return how many processors this process may use; a container's quota is rounded up."""
     if hasattr(os, "process_cpu_count"):  # Python 3.13
         count = os.process_cpu_count() or 1
     elif hasattr(os, "sched_getaffinity"):
@@ -100,7 +100,7 @@ def cores() -> int:
     else:
         count = os.cpu_count() or 1
     for group in _control_groups():
-        for files in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):  # of v2 and of v1
+        for files in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):  # in v2 and in v1
             with suppress(OSError, ValueError):  # no such file, or "max"
                 text = " ".join((group / name).read_text() for name in files)
                 quota, period = map(int, text.split())
@@ -110,7 +110,7 @@ def cores() -> int:
 
 
 def free_memory() -> int | None:
-    """Return the bytes of memory that can be had without swapping; None if unknown."""
+    """Return the bytes of memory available without swapping, or None if unknown."""
     with suppress(OSError, ValueError):
         words = (PROC / "meminfo").read_text().split()
         return 1024 * int(words[words.index("MemAvailable:") + 1])
@@ -118,7 +118,7 @@ def free_memory() -> int | None:
 
 
 def _control_groups() -> Iterator[Path]:
-    """Yield the folders of this process's control groups (Linux) and of all groups above them."""
+    """Yield the folders of this process's control groups (Linux) and of all their parents."""
     with suppress(OSError):
         for line in (PROC / "self/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)

@@ -1,6 +1,6 @@
-"""What can be chosen, one line a field: default, limits, unit, reason.
+"""All options, one field per line: default, limits, unit, reason.
 
-No NumPy here, so that `--help` starts at once.
+This module doesn't import NumPy, so that `--help` starts at once.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from charrnn.errors import UsageError
 CellName = Literal["rnn", "gru", "lstm"]
 OptimizerName = Literal["adam", "rmsprop", "adagrad", "sgd"]
 Dtype = Literal["float32", "float64"]
-HUGE = 1e300  # a larger integer may have no float
-LIMITS = ("choices", "least", "most", "above")  # what `check` takes
-MOST_HIDDEN, MOST_LAYERS = 1_000_000, 300  # three arrays a layer, in an archive of at most 1,000
+HUGE = 1e300  # a larger integer may not fit in a float
+LIMITS = ("choices", "least", "most", "above")  # the limits that `check` takes
+MOST_HIDDEN, MOST_LAYERS = 1_000_000, 300  # three arrays per layer: an archive has under 1,000
 CELLS: tuple[str, ...] = get_args(CellName)
 OPTIMIZERS: tuple[str, ...] = get_args(OptimizerName)
 
 
 class Stream(IntEnum):
-    """The streams of random numbers under a run's seed, so that one never disturbs another."""
+    """Separate streams of random numbers, all derived from a run's seed."""
 
     WEIGHTS = 0
     DROPOUT = 1
-    ORDER = 2  # of the items in an epoch
+    ORDER = 2  # the order of the items in an epoch
 
 
 def flag(name: str) -> str:
@@ -62,7 +62,7 @@ def check(
 
 
 def _check_fields(config: TrainConfig | SampleConfig) -> None:
-    """Raise UsageError unless all fields are within the limits that they were declared with."""
+    """Raise UsageError unless all fields are within their declared limits."""
     for f in fields(config):
         limits = {key: f.metadata[key] for key in LIMITS if key in f.metadata}
         if limits:
@@ -70,26 +70,24 @@ def _check_fields(config: TrainConfig | SampleConfig) -> None:
 
 
 def _limited(initial: Any, **about: Any) -> Any:
-    """Return a field that is `initial` if not given, with limits as `check` takes them."""
+    """Return a field with the default `initial` and limits for `check`."""
     return field(default=initial, metadata=about)
 
 
 def _option(default: Any = None, **about: Any) -> Any:
-    """Return a field that is None until it is given; `default` fills it if nothing else does.
+    """Return a field that is None unless given; `default` fills it in if nothing else does.
 
-    `about` has its limits, as `check` takes them, and:
+    `about` holds the limits for `check`, and:
     changes=True: a resumed run may change it.
     repeat=False: it is left out of the command that repeats a run.
-    before: its value in runs from before the field existed.
+    before: its value for runs that were saved before the field existed.
     """
     return _limited(None, default=default, **about)
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The shape of a network; with the size N of the vocabulary it fixes the shape of every
-    array.
-    """
+    """The shape of a network; with the vocabulary size N, it determines every array's shape."""
 
     cell: CellName = "lstm"
     hidden: int = 256  # H, units in each layer
@@ -101,43 +99,43 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training run, as `charrnn train` takes it.
+    """The options of a training run, as `charrnn train` takes them.
 
-    A field that was not given is None; `training.defaults.resolve` fills it. The resolved
-    configuration is what a checkpoint keeps, what every replica gets and what the command that
-    repeats a run is made of. The types are those of a resolved configuration.
+    A field that was not given is None until `training.defaults.resolve` fills it in. The resolved
+    configuration is stored in the checkpoint, sent to every replica, and written out as the command
+    that repeats the run. The field types are those of a resolved configuration.
     """
 
-    # of one call: where it writes; not kept
+    # Options of a single call, not stored: where it writes.
     out: str | Path | None = "model.npz"  # None: the model stays in memory (Done.model)
-    resume: bool = False  # go on with the run in `out`
-    overwrite: bool = False  # start afresh over `out`
-    # of the run
+    resume: bool = False  # continue the run in `out`
+    overwrite: bool = False  # start a new run that replaces `out`
+    # Options of the run.
     init_from: str | Path | None = _option()  # start from the weights of another checkpoint
     cell: CellName = _option("lstm", choices=CELLS)  # rnn is the lecture's; lstm learns best
     hidden: int = _option(least=1, most=MOST_HIDDEN)  # H, units in each layer
     layers: int = _option(1, least=1, most=MOST_LAYERS)  # L
     dropout: float = _option(least=0, most=0.95)  # probability of dropping; 0: off
-    budget: float | None = _option(above=0, changes=True)  # seconds, of the whole command
+    budget: float | None = _option(above=0, changes=True)  # seconds for the whole command
     epochs: float | None = _option(above=0, most=1e9, changes=True)  # passes over the training part
     steps: int | None = _option(least=1, changes=True)  # optimizer steps
-    batch_size: int = _option(least=1)  # B, parallel streams; with lines: items
+    batch_size: int = _option(least=1)  # B, parallel streams, or items with `lines`
     seq_len: int = _option(least=1)  # T, characters of truncated BPTT
     lr: float = _option(above=0)  # peak learning rate
     optimizer: OptimizerName = _option("adam", choices=OPTIMIZERS)
     weight_decay: float = _option(least=0, most=1, before=0.0)  # decoupled; 0: off
     clip: float = _option(1.0, least=0)  # largest global gradient norm; 0: off
-    val_fraction: float = _option(0.1, least=0, most=0.9)  # the last part of each text validates
-    seed: int = _option(0, least=0)  # everything random comes from it
+    val_fraction: float = _option(0.1, least=0, most=0.9)  # the end of each text, for validation
+    seed: int = _option(0, least=0)  # all random numbers derive from it
     workers: int | Literal["auto"] = _option(
         1, choices=("auto",), least=1, most=1024, changes=True
     )  # processes that share each batch
-    ranks: int = _option(1, changes=True, repeat=False, before=1)  # of MPI; train sets it
-    encoding: str | None = _option()  # None: utf-8, and what seems to be no text is refused
-    lines: bool = _option(False)  # every line is an item of its own
+    ranks: int = _option(1, changes=True, repeat=False, before=1)  # MPI ranks; set by train
+    encoding: str | None = _option()  # None: UTF-8, and refuse what doesn't look like text
+    lines: bool = _option(False)  # every line is a separate item
     sample_every: int = _option(least=0, changes=True)  # steps between samples; 0: none
     val_every: int = _option(least=1, changes=True)  # steps between validations
-    val_characters: int | None = _option(least=2, before=None)  # read to validate; None: all
+    val_characters: int | None = _option(least=2, before=None)  # per validation; None: all
     save_every: float = _option(60.0, above=0, changes=True, repeat=False)  # seconds
     dtype: Dtype = _option("float32", choices=get_args(Dtype), repeat=False)
 
@@ -157,22 +155,22 @@ class TrainConfig:
         return ModelConfig(self.cell, self.hidden, self.layers)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the options of the run as a checkpoint keeps them, without those of the call."""
+        """Return the run's options as a checkpoint stores them, without those of a single call."""
         kept = {f.name: getattr(self, f.name) for f in OPTIONS}
         return kept | {"init_from": self.init_from and str(Path(self.init_from).absolute())}
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> TrainConfig:
-        """Return the configuration that `as_dict` gave, perhaps to an older charrnn.
+        """Return the configuration from what `as_dict` returned, perhaps in an older charrnn.
 
-        Raises KeyError, TypeError or UsageError for what no run can have.
+        Raises KeyError, TypeError or UsageError if no run can have these values.
         """
         before = {f.name: f.metadata["before"] for f in OPTIONS if f.name not in kept}
         return cls(**kept, **before)
 
 
-LENGTHS = ("budget", "epochs", "steps")  # how long a run is: one of them
-OPTIONS = tuple(f for f in fields(TrainConfig) if f.metadata)  # of the run, not of one call
+LENGTHS = ("budget", "epochs", "steps")  # how long a run lasts; at most one is set
+OPTIONS = tuple(f for f in fields(TrainConfig) if f.metadata)  # of the run, not of a single call
 
 
 @dataclass(frozen=True)
@@ -180,14 +178,14 @@ class SampleConfig:
     """How a text begins and how its characters are drawn from ŷ_t."""
 
     temp: float = _limited(1.0, least=0)  # logits are divided by it; 0: the likeliest character
-    length: int = _limited(500, least=1)  # drawn characters; for models of lines only a cap
-    top_k: int | None = _limited(None, least=1)  # draw among the k most probable
-    top_p: float | None = _limited(None, above=0, most=1)  # among the fewest with this probability
-    min_p: float | None = _limited(None, least=0, most=1)  # share of the greatest probability
+    length: int = _limited(500, least=1)  # characters to draw; for models of lines, only a cap
+    top_k: int | None = _limited(None, least=1)  # draw only from the k most probable
+    top_p: float | None = _limited(None, above=0, most=1)  # from the fewest that add up to this
+    min_p: float | None = _limited(None, least=0, most=1)  # minimum, as a share of the highest
     stop: str | None = None  # end after this text has been drawn
-    match: str | None = None  # a pattern that what is drawn, with the prime of a line, has to match
-    prime: str = ""  # the text to go on from
-    seed: int | None = _limited(None, least=0)  # None: a fresh one
+    match: str | None = None  # a pattern that the drawn text must match; for lines, prime included
+    prime: str = ""  # the text to continue
+    seed: int | None = _limited(None, least=0)  # None: a new one each time
 
     def __post_init__(self) -> None:
         _check_fields(self)

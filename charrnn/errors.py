@@ -1,23 +1,23 @@
-"""What can go wrong for a user.
+"""Errors that are reported to the user.
 
 Every message is one line: what, where, found and expected, what to do.
 """
 
 
 class CharRNNError(Exception):
-    """A failure of a file, a text or a run; the command line prints it and exits."""
+    """A problem with a file, a text or a run; the command line prints it and exits."""
 
     exit_code = 1
 
 
 class UsageError(CharRNNError):
-    """An option or argument outside its range."""
+    """An invalid option or argument."""
 
     exit_code = 2
 
 
 class CorpusError(CharRNNError):
-    """A text that cannot be read: missing, empty, undecodable, too short."""
+    """A text that cannot be used: missing, empty, undecodable or too short."""
 
 
 class VocabularyError(CharRNNError):
@@ -25,8 +25,8 @@ class VocabularyError(CharRNNError):
 
 
 class CheckpointError(CharRNNError):
-    """A checkpoint that cannot be read or written, or that isn't the one expected."""
+    """A checkpoint that cannot be read or written, or isn't the expected one."""
 
 
 class TrainingError(CharRNNError):
-    """A run that cannot go on: a dead worker, a loss that is not finite."""
+    """A run that cannot continue: a dead worker, a loss that isn't finite."""

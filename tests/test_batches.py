@@ -192,7 +192,7 @@ def test_repeats_and_long_lines_are_noted() -> None:
         f"the longest has 512 and begins {long[:40]!r}"
     ]
     assert read_items(corpus_of("ab\r\ncd")).notes == [
-        r"standard input: line ends \r or \r\n made \n"
+        r"standard input: line ends \r or \r\n changed to \n"
     ]
 
 

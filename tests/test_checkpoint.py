@@ -723,14 +723,14 @@ LACKS = "its meta describes a model that charrnn lacks"
             meta(vocabulary=["a", "b"]),
             NEEDS,
         ),
-        (meta(vocabulary=""), "its meta cannot be used: a vocabulary has at least one character"),
+        (meta(vocabulary=""), "its meta cannot be used: a vocabulary needs at least one character"),
         (
             meta(vocabulary="a" * 1_114_113),
-            "its meta cannot be used: a vocabulary has at least one character, and each only once",
+            "its meta cannot be used: a vocabulary needs at least one character, each only once",
         ),
         (
             meta(vocabulary="abcda"),
-            "its meta cannot be used: a vocabulary has at least one character, and each only once",
+            "its meta cannot be used: a vocabulary needs at least one character, each only once",
         ),
         (
             meta(vocabulary="abcd\ud800"),

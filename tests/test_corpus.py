@@ -136,7 +136,7 @@ def test_other_encodings_are_read_when_named(encoding: str, text: str) -> None:
 def test_line_ends_are_noted_once_a_source_and_nothing_else_is_changed() -> None:
     corpus = piped(MIXED.encode(), chunk_size=1)
     assert text_of(corpus) == clean(MIXED)
-    assert corpus.notes == [r"standard input: line ends \r or \r\n made \n"]
+    assert corpus.notes == [r"standard input: line ends \r or \r\n changed to \n"]
     assert piped(b"a\nb\n").notes == []
 
 
@@ -173,7 +173,7 @@ def test_a_byte_order_mark_is_left_out_at_the_start_alone(tmp_path: Path) -> Non
     with chunks(1):
         corpus = read_corpus([tmp_path / "a"])
     assert text_of(corpus) == "one\ufeff"
-    assert corpus.notes == [f"{tmp_path / 'a'}: byte order mark at the start left out"]
+    assert corpus.notes == [f"{tmp_path / 'a'}: byte order mark at the start removed"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig", "utf-16-le"])
@@ -286,21 +286,21 @@ def packed(name: str) -> bytes:
 @pytest.mark.parametrize(
     ("data", "cause"),
     [
-        ("a text\n".encode("utf-16-le"), "and UTF-16 have: .* --encoding utf-16-le"),
-        ("a text\n".encode("utf-16-be"), "and UTF-16 have: .* --encoding utf-16-le"),
-        ("жук и звук\n".encode("utf-16-le") * 9, "and UTF-16 have"),
+        ("a text\n".encode("utf-16-le"), "and UTF-16 do: .* --encoding utf-16-le"),
+        ("a text\n".encode("utf-16-be"), "and UTF-16 do: .* --encoding utf-16-le"),
+        ("жук и звук\n".encode("utf-16-le") * 9, "and UTF-16 do"),
         ("天地玄黃 1 宇宙洪荒 2\n".encode("utf-16-le") * 9, "such as --encoding .*utf-16-le"),
         ("a text".encode("utf-16"), "starts like UTF-16: give --encoding utf-16"),
         (packed("tar"), "NUL characters, as archives"),
         (packed("zip"), "a zip archive"),
         (b"%PDF-1.7\nall of it ASCII", "a PDF document"),
-        (b"\x89PNG\r\n\x1a\n\0\0", "a PNG picture"),
-        (b"\xff\xd8\xff\xe0\0\x10JFIF", "a JPEG picture"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "a PNG image"),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF", "a JPEG image"),
         (b"\x7fELF\2\1\1\0", "a program"),
         (gzip.compress(b"abc", mtime=0), "compressed by gzip"),
         (bz2.compress(b"abc"), "compressed by bzip2"),
         (lzma.compress(b"abc"), "compressed by xz"),
-        (b"a\0b", "NUL characters, as archives, documents, programs .* give its encoding by name"),
+        (b"a\0b", "NUL characters, as archives, documents, programs .* name its encoding"),
         (b"x" * (1 << 20) + b"a\0b", "NUL characters"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[:4].hex(),
@@ -399,7 +399,7 @@ def test_an_unreadable_file_is_refused_by_name(
     assert (
         refusal(file)
         == f"{file}: cannot be read (Permission denied); check the path, its permissions and that "
-        "the file is whole"
+        "the file is complete"
     )
 
 
@@ -460,7 +460,7 @@ def test_a_folder_is_read_in_the_encoding_given(tmp_path: Path) -> None:
     corpus = read_corpus([tmp_path], encoding="utf-16")
     assert text_of(corpus) == "жукé\n"
     assert [note.split(": ", 1)[1] for note in corpus.notes] == [
-        r"line ends \r or \r\n made \n",
+        r"line ends \r or \r\n changed to \n",
         "skipped, isn't utf-16 text",
     ]
 
@@ -500,7 +500,7 @@ def test_each_files_byte_order_mark_is_left_out(tmp_path: Path) -> None:
     corpus = read_corpus([written(tmp_path, {f"{i}": b"\xef\xbb\xbfx" for i in range(8)})])
     assert text_of(corpus) == "x" * 8
     assert len(corpus.notes) == 6
-    assert corpus.notes[-1] == f"{tmp_path}: byte order mark at the start left out (3 more files)"
+    assert corpus.notes[-1] == f"{tmp_path}: byte order mark at the start removed (3 more files)"
 
 
 @pytest.mark.parametrize("files", [{}, {"a": b""}, {".a": b"ab"}, {"a": b"\0"}])
@@ -523,7 +523,7 @@ def test_links_to_files_are_followed_and_links_to_folders_are_not(tmp_path: Path
     said = dict(note.removeprefix(f"{folder}/").split(": ", 1) for note in corpus.notes)
     assert said == dict.fromkeys(
         ("d/up", "loop", "nowhere", "out", "zero"),
-        "skipped, a link to a folder or no regular file",
+        "skipped, a link to a folder or not a regular file",
     )
     (tmp_path / "link").symlink_to("out")
     assert read_text(tmp_path / "link")[0] == "c"
@@ -540,8 +540,8 @@ def test_pipes_and_sockets_in_a_folder_are_skipped(
         corpus = read_corpus(["."])
     assert text_of(corpus) == "ab"
     assert corpus.notes == [
-        "pipe: skipped, a link to a folder or no regular file",
-        "socket: skipped, a link to a folder or no regular file",
+        "pipe: skipped, a link to a folder or not a regular file",
+        "socket: skipped, a link to a folder or not a regular file",
     ]
 
 
@@ -671,7 +671,7 @@ def test_a_temporary_folder_that_cannot_be_used_is_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    with pytest.raises(CorpusError, match=r"no temporary file can take .* set TMPDIR"):
+    with pytest.raises(CorpusError, match=r"cannot store the corpus .* set TMPDIR"):
         piped(b"text")
 
 
@@ -680,7 +680,8 @@ def test_a_full_disk_is_a_corpus_error(monkeypatch: pytest.MonkeyPatch) -> None:
     full = os.fdopen(os.open("/dev/full", os.O_WRONLY), "wb")
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: full)
     with pytest.raises(
-        CorpusError, match=r"take the corpus \(No space left on device\); set TMPDIR"
+        CorpusError,
+        match=r"store the corpus in a temporary file \(No space left on device\); set TMPDIR",
     ):
         piped(b"text")
     gc.collect()

@@ -1,1 +1,1 @@
-"""What is read: characters and their indices, texts from files, and the batches cut from them."""
+"""Reading text: characters and their indices, texts from files, and the batches cut from them."""

@@ -1,4 +1,4 @@
-"""Batches: parallel streams of contiguous text, or distinct lines of much the same length."""
+"""Batches: parallel streams of contiguous text, or distinct lines of similar length."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from charrnn.text.corpus import Corpus, Part, training_share
 from charrnn.text.vocabulary import Indices
 
 Symbols = npt.NDArray[np.intp]
-_AHEAD = 1 << 16  # characters that Streams reads at once, over all streams
+_AHEAD = 1 << 16  # characters that Streams reads at once, all streams together
 _POOL = 32  # batches within which items are sorted by length
-LONGEST = 512  # characters of an item that are predicted in one batch; a longer one takes several
+LONGEST = 512  # most characters of an item in one batch; a longer item takes several batches
 _READ = 1 << 22  # characters that read_items reads at once
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step learns from; column b at row t reads x[t, b] and predicts y[t, b]."""
+    """What one step learns from: at row t, column b reads x[t, b] and predicts y[t, b]."""
 
     x: Symbols  # (T, B)
     y: Symbols  # (T, B)
-    lengths: Symbols | None  # (B,) predictions of each column, x and y are 0 after them; None: T
-    predictions: int  # of the whole batch, also when these are only some of its columns
-    fresh: bool  # from a zero state; else column b goes on from column b of the batch before
+    lengths: Symbols | None  # (B,) predictions per column; x and y are 0 after them; None: T each
+    predictions: int  # of the whole batch, even if only some of its columns are here
+    fresh: bool  # starts from a zero state; else column b continues that of the previous batch
 
 
 def _batch(symbols: Indices, lengths: Symbols, columns: slice, *, fresh: bool) -> Batch:
-    """Return the columns of a batch: `symbols` (T + 1, own) are read and, one later, predicted.
+    """Return columns of a batch from `symbols` (T + 1, own): each row predicts the next one.
 
-    lengths (B,): the predictions of each column of the whole batch.
+    lengths (B,): the number of predictions in each column of the whole batch.
     """
     x, y = symbols[:-1].astype(np.intp, "C"), symbols[1:].astype(np.intp, "C")
     own = None
@@ -49,14 +49,14 @@ def _batch(symbols: Indices, lengths: Symbols, columns: slice, *, fresh: bool) -
 
 
 class Streams:
-    """B contiguous pieces of a text side by side, T characters a step.
+    """B contiguous pieces of a text side by side, T characters per step.
 
-    The state is carried on, also from a stream's end to its beginning in the next epoch.
+    The state is carried over, even from a stream's end to its beginning in the next epoch.
 
-    Stream b of a text of n characters covers b·n//B … (b+1)·n//B. Each of its characters but the
-    first is predicted once an epoch. With `most`, only the beginning of each stream is read: about
-    `most` characters in all. A short text gets fewer streams, a very short one shorter steps; it
-    must have at least 2 characters.
+    Stream b of a text of n characters covers b·n//B … (b+1)·n//B. Each of its characters
+    except the first is predicted once per epoch. With `most`, only the beginning of each stream is
+    read: about `most` characters in all. The text must have at least 2 characters; a short one gets
+    fewer streams, and a very short one also shorter steps.
     """
 
     def __init__(self, part: Part, batch_size: int, seq_len: int, most: int | None = None) -> None:
@@ -69,14 +69,14 @@ class Streams:
         self.seq_len = min(seq_len, longest)
         self.steps_per_epoch = -(-longest // self.seq_len)
         self.predictions = int(self._lengths.sum())  # per epoch
-        # The characters of several steps, read at once, and the block and columns they are of.
+        # The characters of several steps, read at once; and their block and columns.
         self._width = self.seq_len * max(1, _AHEAD // (self.batch_size * self.seq_len))
         self._block, self._block_of = np.empty((0, 0)), (-1, slice(0))
 
     def batch(self, step: int, columns: slice = slice(None)) -> Batch:
-        """Return the batch of `step`, or some of its columns, whatever was asked for before.
+        """Return the batch of `step`, or some of its columns; steps may come in any order.
 
-        Steps are counted over epochs: `step` belongs to epoch step // steps_per_epoch.
+        Step numbers continue across epochs: `step` belongs to epoch step // steps_per_epoch.
         """
         done = step % self.steps_per_epoch * self.seq_len
         left = np.clip(self._lengths - done, 0, self.seq_len)
@@ -87,12 +87,12 @@ class Streams:
         return _batch(symbols.T, left, columns, fresh=False)
 
     def extent(self, columns: slice) -> tuple[int, int]:
-        """Return (start, stop) in the part of all that these streams ever read."""
+        """Return (start, stop), the range of the part that these streams read."""
         first, stop, _ = columns.indices(self.batch_size)
         return int(self._borders[first]), int(self._borders[stop])
 
     def _read(self, done: int, columns: slice) -> Indices:
-        """Return what these streams read next, (columns, width + 1), 0 behind their ends."""
+        """Return what these streams read after `done`, (columns, width + 1), 0 past their ends."""
         starts, stops = self._borders[:-1][columns] + done, self._borders[1:][columns]
         block = np.zeros((len(starts), self._width + 1), self.part.store.dtype)
         for row, start, stop in zip(block, starts.tolist(), stops.tolist(), strict=True):
@@ -103,14 +103,14 @@ class Streams:
 
 @dataclass(frozen=True)
 class Items:
-    """Texts of their own, such as names, each between two newlines."""
+    """Separate texts, such as names, each between two newlines."""
 
     symbols: Indices  # newline, item, newline, item, …, newline
-    notes: Sequence[str] = ()  # what was changed or left out, a line each
+    notes: Sequence[str] = ()  # what was changed or left out, one line each
 
     @cached_property
     def starts(self) -> Symbols:
-        """Where the newline before each item stands, and the last newline, (items + 1,)."""
+        """The position of the newline before each item and of the last newline, (items + 1,)."""
         return np.flatnonzero(self.symbols == self.symbols[0])
 
     def __len__(self) -> int:
@@ -118,20 +118,20 @@ class Items:
 
     @property
     def characters(self) -> int:
-        """How many characters are to be predicted: those of each item and the newline behind."""
+        """The number of characters to predict: those of each item and the newline after it."""
         return len(self.symbols) - 1
 
     def read(self, start: int, stop: int) -> Indices:
-        """Return the characters start … stop−1 of those that are to be predicted."""
+        """Return characters start … stop−1, counting only those to predict."""
         return self.symbols[1 + start : 1 + stop]
 
     def first(self, most: int | None) -> Items:
-        """Return the first items of at most so many characters together, one at least."""
+        """Return the first items, at least one, that have at most `most` characters in total."""
         count = np.searchsorted(self.starts[1:], most or self.characters, "right")
         return self._cut(max(1, int(count)))[0]
 
     def split(self, val_fraction: float) -> tuple[Items, Items]:
-        """Return (training, validation): the first floor((1 − F)·n) items and the others."""
+        """Return (training, validation): the first floor((1 − F)·n) items and the rest."""
         return self._cut(training_share(len(self), val_fraction))
 
     def _cut(self, count: int) -> tuple[Items, Items]:
@@ -140,14 +140,14 @@ class Items:
 
 
 def read_items(corpus: Corpus) -> Items:
-    """Return the distinct lines of a corpus, without empty ones, in an order of their own.
+    """Return the distinct nonempty lines of a corpus, in an order that depends only on them.
 
-    The order depends on nothing but the lines. Raises CorpusError if there is no newline or line.
+    Raises CorpusError if there is no newline, or nothing but empty lines.
     """
     counts = Counter(_lines(corpus))
     if "\n" not in corpus.vocabulary or not counts:
         raise CorpusError(
-            "with --lines every line is an item, and the corpus has no newline, or nothing but "
+            "--lines makes every line an item, but the corpus has no newline, or nothing but "
             "empty lines; give a text of several lines"
         )
     ordered = sorted(counts, key=lambda line: blake2b(line.encode(), digest_size=16).digest())
@@ -156,7 +156,7 @@ def read_items(corpus: Corpus) -> Items:
 
 
 def _notes(counts: Counter[str]) -> Iterator[str]:
-    """Yield what is worth saying about lines, of which there are so many each."""
+    """Yield notes about repeated and long lines; `counts` says how often each line occurs."""
     if counts.total() > len(counts):
         yield f"{counts.total():,} lines, {len(counts):,} of them distinct: repeats are left out"
     long = [line for line in counts if len(line) >= LONGEST]
@@ -169,7 +169,7 @@ def _notes(counts: Counter[str]) -> Iterator[str]:
 
 
 def _lines(corpus: Corpus) -> Iterator[str]:
-    """Yield the lines of a corpus that aren't empty; the end of a text ends a line."""
+    """Yield the nonempty lines of a corpus; the end of a text also ends a line."""
     for start, stop in corpus.texts:
         rest = ""
         for at in range(start, stop, _READ):
@@ -181,29 +181,29 @@ def _lines(corpus: Corpus) -> Iterator[str]:
 
 
 class ItemBatches:
-    """Batches of B items, each read from a zero state: the newline first, and predicted last.
+    """Batches of B items, each read from a zero state; first input and last target are a newline.
 
-    Every epoch has an order of its own from (seed, epoch). Items of much the same length stand
-    together, so that little is padded.
+    Each epoch has its own order, derived from (seed, epoch). Items of similar length are batched
+    together, to keep padding small.
 
-    Items longer than LONGEST stand together too, the longest first. Their batch is read in pieces
-    of LONGEST, step after step, in which the state is carried on; a column ends with its item. A
-    batch has fewer than B columns where no more items are left.
+    Items longer than LONGEST are batched together too, the longest first. Such a batch is read in
+    pieces of LONGEST over several steps, with the state carried over; a column ends with its item.
+    A batch has fewer than B columns when no more items are left.
     """
 
     def __init__(self, items: Items, batch_size: int, seed: int = 0) -> None:
         self.batch_size = min(batch_size, len(items))
         self._items, self._seed = items, seed
-        self._lengths = np.diff(items.starts)  # predictions of each
+        self._lengths = np.diff(items.starts)  # predictions per item
         self.seq_len = min(LONGEST, int(self._lengths.max()))
         self.predictions = items.characters  # per epoch
         self._epoch, self._steps = 0, self._arrange(0)
         self.steps_per_epoch = len(self._steps)
 
     def batch(self, step: int, columns: slice = slice(None)) -> Batch:
-        """Return the batch of `step`, or some of its columns, whatever was asked for before.
+        """Return the batch of `step`, or some of its columns; steps may come in any order.
 
-        Steps are counted over epochs: `step` belongs to epoch step // steps_per_epoch.
+        Step numbers continue across epochs: `step` belongs to epoch step // steps_per_epoch.
         """
         epoch, step = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
@@ -216,7 +216,7 @@ class ItemBatches:
         return _batch(symbols, lengths, columns, fresh=not done)
 
     def _arrange(self, epoch: int) -> list[tuple[Symbols, int]]:
-        """Return what each step of an epoch reads: these items, so many characters done before."""
+        """Return, for each step of an epoch, (its items, the characters of each already read)."""
         lengths, B = self._lengths, self.batch_size
         rng = np.random.default_rng([self._seed, Stream.ORDER, epoch])
         short = rng.permutation(np.flatnonzero(lengths <= LONGEST))

@@ -1,4 +1,4 @@
-"""Texts as indices: what was read, where it is kept, its vocabulary, and how it is split."""
+"""Texts as indices: what was read, where it is stored, its vocabulary, and how it is split."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from charrnn.text.sources import Source
 from charrnn.text.vocabulary import Indices, Vocabulary
 
 _BLOCK = 4 << 20  # indices copied at once
-# Windows wants every handle to agree to the deletion on close.
+# Windows deletes a file on close only if every handle was opened with this flag.
 _SHARED = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_TEMPORARY", 0)
 
 
@@ -36,23 +36,23 @@ def _space_needed() -> Iterator[None]:
         yield
     except OSError as error:
         raise CorpusError(
-            f"no temporary file can take the corpus ({error.strerror}); "
+            f"cannot store the corpus in a temporary file ({error.strerror}); "
             "set TMPDIR to a folder with space"
         ) from error
 
 
 def _close(file: Any) -> None:
-    with suppress(OSError):  # on a full disk it flushes once more what a write has failed on
+    with suppress(OSError):  # on a full disk, close repeats the flush that failed
         file.close()
 
 
 class Store:
     """A sequence of indices in a temporary file.
 
-    It is appended to, then read by range from any number of threads and processes.
+    Indices are first appended, then read by range from any number of threads and processes.
     """
 
-    table: Indices | None = None  # from each stored index to the one that is read; None: the same
+    table: Indices | None = None  # maps stored indices to those that `read` returns; None: the same
 
     def __init__(self, dtype: npt.DTypeLike, place: int | str | None = None) -> None:
         """Make an empty store, or attach to another process's file."""
@@ -61,14 +61,14 @@ class Store:
         self._file: Any
         with _space_needed():
             if place is None:
-                self._file = tempfile.TemporaryFile(prefix="charrnn-")  # noqa: SIM115 (see end)
+                self._file = tempfile.TemporaryFile(prefix="charrnn-")  # noqa: SIM115 (closed below)
             else:
                 descriptor = os.dup(place) if isinstance(place, int) else os.open(place, _SHARED)
                 self._file = os.fdopen(descriptor, "rb")
         weakref.finalize(self, _close, self._file)
 
     def append(self, indices: Indices) -> None:
-        """Add `indices`, which fit the dtype, at the end.
+        """Append `indices`, which must fit the dtype.
 
         Raises CorpusError if the temporary folder is full.
         """
@@ -83,7 +83,7 @@ class Store:
         if not 0 <= start <= stop <= self.length:
             raise IndexError(f"{start}:{stop} isn't within the store's 0:{self.length}")
         at, count = start * self.dtype.itemsize, (stop - start) * self.dtype.itemsize
-        if hasattr(os, "pread"):  # processes share the file's position
+        if hasattr(os, "pread"):  # because processes share the file's position
             data = os.pread(self._file.fileno(), count, at)
         else:
             with self._lock:
@@ -101,9 +101,9 @@ class Store:
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """The open files that a child needs to unpickle this store (Popen's pass_fds).
+        """The file descriptors that a child needs to unpickle this store (Popen's pass_fds).
 
-        On POSIX the file has a descriptor and no name, on Windows a name that can be opened again.
+        On POSIX the file has a descriptor and no name; on Windows, a name that can be opened again.
         """
         return (self._file.name,) if isinstance(self._file.name, int) else ()
 
@@ -121,7 +121,7 @@ def training_share(count: int, val_fraction: float) -> int:
 class Part:
     """A text made of ranges of a store, one after the other.
 
-    On an MPI rank the store may have only the piece of the text that this rank needs. Then the
+    On an MPI rank the store may hold only the piece of the text that this rank needs. Then the
     range reaches beyond the store, and only that piece can be read.
     """
 
@@ -130,12 +130,12 @@ class Part:
 
     @cached_property
     def _borders(self) -> list[int]:
-        """Where each extent begins, counted in this part, and where the last one ends."""
+        """The start of each extent, counted in this part, and the end of the last one."""
         return list(accumulate((stop - start for start, stop in self.extents), initial=0))
 
     @property
     def characters(self) -> int:
-        """How many characters the part has."""
+        """The number of characters in this part."""
         return self._borders[-1]
 
     def read(self, start: int, stop: int) -> Indices:
@@ -144,7 +144,7 @@ class Part:
         which = bisect_right(self._borders, start) - 1
         while start < stop:
             end = min(stop, self._borders[which + 1])
-            shift = self.extents[which][0] - self._borders[which]  # of the store's positions
+            shift = self.extents[which][0] - self._borders[which]  # from the part to the store
             pieces.append(self.store.read(start + shift, end + shift))
             start, which = end, which + 1
         return np.concatenate(pieces)
@@ -157,18 +157,18 @@ class Corpus:
     vocabulary: Vocabulary
     store: Store
     texts: list[tuple[int, int]]  # (start, stop) of each in the store
-    notes: list[str]  # what was changed or left out, a line each
-    digest: str  # of the characters and of where each text ends
+    notes: list[str]  # what was changed or left out, one line each
+    digest: str  # a hash of the characters and of where each text ends
 
     @property
     def characters(self) -> int:
-        """How many characters all texts have together."""
+        """The number of characters in all texts together."""
         return self.store.length
 
     def split(self, val_fraction: float) -> tuple[Part, Part]:
         """Return (training, validation).
 
-        The first floor((1 − F)·n) of a text's n characters are for training, the others for
+        The first floor((1 − F)·n) of a text's n characters are for training, the rest for
         validation.
         """
         cuts = [(a, a + training_share(b - a, val_fraction), b) for a, b in self.texts]
@@ -183,14 +183,14 @@ def read_corpus(
     base: Vocabulary | None = None,
     lines: bool = False,
 ) -> Corpus:
-    """Return the texts of `sources`, read once and piece by piece, each source a text.
+    """Return the corpus of `sources`, each one a text, read once and piece by piece.
 
-    encoding: None if none was given by name. base: a vocabulary to extend; its characters keep
+    encoding: None if the user gave none. base: a vocabulary to extend; its characters keep
     their indices and new ones follow. lines: every line is an item; a file's end also ends a line.
     Raises CorpusError, UsageError.
     """
     if list(map(str, sources)).count("-") > 1:
-        raise UsageError("- is given more than once, and standard input can be read only once")
+        raise UsageError("- is given more than once, but standard input can be read only once")
     vocabulary, store = base, Store(np.uint8 if base is None else base.dtype)
     texts, notes, digest = list[tuple[int, int]](), list[str](), blake2b(digest_size=16)
     for path in sources:
@@ -203,7 +203,7 @@ def read_corpus(
             store.append(indices)
         texts.append((start, store.length))
         notes += source.notes
-        digest.update(of_text.digest())  # of fixed size, so that moving a border changes the whole
+        digest.update(of_text.digest())  # of fixed size, so a border that moves changes the sum
     if vocabulary is None or store.length < 2:
         raise CorpusError(
             "the corpus is a single character: there is nothing to predict; give a longer text"
@@ -219,7 +219,7 @@ def _extended(vocabulary: Vocabulary, text: str) -> tuple[Vocabulary, Indices]:
     """Return the vocabulary, with new characters of `text` at its end, and the text's indices."""
     try:
         return vocabulary, vocabulary.encode(text)
-    except VocabularyError:  # rare; to ask first what is missing would scan each piece twice
+    except VocabularyError:  # rare; looking for them first would scan each piece twice
         vocabulary = Vocabulary(vocabulary.characters + vocabulary.missing(text))
         return vocabulary, vocabulary.encode(text)
 
@@ -234,8 +234,8 @@ def read_text(
     read, text = Source(source, encoding), ""
     for piece in read:
         text += piece
-        if len(text) > limit:  # a small .gz may hold any number
-            raise CorpusError(f"{read.name}: has more than {limit:,} characters; give it in pieces")
+        if len(text) > limit:  # a small .gz may expand to any number
+            raise CorpusError(f"{read.name}: has more than {limit:,} characters; split it")
     return text, read.notes
 
 

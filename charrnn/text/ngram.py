@@ -11,9 +11,9 @@ from charrnn.text.batches import Items
 from charrnn.text.corpus import Part
 from charrnn.text.vocabulary import Indices
 
-LIMIT = 2_500_000  # characters counted at most; each takes up to 54 bytes
-MOST = 1 << 18  # distinct characters; _ranks has 63 bits for LIMIT² · MOST
-_DENSE = 2  # use a table of all keys if it has at most this many entries a position; else sort
+LIMIT = 2_500_000  # most characters to count; each takes up to 54 bytes
+MOST = 1 << 18  # most distinct characters; LIMIT² · MOST must fit in the 63 bits that _ranks has
+_DENSE = 2  # use a table of all keys if it has at most this many entries per position; else sort
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Floor:
 def floor(training: Part | Items, validation: Part | Items, N: int) -> Floor:
     """Return the best of the Witten-Bell models of order 1 to 7.
 
-    Of a text longer than LIMIT, count only the characters next to the border between the two
-    parts, as many of each as keep their ratio.
+    If the text is longer than LIMIT, count only the characters nearest the border between the two
+    parts, in the same ratio as the parts.
     """
     sizes = training.characters, validation.characters
     if not all(sizes) or N > MOST:
@@ -41,8 +41,8 @@ def floor(training: Part | Items, validation: Part | Items, N: int) -> Floor:
         text = np.insert(text, 0, boundary)
     nats = witten_bell(text, len(text) - first, N, boundary=boundary)
     note = (
-        f"the n-gram floor is that of the last {last:,} characters of the training part and the "
-        f"first {first:,} of the validation part"
+        f"the n-gram floor was computed from the last {last:,} characters of the training part and "
+        f"the first {first:,} of the validation part"
     )
     return Floor(min(nats), nats.index(min(nats)) + 1, (note,) if sum(sizes) > LIMIT else ())
 
@@ -58,8 +58,8 @@ def witten_bell(
     interpolated). The counts are those of text[:border]; the first contexts of text[border:]
     reach back into it.
 
-    With a `boundary`, the text begins with one, and each one ends an item and begins the next: no
-    context reaches back beyond it, and where c would, p_n = p_{n−1}.
+    `boundary` is the character between items, which the text must begin with. No context reaches
+    back beyond one; where c would, p_n = p_{n−1}.
 
     Each order ranks its (context, character) pairs. Shifted by one position, the ranks are the
     contexts of the next order. Context 0 stands for those that would reach beyond a boundary.
@@ -82,7 +82,7 @@ def _ranks(context: Indices, contexts: int, after: Indices, N: int) -> tuple[Ind
     """Return the rank, from 1, of each (context, character) pair among the distinct pairs.
 
     Also return the number of ranks, 0 included. For sorting, key and position are packed into one
-    integer: that sorts in place, several times faster than np.unique.
+    integer, which sorts in place and several times faster than np.unique.
     """
     keys, space, bits = context.astype(np.int64), contexts * N, len(context).bit_length()
     keys *= N
@@ -108,9 +108,9 @@ def _ranks(context: Indices, contexts: int, after: Indices, N: int) -> tuple[Ind
 def _refine(
     p: Indices, context: Indices, gram: Indices, counted: int, sizes: tuple[int, int]
 ) -> None:
-    """Turn p_{n−1} into p_n in place: the first `counted` positions train, the last are those of p.
+    """Turn p_{n−1} into p_n in place, with counts from the first `counted` positions.
 
-    sizes: how many contexts and grams there are.
+    p holds the last positions. sizes: the number of contexts and of grams.
     """
     count, gram_count = _count(context[:counted], sizes[0]), _count(gram[:counted], sizes[1])
     follows = np.zeros(sizes[1], np.int32)  # the context of each gram
@@ -118,7 +118,7 @@ def _refine(
     distinct = _count(follows[gram_count > 0], sizes[0])
     del follows
     count[0] = 0
-    scored = len(gram) - min(len(p), len(gram))  # a very short text lacks the first whole contexts
+    scored = len(gram) - min(len(p), len(gram))  # a very short text has no whole contexts at first
     c, w, lower = context[scored:], gram[scored:], p[len(p) - len(gram) + scored :]
     total, T = count[c], distinct[c]
     known = total > 0
@@ -131,5 +131,5 @@ def _refine(
 
 def _count(ranks: Indices, size: int) -> Indices:
     counts = np.zeros(size, np.int32)
-    np.add.at(counts, ranks, np.int32(1))  # np.bincount would take 16 more bytes a character
+    np.add.at(counts, ranks, np.int32(1))  # np.bincount would take 16 more bytes per character
     return counts

@@ -17,33 +17,33 @@ from typing import Any
 from charrnn.errors import CorpusError, UsageError
 
 CHUNK = 1 << 20  # bytes read at once
-_NAMED = 5  # files that are named with the same note; the others are counted
+_NAMED = 5  # files that are listed for each kind of note; the others are counted
 _OPEN: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-_MARKS = {  # how files begin that are mistaken for text, and what to do
+_MARKS = {  # first bytes of files that are mistaken for text, and what to do
     b"\xff\xfe": "it starts like UTF-16: give --encoding utf-16",
     b"\xfe\xff": "it starts like UTF-16: give --encoding utf-16",
-    b"\x1f\x8b": "it is compressed by gzip: give it a name in .gz, or pipe it through gunzip",
-    b"BZh9": "it is compressed by bzip2: give it a name in .bz2, or pipe it through bunzip2",
-    b"\xfd7zXZ": "it is compressed by xz: give it a name in .xz, or pipe it through unxz",
-    b"PK\x03\x04": "it is a zip archive, or a document such as .docx that is one: give its text",
-    b"%PDF-": "it is a PDF document: give its text",
-    b"\x89PNG": "it is a PNG picture",
-    b"\xff\xd8\xff": "it is a JPEG picture",
+    b"\x1f\x8b": "it is compressed by gzip: rename it to end in .gz, or pipe it through gunzip",
+    b"BZh9": "it is compressed by bzip2: rename it to end in .bz2, or pipe it through bunzip2",
+    b"\xfd7zXZ": "it is compressed by xz: rename it to end in .xz, or pipe it through unxz",
+    b"PK\x03\x04": "it is a zip archive, or a document in one, such as .docx: extract its text",
+    b"%PDF-": "it is a PDF document: extract its text",
+    b"\x89PNG": "it is a PNG image",
+    b"\xff\xd8\xff": "it is a JPEG image",
     b"\x7fELF": "it is a program",
 }
 
 
 class _NotTextError(Exception):
-    """Why a file cannot be read as text: (short, for the note when it is skipped; the rest)."""
+    """Why a file isn't text: (a short reason, enough for the note if it is skipped; the rest)."""
 
 
 class Source:
     """The characters of a file, a folder's text files or standard input, to be read once.
 
-    Iterating yields them in pieces, line ends as \\n, without byte order marks; afterwards `notes`
-    says what was changed or left out. Raises CorpusError. Without an `encoding` the text is taken
-    for UTF-8, and NUL characters are refused. A folder's file that isn't text in its first CHUNK is
-    skipped. With `lines` each file of a folder ends with a newline.
+    Iterating yields them in pieces, with \\n as line ends and without byte order marks; afterwards
+    `notes` says what was changed or left out. Raises CorpusError. Without an `encoding` the text is
+    read as UTF-8, and NUL characters are refused. A file in a folder is skipped if its first CHUNK
+    isn't text. With `lines`, a file in a folder always ends with a newline, added if missing.
     """
 
     def __init__(
@@ -53,11 +53,10 @@ class Source:
         try:
             "a".encode(
                 self.encoding
-            )  # fails for rot13, hex and others that are no encodings of text
+            )  # fails for rot13, hex and other codecs that don't encode text
         except (LookupError, ValueError):
             raise UsageError(
-                f"--encoding {encoding} isn't an encoding of text; try utf-8, utf-16, latin-1 or "
-                "cp1251"
+                f"--encoding {encoding} isn't a text encoding; try utf-8, utf-16, latin-1 or cp1251"
             ) from None
         self.path, self.is_stdin = Path(source), str(source) == "-"
         self.is_folder = bool(source) and not self.is_stdin and self.path.is_dir()
@@ -76,7 +75,7 @@ class Source:
 
     @property
     def notes(self) -> list[str]:
-        """What was changed or left out: a line for each file, or for all that are alike."""
+        """What was changed or left out: one line per file, or one for many with the same note."""
         lines = []
         for what, files in self._notes.items():
             lines += [f"{file}: {what}" for file in list(files)[:_NAMED]]
@@ -88,11 +87,11 @@ class Source:
         self._notes.setdefault(what, {})[str(file)] = None
 
     def files(self) -> list[Path]:
-        """Return the regular files of a folder that aren't hidden, by path; of a file itself."""
+        """Return a folder's regular, unhidden files, sorted by path; for a file, just itself."""
         return list(self._walk(self.path)) if self.is_folder else [self.path] * self.path.is_file()
 
     def _walk(self, folder: Path) -> Iterator[Path]:
-        """Yield the files. Links to folders aren't followed, so that there are no loops."""
+        """Yield the files; links to folders aren't followed, because they may form loops."""
         try:
             for path in sorted(folder.iterdir()):
                 if path.name.startswith("."):
@@ -102,7 +101,7 @@ class Source:
                 elif path.is_dir() and not path.is_symlink():
                     yield from self._walk(path)
                 else:
-                    self._note(path, "skipped, a link to a folder or no regular file")
+                    self._note(path, "skipped, a link to a folder or not a regular file")
         except OSError as error:
             self._note(folder, f"skipped, cannot be read ({error.strerror})")
 
@@ -113,7 +112,7 @@ class Source:
             for piece in self._decoded(path):
                 is_first, end = not end, piece[-1]
                 if is_first and piece[0] == "\ufeff":
-                    self._note(name, "byte order mark at the start left out")
+                    self._note(name, "byte order mark at the start removed")
                     piece = piece[1:]
                 if piece:
                     yield piece
@@ -124,7 +123,7 @@ class Source:
             reason, more = error.args
         except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
             reason = f"cannot be read ({getattr(error, 'strerror', None) or error})"
-            more = "; check the path, its permissions and that the file is whole"
+            more = "; check the path, its permissions and that the file is complete"
         if end or not self.is_folder:
             raise CorpusError(f"{name}: {reason}{more}")
         self._note(name, f"skipped, {reason}")
@@ -135,7 +134,7 @@ class Source:
         )
         offset, ended = 0, False
         with self._opened(path) as file:
-            # A pipe is read as it comes: a slow one has less than a chunk before its end.
+            # Read what a pipe has: a slow one may return less than a chunk before its end.
             is_pipe = self.is_stdin or path.is_fifo()
             read, least = (file.read1, 1) if is_pipe else (file.read, CHUNK)
             while not ended:
@@ -152,15 +151,15 @@ class Source:
                     byte = error.object[at]
                     failure = f"byte 0x{byte:02x} at offset {offset + at} ({error.reason})"
                     if not self.is_folder:
-                        with suppress(UnicodeError):  # the beginning may be wrong in another way
+                        with suppress(UnicodeError):  # what precedes it may be wrong in another way
                             text = decode.decode(chunk[:at])
                 except UnicodeError as error:  # no byte order mark
                     failure = str(error)
                 if "\0" in text and (self.guessed or self.is_folder):
                     raise _NotTextError(
                         "isn't text; it has NUL characters",
-                        ", as archives, documents, programs and UTF-16 have: if it is text, give "
-                        "its encoding by name, such as --encoding utf-16-le",
+                        ", as archives, documents, programs and UTF-16 do: if it is text, name "
+                        "its encoding, such as --encoding utf-16-le",
                     )
                 if text:
                     yield text
@@ -171,7 +170,7 @@ class Source:
                         "latin-1, cp1251 or utf-16-le",
                     )
         if decode.newlines not in (None, "\n"):
-            self._note(self.name, r"line ends \r or \r\n made \n")
+            self._note(self.name, r"line ends \r or \r\n changed to \n")
 
     def _opened(self, path: Path) -> Any:
         if not self.is_stdin:

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from charrnn.errors import VocabularyError
 
-Indices = npt.NDArray[Any]  # unsigned integers, of Vocabulary.dtype when they come from here
+Indices = npt.NDArray[Any]  # unsigned integers, of Vocabulary.dtype if a vocabulary made them
 _ALIKE = ("'’‘‚`", '"”“„«»', "-–—−‐‑", " \t")
-_UNKNOWN = 255  # in bytes of indices
+_UNKNOWN = 255  # the index −1 as a byte
 
 
 def code_points(text: str) -> Indices:
@@ -42,7 +42,7 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         if not 0 < len(self.characters) == len(set(self.characters)):
-            raise VocabularyError("a vocabulary has at least one character, and each only once")
+            raise VocabularyError("a vocabulary needs at least one character, each only once")
         half = next((char for char in self.characters if "\ud800" <= char <= "\udfff"), None)
         if half:
             raise VocabularyError(
@@ -72,14 +72,14 @@ class Vocabulary:
 
     @cached_property
     def _table(self) -> npt.NDArray[np.int32]:
-        """Index by code point, −1 where unknown, as at the end, for all larger code points."""
+        """The index of each code point, −1 if unknown; the last entry is for all larger ones."""
         table = np.full(max(int(self._codes.max()) + 2, 129), -1, np.int32)
         table[self._codes] = np.arange(len(self), dtype=np.int32)
         return table
 
     @cached_property
     def _by_byte(self) -> bytes:
-        """Index by ASCII byte: bytes.translate is several times faster than an array lookup."""
+        """Index by ASCII byte, because bytes.translate is several times faster than an array."""
         return self._table[:128].astype(np.uint8).tobytes().ljust(256)
 
     def lookup(self, text: str) -> npt.NDArray[np.int32]:
@@ -126,7 +126,7 @@ class Vocabulary:
     def nearest(self, char: str) -> str:
         """Return up to 3 known characters that might stand for `char`.
 
-        They look alike or are the same letter; if there are none, they are close by in Unicode.
+        They look similar or are the same letter; if there are none, they are close in Unicode.
         """
         plain = unicodedata.normalize("NFKD", char)
         alike = "".join(group for group in _ALIKE if char in group or plain[0] in group)
@@ -141,9 +141,7 @@ class Vocabulary:
         near = ", ".join(map(repr, self.nearest(text[at])))
         advice = f"the nearest it knows: {near}; replace it"
         if (escape := text[at : at + 2]) in (r"\n", r"\r", r"\t"):
-            advice = (
-                f"{escape} is two characters here, and a shell writes what it means $'{escape}'"
-            )
+            advice = f"{escape} is two characters here; a shell makes it one if written $'{escape}'"
         return VocabularyError(
             f"line {line}, column {column}: {_named(text[at])} isn't among the {len(self)} "
             f"characters the model knows{f' (one of {count:,} such)' if count > 1 else ''}; "
