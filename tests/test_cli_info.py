@@ -51,7 +51,8 @@ def test_one_screen_says_what_it_is_how_it_was_trained_and_how_well(
     path = saved(tiny(TEXT, cell="gru", hidden=4, layers=2, **META), tmp_path)
     output = shown(capsys, path)
     assert len(output.splitlines()) <= 34
-    assert max(map(len, output.splitlines()[1:])) <= 80  # the first line is the path, however long
+    wide = [line for line in output.splitlines() if len(line) > 80]
+    assert all(line.startswith((path, "made by ")) for line in wide)  # they stay whole, to copy
     facts = {line[:13].strip(): line[13:].strip() for line in output.splitlines()}
     assert facts["network"] == "gru, 2 layers of 4 units, 321 parameters"
     assert facts["trained on"] == "book.txt, 123,456 characters"
@@ -74,6 +75,27 @@ def test_a_narrow_terminal_gets_whole_words_a_fact_below_the_other(
     assert max(map(len, output.splitlines())) <= 20
     assert output.count("network       gru, 1\nlayer of 4 units,") == number
     assert output.count("step 200") == number
+
+
+@pytest.mark.parametrize(
+    ("steps", "length"),
+    [(None, "--budget 90.0"), (200, "--steps 200")],
+    ids=["interrupted", "ended"],
+)
+def test_the_command_that_made_a_model_is_put_together_from_what_the_file_says(
+    steps: int | None, length: str, tmp_path: Path, capsys: Capture
+) -> None:
+    training = {**META["training"], "budget": 90.0, "ranks": 2, "lines": True}
+    path = saved(tiny(TEXT, **META | {"training": training, "steps": steps}), tmp_path)
+    told = (
+        f"mpiexec -n 2 charrnn train book.txt --dropout 0.1 {length} --batch-size 32 --seq-len 64 "
+        "--lr 0.004 --optimizer adam --seed 5 --lines"
+    )
+    assert f"made by       {told}\n" in shown(capsys, path)
+    assert json.loads(shown(capsys, path, "--json"))["command"] == told
+    unknown = saved(tiny(TEXT, training={}), tmp_path)
+    assert "made by" not in shown(capsys, unknown)
+    assert json.loads(shown(capsys, unknown, "--json"))["command"] is None
 
 
 def test_the_feed_forward_network_is_counted_weight_by_weight(

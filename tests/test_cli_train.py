@@ -202,7 +202,7 @@ def test_plain_output_is_few_lines_on_stderr_with_the_next_commands(
     out, err = capsys.readouterr()
     assert out == ""
     assert len(err.splitlines()) < 40
-    assert "charrnn sample m.npz --temp 0.8" in err
+    assert "charrnn sample m.npz --temp 0.7" in err
     assert "charrnn train --resume --out m.npz --steps 120" in err
     assert "\x1b" not in err
     assert "\r" not in err
@@ -409,6 +409,7 @@ def test_a_terminal_that_is_closed_saves_the_run_and_is_exit_129(
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Path("m.npz").write_text("an older model, which stays")
     before = contents(folder)
     assert trained("--dry-run", "--log", "run.jsonl", "--json") == 0
     plan = json.loads(capsys.readouterr().out)
@@ -693,7 +694,7 @@ def test_the_summary_holds_the_loss_against_floor_and_uniform_and_quotes_paths()
     assert told["validation"].startswith("2.000 nats = 2.885 bits")
     assert told["n-gram floor"].startswith("1.500 nats")
     assert told["uniform"].startswith(f"{math.log(len(set(TEXT))):.3f}")
-    assert told["sample it"] == "charrnn sample 'a b.npz' --temp 0.8"
+    assert told["sample it"] == "charrnn sample 'a b.npz' --temp 0.7"
     assert told["repeat it"] == "charrnn train x"
     assert "go on" not in summary(Done(**given | {"stopped": "diverged"}))
 

@@ -49,7 +49,7 @@ def show_plan(sources: Sequence[str], config: TrainConfig, *, ranks: int, json: 
 
     While a budget decides, the number of steps is a guess.
     """
-    run = prepare(sources, replace(config, ranks=ranks))
+    run = prepare(sources, replace(config, ranks=ranks, overwrite=not config.resume))
     for note in run.notes:
         say(note)
     c, progress, training, start = run.config, run.progress, run.training, run.start_event()
@@ -240,7 +240,7 @@ def summary(done: Done) -> dict[str, str]:
             ["--budget", f"{2 * budget:.10g}s"] if budget else ["--steps", str(2 * done.steps)]
         )
     return rows | {
-        "sample it": joined(["charrnn", "sample", out, "--temp", "0.8"]),
+        "sample it": joined(["charrnn", "sample", out, "--temp", "0.7"]),
         "go on": joined(longer),
         "repeat it": done.command if done.repeatable else "",
     }

@@ -11,6 +11,7 @@ from tqdm.std import tqdm
 
 from charrnn.cli.terminal import counted
 from charrnn.pictures.heatmap import symbol
+from charrnn.training.reproduce import command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,7 +38,7 @@ def facts(model: Model, most: int = 60) -> dict[str, str]:
             counted(model.corpus_characters, "character"),
             "each line an item" * model.of_lines,
         ],
-        "made by": [model.command or ""],
+        "made by": [command(model, model.corpus_names)],
         "validation": [loss(model.val_loss)],
         "n-gram floor": [floor(model)],
         "uniform": [f"{loss(math.log(len(characters)))} (knowing nothing)"],

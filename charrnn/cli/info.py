@@ -78,6 +78,7 @@ def as_json(path: str, model: Model) -> dict[str, Any]:
         "vocabulary_size": len(model.vocabulary),
         "vocabulary": model.vocabulary.characters,
         **{name: getattr(model, name) for name, said in vars(Model).items() if type(said) is Said},
+        "command": facts(model)["made by"] or None,
         "val_bpc": None if val is None else val / math.log(2),
         "uniform_nats": math.log(len(model.vocabulary)),
         "feed_forward_params": {T: feed_forward(model, T) for T in WINDOWS},

@@ -134,7 +134,7 @@ def model_path(path: str | None) -> str:
     if DEFAULT.exists():
         say(f"model: {DEFAULT}")
         return str(DEFAULT)
-    say(f"model: {SHIPPED}, which ships with charrnn; there is no {DEFAULT} here")
+    say(f"model: {SHIPPED.stem}, which ships with charrnn; there is no {DEFAULT} here")
     return str(SHIPPED)
 
 

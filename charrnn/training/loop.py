@@ -287,6 +287,8 @@ class Training:
     def _done(self) -> Done:
         """Return the last event."""
         run, best, out = self.run, self.progress.val_loss, self.config.out
+        path = Path(out or "model.npz")
+        again = str(path.with_stem(f"{path.stem}-again"))
         model = self._model(self._named().astype(self.config.dtype))
         return Done(
             steps=self.progress.step,
@@ -298,7 +300,7 @@ class Training:
             ranks=self.config.ranks,
             checkpoint=None if out is None else str(out),
             stopped=self.stopped or self.progress.ending,
-            command=command(run),
+            command=command(model, run.text.sources, "--out", again),
             repeatable=repeatable(run),
             model=model,
         )

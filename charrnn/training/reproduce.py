@@ -6,35 +6,36 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from charrnn.checkpoint.atomic_write import part_of
+from charrnn.checkpoint.atomic_write import FilePath, part_of
 from charrnn.config import OPTIONS, flag
 
 if TYPE_CHECKING:
+    from charrnn.checkpoint.model import Model
     from charrnn.training.setup import Run
 
 
-def command(run: Run) -> str:
-    """Return the complete command that repeats a run, to a checkpoint of another name.
+def command(model: Model, sources: Iterable[FilePath], *more: str) -> str:
+    """Return the command that repeats a model's run on these texts, with `more` at its end.
 
-    While the steps of a budget aren't known it names the budget; a repetition turns that into
-    steps of its own.
+    It is empty for a model of which no run is known. While the steps of a budget aren't
+    known it names the budget; a repetition turns that into steps of its own.
     """
-    config, path = run.config, Path(run.config.out or "model.npz")
-    if run.progress.steps is not None:
-        config = replace(config, steps=run.progress.steps, budget=None, epochs=None)
-    words = ["mpiexec", "-n", str(config.ranks)] if config.ranks > 1 else []
+    if model.command or not model.training:
+        return model.command or ""
+    has = dict(model.training)
+    if model.steps is not None:
+        has |= {"steps": model.steps, "budget": None, "epochs": None}
+    words = ["mpiexec", "-n", str(has["ranks"])] if has.get("ranks", 1) != 1 else []
     words += ["charrnn", "train"]
-    words += [f"./{path}" if re.match("-.", path) else path for path in map(str, run.text.sources)]
+    words += [f"./{path}" if re.match("-.", path) else path for path in map(str, sources)]
     for option in OPTIONS:
-        value = getattr(config, option.name)
+        value = has.get(option.name)
         if option.metadata.get("repeat", True) and value is not None and value is not False:
             words += [flag(option.name)] if value is True else [flag(option.name), str(value)]
-    return joined([*words, "--out", str(path.with_stem(f"{path.stem}-again"))])
+    return joined([*words, *more])
 
 
 def repeatable(run: Run) -> bool:
