@@ -121,32 +121,32 @@ WRONG = {
     "∂L_t/∂a_t: yours has the wrong sign, onehot − ŷ_t": [
         ("        dU +=", "        g = -g\n        dU +=")
     ],
-    "∂L_t/∂a_t: yours takes x_t for the target": [("g[targets[t]] -= 1", "g[x[t]] -= 1")],
-    "∂L_t/∂a_t: yours is set to −1 at the target (= for −=)": [
+    "∂L_t/∂a_t: yours uses x_t as the target": [("g[targets[t]] -= 1", "g[x[t]] -= 1")],
+    "∂L_t/∂a_t: yours is set to −1 at the target (= instead of −=)": [
         ("g[targets[t]] -= 1", "g[targets[t]] = -1")
     ],
-    "∂L_t/∂a_t: yours takes 1 from every number of ŷ_t": [("g[targets[t]] -= 1", "g -= 1")],
+    "∂L_t/∂a_t: yours subtracts 1 from every number of ŷ_t": [("g[targets[t]] -= 1", "g -= 1")],
     "∂L_t/∂a_t: yours is ∂L_t/∂ŷ_t, without the softmax's Jacobian": [
         ("y_hat[t].copy()", "np.zeros(len(b_y))"),
         ("g[targets[t]] -= 1", "g[targets[t]] = -1 / y_hat[t][targets[t]]"),
     ],
-    "∂L_t/∂a_t: yours has the diagonal of the softmax's Jacobian alone": [
+    "∂L_t/∂a_t: yours has only the diagonal of the softmax's Jacobian": [
         ("y_hat[t].copy()", "np.zeros(len(b_y))"),
         ("g[targets[t]] -= 1", "g[targets[t]] = y_hat[t][targets[t]] - 1"),
     ],
     "the loop leaves out the first step": [("range(len(x))", "range(1, len(x))")],
     "the loop leaves out the last step": [("range(len(x))", "range(len(x) - 1)")],
     "the loop goes forwards in time": [("reversed(range(len(x)))", "range(len(x))")],
-    "∂L/∂U is overwritten at each step (= for +=)": [("dU += np", "dU = np")],
-    "∂L/∂b_y is overwritten at each step (= for +=): one t alone": [("db_y += g", "db_y = g")],
-    "∂L/∂W is overwritten at each step (= for +=)": [("dW += np", "dW = np")],
-    "∂L/∂b_h is overwritten at each step (= for +=): one t alone": [("db_h += dA", "db_h = dA")],
-    "∂L/∂V loses repeats: the column of x_t is overwritten (= for +=)": [
+    "∂L/∂U is overwritten at each step (= instead of +=)": [("dU += np", "dU = np")],
+    "∂L/∂b_y is overwritten at each step (= instead of +=)": [("db_y += g", "db_y = g")],
+    "∂L/∂W is overwritten at each step (= instead of +=)": [("dW += np", "dW = np")],
+    "∂L/∂b_h is overwritten at each step (= instead of +=)": [("db_h += dA", "db_h = dA")],
+    "∂L/∂V loses repeats: column x_t is overwritten (= instead of +=)": [
         ("dV[:, x[t]] += dA", "dV[:, x[t]] = dA")
     ],
     "∂L/∂V lacks tanh'": [("dV[:, x[t]] += dA", "dV[:, x[t]] += dh")],
     "∂L/∂h_t lacks what comes back from step t + 1": [("U.T @ g + back", "U.T @ g")],
-    "∂L/∂h_t has the last step's loss alone: at the others nothing comes through a_t": [
+    "∂L/∂h_t has only the last step's loss: at the others nothing comes through a_t": [
         ("U.T @ g + back", "(U.T @ g if t == len(x) - 1 else back)")
     ],
     "tanh' is missing on the path through the carry": [
@@ -180,42 +180,42 @@ WRONG = {
     ],
     "tanh' is multiplied in twice": [("(1 - h[t] ** 2)", "(1 - h[t] ** 2) * (1 - h[t] ** 2)")],
     "tanh' lacks its brackets": [("(1 - h[t] ** 2) * dh", "dh * 1 - h[t] ** 2")],
-    "∂L/∂U: yours has h_{t−1} for h_t": [
+    "∂L/∂U: yours has h_{t−1} instead of h_t": [
         ("np.outer(g, h[t])", "np.outer(g, h[t - 1] if t else h_before)")
     ],
     "∂L/∂U lacks h_t: all its columns are equal": [("np.outer(g, h[t])", "g[:, None]")],
-    "∂L/∂W: yours has h_t for h_{t−1}": [("np.outer(dA, before)", "np.outer(dA, h[t])")],
+    "∂L/∂W: yours has h_t instead of h_{t−1}": [("np.outer(dA, before)", "np.outer(dA, h[t])")],
     "∂L/∂W is transposed": [("np.outer(dA, before)", "np.outer(before, dA)")],
     "∂L/∂W lacks tanh'": [("np.outer(dA, before)", "np.outer(dh, before)")],
     "∂L/∂W: all its rows are equal (* of two vectors)": [("np.outer(dA, before)", "dA * before")],
     "∂L/∂W: all its numbers are equal (@ of two vectors)": [
         ("np.outer(dA, before)", "dA @ before")
     ],
-    "∂L/∂W: yours takes the last h for h_{−1}, h[t − 1] at t = 0": [
+    "∂L/∂W: yours uses the last h as h_{−1}, h[t − 1] at t = 0": [
         ("h[t - 1] if t > 0 else h_before\n        dW", "h[t - 1]\n        dW")
     ],
-    "∂L/∂W: yours takes zero for h_{−1}": [
+    "∂L/∂W: yours uses zero as h_{−1}": [
         ("if t > 0 else h_before\n        dW", "if t > 0 else np.zeros(len(b_h))\n        dW")
     ],
     "∂L/∂b_h lacks tanh'": [("db_h += dA", "db_h += dh")],
     "∂L/∂b_h: all its numbers are equal (a sum)": [("db_h += dA", "db_h += dA.sum()")],
-    "∂L/∂b_h counts each step's own loss alone, the quiz's (2)": [
+    "∂L/∂b_h counts only each step's own loss, as (2) of the quiz does": [
         ("db_h += dA", "db_h += (U.T @ g) * (1 - h[t] ** 2)")
     ],
-    "∂L/∂b_h has the identity for each ∂h_i/∂h_{i−1}, the quiz's (3)": [
+    "∂L/∂b_h has the identity for each ∂h_i/∂h_{i−1}, as (3) of the quiz": [
         ("    for t in rev", "    sums = np.zeros_like(b_h)\n    for t in rev"),
         ("db_h += dA", "sums = sums + U.T @ g\n        db_h += sums * (1 - h[t] ** 2)"),
     ],
     "∂L/∂V: yours has the column of the target": [("dV[:, x[t]] += dA", "dV[:, targets[t]] += dA")],
-    "∂L/∂V: yours adds to every column, not to that of x_t": [
+    "∂L/∂V: yours adds to every column, not only to that of x_t": [
         ("dV[:, x[t]] += dA", "dV += dA[:, None]")
     ],
     "∂L/∂h_{−1} lacks Wᵀ: yours is ∂L/∂A_0": [("dh_before = back", "dh_before = dA")],
     "∂L/∂h_{−1}: yours is ∂L/∂h_0": [("dh_before = back", "dh_before = dh")],
 }
 REPEATS, H_FOR_H_LAST = (
-    "∂L/∂V loses repeats: the column of x_t is overwritten (= for +=)",
-    "∂L/∂W: yours has h_t for h_{t−1}",
+    "∂L/∂V loses repeats: column x_t is overwritten (= instead of +=)",
+    "∂L/∂W: yours has h_t instead of h_{t−1}",
 )
 
 
@@ -273,17 +273,20 @@ def test_the_catalogue_has_a_learners_version_of_each_mistake() -> None:
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        ("∂L/∂h_t lacks what comes back from step t + 1", "∂L/∂W: yours has h_t for h_{t−1}"),
+        (
+            "∂L/∂h_t lacks what comes back from step t + 1",
+            "∂L/∂W: yours has h_t instead of h_{t−1}",
+        ),
         (
             "tanh' is missing: yours has ∂L/∂A_t = ∂L/∂h_t",
-            "∂L/∂V loses repeats: the column of x_t is overwritten (= for +=)",
+            "∂L/∂V loses repeats: column x_t is overwritten (= instead of +=)",
         ),
         ("∂L_t/∂a_t lacks the − onehot(target_t)", "∂L/∂W is transposed"),
         (
             "the carry: yours has W, not its transpose",
-            "∂L/∂b_y is overwritten at each step (= for +=): one t alone",
+            "∂L/∂b_y is overwritten at each step (= instead of +=)",
         ),
-        ("∂L/∂U: yours has h_{t−1} for h_t", "∂L/∂b_h lacks tanh'"),
+        ("∂L/∂U: yours has h_{t−1} instead of h_t", "∂L/∂b_h lacks tanh'"),
     ],
 )
 def test_two_mistakes_at_once_are_both_named(one: str, other: str, tmp_path: Path) -> None:
@@ -420,7 +423,7 @@ def test_a_loop_without_end_is_stopped_and_its_line_is_named(loop: str, tmp_path
 def test_what_takes_no_notice_is_ended(tmp_path: Path) -> None:
     source = "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(60)"
     found = runner.run(write(tmp_path / "mine.py", source), calls(), seconds=0.5)
-    assert found["error"] == "it had not ended after 1 s"
+    assert found["error"] == "it was still running after 1 s"
 
 
 def test_what_a_file_prints_is_not_among_the_marks(
@@ -450,7 +453,7 @@ def test_the_commands_write_mark_and_hint(
     write(Path("my_rnn.py"), changed(*WRONG[H_FOR_H_LAST]))
     assert main(["gradcheck", "--mine", "my_rnn.py", "--hint"]) == 1
     out, err = capsys.readouterr()
-    assert "∂L/∂W: yours has h_t for h_{t−1}" in out
+    assert "∂L/∂W: yours has h_t instead of h_{t−1}" in out
     assert "what does W multiply at step t" in out
     assert "5 of 6 gradients are right" in err
     write(Path("my_rnn.py"), RIGHT)

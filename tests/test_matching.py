@@ -202,7 +202,7 @@ def test_a_text_ends_at_the_stop_text_or_where_nothing_can_follow() -> None:
         assert re.fullmatch("a+b", one.text)
     drawn = sample_many(model, 50, seed=2, match="abb|ba", stop="ab").samples()
     assert {one.text for one in drawn} == {"ba"}  # at the stop text "abb" isn't matched yet
-    with pytest.raises(UsageError, match="can't be met"):
+    with pytest.raises(UsageError, match="can't be matched"):
         sample_many(model, 1, match="abb", stop="ab")
     assert list(sample(model, match="")) == []
 
@@ -211,7 +211,7 @@ def test_a_text_ends_at_the_stop_text_or_where_nothing_can_follow() -> None:
     ("pattern", "says"),
     [
         ("a{600}", "needs 600 characters"),
-        ("x", "can't be met"),
+        ("x", "can't be matched"),
         (r"a\b", r"\\b"),
         ("a(", "pattern"),
     ],

@@ -1,8 +1,8 @@
 """The exercise: a learner writes the backward pass, and this module says which gradients are right.
 
-A wrong gradient is compared with what known mistakes give, each of which changes lines of `bptt`. A
-mistake in ∂L/∂h_t makes several gradients wrong at once; it is named once, as their common cause.
-`runner` runs the learner's file, in a process of its own.
+A wrong gradient is compared with the results of known mistakes, which are changed lines of `bptt`.
+A mistake in ∂L/∂h_t makes several gradients wrong at once; it is named once, as their common cause.
+`runner` runs the learner's file in a separate process.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from charrnn.lecture.rnn import (
 )
 
 NAMES = ("V", "W", "b_h", "U", "b_y", "h_before")
-TOLERANCE = 1e-5  # a gradient this near the numeric one is right; this near a mistake's it is that
+TOLERANCE = 1e-5  # how near a gradient must be to count as right, or as the result of a mistake
 SIZES = ((4, 5, 3), (5, 7, 4), (3, 4, 5))  # H, T − 1, N of the networks
 
 AT_A = (
@@ -39,7 +39,7 @@ AT_H = (
     "h_t is read twice, by a_t = U h_t + b_y and by A_{t+1} = V x_{t+1} + W h_t + b_h: what does "
     "each path contribute to ∂L/∂h_t? What are ∂h_t/∂A_t, in terms of h_t alone, and ∂A_t/∂b_h?"
 )
-HINTS = {  # by how what is said begins, then by the gradient that is wrong; the first one counts
+HINTS = {  # by the message's beginning, then by the wrong gradient; the first match counts
     "is missing": f"the keys of the dict that backward returns are {', '.join(NAMES)}",
     "has shape": "print the shapes of the two sides of each +=; which product has the shape of "
     "the array that it is added to?",
@@ -66,19 +66,19 @@ def template() -> str:
 
 
 ONEHOT, DH, DERIVATIVE = "da[net.targets[t]] -= 1", "net.U.T @ da + carry", "(1 - h[t] ** 2)"
-# A part of `bptt`; what is said of each mistake in it; what stands there instead.
+# Part of `bptt`: {message about a mistake: the code that makes it}
 CHANGES = {
     ONEHOT: {
         "∂L_t/∂a_t lacks the − onehot(target_t)": "pass",
         "∂L_t/∂a_t: yours has + onehot(target_t), not −": "da[net.targets[t]] += 1",
         "∂L_t/∂a_t: yours has the wrong sign, onehot − ŷ_t": f"{ONEHOT}; da *= -1",
-        "∂L_t/∂a_t: yours takes x_t for the target": "da[net.x[t]] -= 1",
-        "∂L_t/∂a_t: yours is set to −1 at the target (= for −=)": "da[net.targets[t]] = -1",
-        "∂L_t/∂a_t: yours takes 1 from every number of ŷ_t": "da -= 1",
+        "∂L_t/∂a_t: yours uses x_t as the target": "da[net.x[t]] -= 1",
+        "∂L_t/∂a_t: yours is set to −1 at the target (= instead of −=)": "da[net.targets[t]] = -1",
+        "∂L_t/∂a_t: yours subtracts 1 from every number of ŷ_t": "da -= 1",
         "∂L_t/∂a_t: yours is ∂L_t/∂ŷ_t, without the softmax's Jacobian": (
             "da[:] = np.eye(len(da))[net.targets[t]] / -da"
         ),
-        "∂L_t/∂a_t: yours has the diagonal of the softmax's Jacobian alone": (
+        "∂L_t/∂a_t: yours has only the diagonal of the softmax's Jacobian": (
             "da[:] = np.eye(len(da))[net.targets[t]] * (da - 1)"
         ),
     },
@@ -88,12 +88,12 @@ CHANGES = {
         "the loop leaves out the last step": "range(T - 1))",
     },
     "reversed(range(T))": {"the loop goes forwards in time": "range(T)"},
-    "dU +=": {"∂L/∂U is overwritten at each step (= for +=)": "dU[:] ="},
-    "db_y +=": {"∂L/∂b_y is overwritten at each step (= for +=): one t alone": "db_y ="},
-    "dW +=": {"∂L/∂W is overwritten at each step (= for +=)": "dW[:] ="},
-    "db_h +=": {"∂L/∂b_h is overwritten at each step (= for +=): one t alone": "db_h ="},
+    "dU +=": {"∂L/∂U is overwritten at each step (= instead of +=)": "dU[:] ="},
+    "db_y +=": {"∂L/∂b_y is overwritten at each step (= instead of +=)": "db_y ="},
+    "dW +=": {"∂L/∂W is overwritten at each step (= instead of +=)": "dW[:] ="},
+    "db_h +=": {"∂L/∂b_h is overwritten at each step (= instead of +=)": "db_h ="},
     "] += dA": {
-        "∂L/∂V loses repeats: the column of x_t is overwritten (= for +=)": "] = dA",
+        "∂L/∂V loses repeats: column x_t is overwritten (= instead of +=)": "] = dA",
         "∂L/∂V lacks tanh'": "] += dh",
     },
     # ∂L/∂h_t
@@ -114,7 +114,7 @@ CHANGES = {
     },
     DH: {
         "∂L/∂h_t lacks what comes back from step t + 1": "net.U.T @ da",
-        "∂L/∂h_t has the last step's loss alone: at the others nothing comes through a_t": (
+        "∂L/∂h_t has only the last step's loss: at the others nothing comes through a_t": (
             "(net.U.T @ da if t == T - 1 else carry)"
         ),
         "tanh' is missing on the path through the carry": f"{DH} / {DERIVATIVE}",
@@ -132,47 +132,47 @@ CHANGES = {
     },
     # what stands in the sums
     "np.outer(da, h[t])": {
-        "∂L/∂U: yours has h_{t−1} for h_t": "np.outer(da, h_last)",
+        "∂L/∂U: yours has h_{t−1} instead of h_t": "np.outer(da, h_last)",
         "∂L/∂U lacks h_t: all its columns are equal": "da[:, None]",
     },
     "np.outer(dA, h_last)": {
-        "∂L/∂W: yours has h_t for h_{t−1}": "np.outer(dA, h[t])",
+        "∂L/∂W: yours has h_t instead of h_{t−1}": "np.outer(dA, h[t])",
         "∂L/∂W is transposed": "np.outer(h_last, dA)",
         "∂L/∂W lacks tanh'": "np.outer(dh, h_last)",
         "∂L/∂W: all its rows are equal (* of two vectors)": "dA * h_last",
         "∂L/∂W: all its numbers are equal (@ of two vectors)": "dA @ h_last",
     },
     "h[t - 1] if t > 0 else net.h_before": {
-        "∂L/∂W: yours takes the last h for h_{−1}, h[t − 1] at t = 0": "h[t - 1]",
-        "∂L/∂W: yours takes zero for h_{−1}": "h[t - 1] if t > 0 else 0 * net.h_before",
+        "∂L/∂W: yours uses the last h as h_{−1}, h[t − 1] at t = 0": "h[t - 1]",
+        "∂L/∂W: yours uses zero as h_{−1}": "h[t - 1] if t > 0 else 0 * net.h_before",
     },
     "db_h += dA": {
         "∂L/∂b_h lacks tanh'": "db_h += dh",
         "∂L/∂b_h: all its numbers are equal (a sum)": "db_h += dA.sum()",
-        "∂L/∂b_h counts each step's own loss alone, the quiz's (2)": (
+        "∂L/∂b_h counts only each step's own loss, as (2) of the quiz does": (
             f"db_h += net.U.T @ da * {DERIVATIVE}"
         ),
-        "∂L/∂b_h has the identity for each ∂h_i/∂h_{i−1}, the quiz's (3)": (
+        "∂L/∂b_h has the identity for each ∂h_i/∂h_{i−1}, as (3) of the quiz": (
             "db_h += net.U.T @ (y_hat - np.eye(len(da))[net.targets])[t:].sum(0) * (1 - h[t] ** 2)"
         ),
     },
     "dV[:, net.x[t]] +=": {
         "∂L/∂V: yours has the column of the target": "dV[:, net.targets[t]] +=",
-        "∂L/∂V: yours adds to every column, not to that of x_t": "dV.T[:] +=",
+        "∂L/∂V: yours adds to every column, not only to that of x_t": "dV.T[:] +=",
     },
     '"h_before": carry': {
         "∂L/∂h_{−1} lacks Wᵀ: yours is ∂L/∂A_0": '"h_before": dA',
         "∂L/∂h_{−1}: yours is ∂L/∂h_0": '"h_before": dh',
     },
 }
-MISTAKES = {  # what is said: the part, and what stands there instead
+MISTAKES = {  # message: (part of `bptt`, the code that replaces it)
     said: (part, instead) for part, changes in CHANGES.items() for said, instead in changes.items()
 }
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is to be said of one gradient."""
+    """The verdict on one gradient."""
 
     name: str
     right: bool
@@ -182,7 +182,7 @@ class Verdict:
 
 @cache
 def networks() -> tuple[Example, ...]:
-    """Return networks with repeats and a state, on which no two known mistakes look alike."""
+    """Return networks with repeats and an initial state; no two known mistakes agree on them."""
     made = []
     for seed, (H, T, N) in enumerate(SIZES):
         rng = np.random.default_rng(seed)
@@ -194,13 +194,13 @@ def networks() -> tuple[Example, ...]:
 
 
 def arguments(net: Example) -> dict[str, Array]:
-    """Return the arguments of a learner's `backward` by name, in their order."""
+    """Return the arguments of a learner's `backward` by name, in order."""
     _, h, y_hat = forward(net)
     return {**vars(net), "h": h, "y_hat": y_hat}
 
 
 def joined(gradients: Iterable[Mapping[str, Array]]) -> dict[str, Array]:
-    """Return each gradient on all networks as one vector."""
+    """Return each gradient as one vector, joined over all networks."""
     on_each = [*gradients]
     return {name: np.concatenate([array[name].ravel() for array in on_each]) for name in on_each[0]}
 
@@ -213,7 +213,7 @@ def numeric() -> dict[str, Array]:
 
 @cache
 def gradients_with(*mistakes: str) -> dict[str, Array]:
-    """Return what `bptt` gives with these mistakes; of two in one part only the first counts."""
+    """Return what `bptt` gives with these mistakes; of two in the same part the first counts."""
     source = inspect.getsource(bptt)
     for mistake in mistakes:
         source = source.replace(*MISTAKES[mistake])
@@ -250,8 +250,8 @@ def _unusable(answers: Sequence[Mapping[str, Any]], name: str) -> str | None:
 def _explained(mine: dict[str, Array], wrong: set[str]) -> dict[str, str]:
     """Return what is wrong, by gradient: the fewest known mistakes, at most two, that explain most.
 
-    A gradient that they leave open may be right except for a factor, or be explained by a mistake
-    of its own. One of exact zeros is not written yet, and explains nothing.
+    A gradient that they don't explain may be right except for a factor, or have a mistake of its
+    own. A gradient of exact zeros isn't written yet, and doesn't count.
     """
     written, said = {name for name in mine if mine[name].any()}, dict[str, str]()
     for most in (1, 2):
@@ -288,7 +288,7 @@ def _named(mistakes: tuple[str, ...], name: str) -> str:
 
 
 def _factor(mine: Array, name: str) -> str | None:
-    """Return what to say of a gradient that is right except for a factor, None of others."""
+    """Return the message about a gradient that is right except for a factor, None for others."""
     right = numeric()[name]
     T = np.concatenate([np.full(getattr(net, name).size, len(net.x)) for net in networks()])
     factor = float(mine @ right / (right @ right))

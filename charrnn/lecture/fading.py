@@ -22,8 +22,8 @@ from charrnn.network.parameters import GATES, Parameters, initialize
 
 LAYER = ("layers.0.V", "layers.0.W", "layers.0.b_h", "U", "b_y")
 SYMBOLS = 8  # N of a random network
-STEADY = 0.03  # a norm that changes by less than this fraction per step neither fades nor explodes
-TINY = 1e-30  # of a complex step: f(x + iε) = f(x) + iε f'(x), with no rounding at all for such ε
+STEADY = 0.03  # a norm that changes by at most this fraction per step neither fades nor explodes
+TINY = 1e-30  # ε of the complex step f(x + iε) = f(x) + iε f'(x), exact for such a small ε
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Lag:
 
     lag: int
     norm: float  # spectral norm of ∂h_T/∂s_{T−lag}: 1 at lag 0
-    share: float  # ‖term(lag)‖ over the sum of these norms
+    share: float  # ‖term(lag)‖ divided by the sum of these norms over all lags
     lost: float  # ‖sum of the terms up to this lag − ∂L/∂b_h‖ / ‖∂L/∂b_h‖
 
 
@@ -41,7 +41,7 @@ class Fading:
     """One network's gradient by lag, as JSON has it."""
 
     cell: str
-    gain: float | None  # as asked for; None: given weights
+    gain: float | None  # as requested; None: the weights were given
     singular: dict[str, float]  # by gate, the largest singular value of its block of W
     factor: float  # what one step multiplies the norm by: the geometric mean over all lags
     sentence: str  # what the norms show
@@ -62,8 +62,8 @@ def fading(cell: str, seed: int, H: int, T: int, gain: float) -> Fading:
 def fading_of(parameters: Parameters, x: NDArray[Any], gain: float | None = None) -> Fading:
     """Return the gradient by lag in the first layer, which reads x (T+2,) from a zero state.
 
-    Each symbol is the target of the one before it. ŷ_t is computed from this layer's h_t: of a
-    model with several layers the norms are right, but the shares are those of a loss put on it.
+    Each symbol is the target of the one before it. ŷ_t is computed from this layer's h_t: for a
+    model with several layers, the norms are right, but the shares are for a loss on this layer.
     """
     cell, H = parameters.config.cell, parameters.config.hidden
     V, W, b_h, U, b_y = (parameters[name].astype(np.float64) for name in LAYER)
@@ -87,7 +87,7 @@ def fading_of(parameters: Parameters, x: NDArray[Any], gain: float | None = None
     verdict = "lasts" if abs(factor - 1) <= STEADY else "fades" if factor < 1 else "explodes"
     sentence = (
         f"{cell}, largest singular value of W {max(singular.values()):.2f}: over {T} steps back "
-        f"‖∂h_T/∂s_k‖ goes from 1 to {norm:.2g}, {factor:.2f} times per step: the gradient "
+        f"‖∂h_T/∂s_k‖ goes from 1 to {norm:.2g}, a factor of {factor:.2f} per step: the gradient "
         f"{verdict}."
     )
     return Fading(cell, gain, singular, factor, sentence, lags)
@@ -97,8 +97,8 @@ def step(cell: str, A: Array, W: Array, s: Array) -> tuple[Array, Array]:
     """Return s_t (S·H,) and its slopes (S, H, 2G+S) by the parts that a step is computed from.
 
     Those are the G gates' rows of W h_{t−1}, the S arrays of s_{t−1}, and the G gates' rows of
-    A = V x_t + b_h. Given these, a step is elementwise, so that one slope for each unit says all,
-    and pushing all units of a part at once gives them: each part is pushed in its own column.
+    A = V x_t + b_h. Given these, a step is elementwise, so one slope per unit is enough, and
+    all units of a part are perturbed at once, each part in its own column.
     """
     kind, (GH, H) = CELL_CLASSES[cell], W.shape
     parts, scale = np.concatenate([W @ s[-H:], s, A]), kind.row_scale(H, np.complex128)

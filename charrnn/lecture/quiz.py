@@ -95,7 +95,7 @@ B_H = (
 
 @dataclass
 class YHatFacts:
-    """What holds of all vectors ŷ_t that were added."""
+    """What is true of all the vectors ŷ_t that were added."""
 
     length: int = 0  # N
     vectors: int = 0
@@ -104,7 +104,7 @@ class YHatFacts:
     sum_error: float = 0.0  # max |Σ ŷ_t − 1|
 
     def add(self, y_hat: Array) -> None:
-        """Take in some vectors, (…, N)."""
+        """Include these vectors, (…, N)."""
         sums = y_hat.sum(axis=-1)
         self.length, self.vectors = y_hat.shape[-1], self.vectors + sums.size
         self.least = min(self.least, float(y_hat.min()))
@@ -171,7 +171,7 @@ def take_quiz(net: Example) -> Quiz:
 def _measured(
     texts: Sequence[tuple[str, str]], sums: list[list[Array]], numeric: Array
 ) -> list[Candidate]:
-    """Return the candidates, each the sum of its terms; of (1) only the nearest term is shown."""
+    """Return the candidates, each the sum of its terms; for (1), only the nearest term."""
     at = int(np.argmin([distance(term, numeric) for term in sums[0]]))
     values = [sums[0][at], *(np.sum(terms, axis=0) for terms in sums[1:])]
     candidates = []
@@ -191,7 +191,7 @@ def loss_by_y_hat(y_hat: Array, target: int) -> Array:
 
 
 def y_hat_by_logits(y_hat: Array) -> Array:
-    """∂ŷ_t/∂(U h_t + b_y) (N, N) = diag(ŷ_t) − ŷ_t ŷ_tᵀ, which is ∂ŷ_t/∂b_y; ∂ŷ_t/∂h_t: times U."""
+    """∂ŷ_t/∂(U h_t + b_y) (N, N) = diag(ŷ_t) − ŷ_t ŷ_tᵀ; this is ∂ŷ_t/∂b_y; times U, ∂ŷ_t/∂h_t."""
     return np.asarray(np.diag(y_hat) - np.outer(y_hat, y_hat))
 
 
@@ -213,7 +213,7 @@ def through_h(
 ) -> tuple[list[Array], list[Array], list[Array]]:
     """Return the terms of Σ_t row_t [·] for three readings, where row_t = ∂L_t/∂h_t.
 
-    [∂h_t/∂b], [Σ_{k≤t} ∂h_k/∂b] and [Σ_{k≤t} (Π_{i=k+1..t} ∂h_i/∂h_{i−1}) ∂h_k/∂b], of which the
+    They are [∂h_t/∂b], [Σ_{k≤t} ∂h_k/∂b] and [Σ_{k≤t} (Π_{i=k+1..t} ∂h_i/∂h_{i−1}) ∂h_k/∂b]. The
     product has its latest factor on the left.
     """
     pairs = [(t, k) for t in range(len(row)) for k in range(t + 1)]

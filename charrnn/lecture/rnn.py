@@ -3,8 +3,8 @@
 h_t = tanh(V x_t + W h_{t−1} + b_h), ŷ_t = softmax(U h_t + b_y), L = Σ_t L_t,
 L_t = −ln ŷ_t[target_t], t = 0…T.
 
-One vector a step, no batch, float64: slow and plain, to hold the fast cells to. Sizes: H hidden
-units, N symbols.
+One vector per step, no batch, float64: slow and plain, as a reference for the fast cells. Sizes:
+H hidden units, N symbols.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def distance(candidate: Array, reference: Array) -> float:
 
 
 def forward(net: Example) -> tuple[float, Array, Array]:
-    """L in nats, h (T+1, H) and ŷ (T+1, N)."""
+    """Return L in nats, h (T+1, H) and ŷ (T+1, N)."""
     h = np.empty((len(net.x), len(net.b_h)))
     for t, x in enumerate(net.x):
         h[t] = np.tanh(net.V[:, x] + net.W @ (h[t - 1] if t else net.h_before) + net.b_h)
@@ -71,7 +71,7 @@ def forward(net: Example) -> tuple[float, Array, Array]:
 
 
 def numeric_gradient(net: Example, name: str) -> Array:
-    """Return ∂L/∂(the array called `name`) by central differences, each number on its own."""
+    """Return ∂L/∂(the array called `name`) by central differences, one element at a time."""
     array: Array = getattr(net, name)
     numeric = np.zeros_like(array)
     for index in np.ndindex(array.shape):
@@ -83,7 +83,7 @@ def numeric_gradient(net: Example, name: str) -> Array:
 def bptt(net: Example) -> dict[str, Array]:
     """Return the gradients of L by backpropagation through time, which forms no Jacobian.
 
-    The exercise changes lines of it to see what known mistakes give.
+    The exercise changes lines of this code to reproduce known mistakes.
     """
     _, h, y_hat = forward(net)
     dV, dW, db_h = np.zeros_like(net.V), np.zeros_like(net.W), np.zeros_like(net.b_h)

@@ -1,4 +1,4 @@
-"""Run a learner's file in a process of its own: this module, as a program, is that process.
+"""Run a learner's file in a separate process, in which this module is the program.
 
 It reads networks from standard input and writes what `backward` returned to standard output, as
 JSON. What the file prints goes to standard error.
@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-SECONDS = 10.0  # that a file may take
+SECONDS = 10.0  # time limit for a file
 PRINTS = 30_000  # characters that a file may print
 
 Call = dict[str, Any]  # the arguments of `backward`, in order
@@ -31,7 +31,7 @@ Call = dict[str, Any]  # the arguments of `backward`, in order
 def run(path: Path, calls: Sequence[Call], seconds: float = SECONDS) -> dict[str, Any]:
     """Return what `backward` in the file returns for each call.
 
-    That is {"answers": [...]}, lists of numbers by name, or {"error": ...} in one or more lines.
+    That is {"answers": [...]}, lists of numbers by name, or {"error": ...}, one or more lines.
     """
     lists = [{name: array.tolist() for name, array in call.items()} for call in calls]
     words = [sys.executable, "-P", __file__, str(path.absolute()), f"{seconds:g}"]
@@ -46,9 +46,9 @@ def run(path: Path, calls: Sequence[Call], seconds: float = SECONDS) -> dict[str
         )
         found: dict[str, Any] = json.loads(ended.stdout)
     except subprocess.TimeoutExpired as error:
-        return {"error": f"it had not ended after {error.timeout:g} s"}
+        return {"error": f"it was still running after {error.timeout:g} s"}
     except ValueError:
-        return {"error": f"it ended with exit code {ended.returncode} before it had returned"}
+        return {"error": f"it ended with exit code {ended.returncode} before it returned anything"}
     return found
 
 
@@ -62,7 +62,7 @@ class Prints(io.StringIO):
     def write(self, text: str) -> int:
         """Write `text`. Raises RefusedError beyond the limit."""
         if self.tell() + len(text) > PRINTS:
-            raise RefusedError("it prints without end, or more than 30 kB")
+            raise RefusedError("it prints endlessly, or more than 30 kB")
         sys.stderr.write(text)
         return super().write(text)
 
@@ -103,7 +103,7 @@ def _stop(*_: object) -> NoReturn:
 
 
 def main() -> None:
-    """Be the process that runs the file."""
+    """Run the file, in the separate process."""
     output = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)
     calls = json.load(sys.stdin)

@@ -1,4 +1,4 @@
-"""Whether a text was written or copied: its runs of characters that another text has too."""
+"""How much of a text was copied: the runs of characters that it shares with another text."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from bisect import bisect
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-RUN = 20  # characters: fewer in a row are shared by any two texts of a language
+RUN = 20  # characters; any two texts of a language share shorter runs
 
 
 class Copied(NamedTuple):
-    """What texts share with a source: the longest run of characters, the first of several, and the
-    share of their characters that is in runs of at least `RUN`.
+    """What texts share with a source: the longest run of characters (the first, if several are
+    equally long), and the fraction of the texts' characters in runs of at least `RUN`.
     """
 
     longest: str
@@ -21,9 +21,9 @@ class Copied(NamedTuple):
 def copied(texts: Sequence[str], source: str) -> Copied:
     """Return what `texts` share with `source`.
 
-    A run is at least n characters long exactly if all its windows of n are in the source, which is
-    found in one pass over the source for a given n. So the share takes one pass, and the longest
-    run, by bisection, as many as its length has binary digits.
+    A run of n characters or more consists of windows of n characters that are in the source. One
+    pass over the source finds these windows for a given n. So the share takes one pass; finding
+    the longest run by bisection takes one pass per binary digit of the longest text's length.
     """
     total, most = sum(map(len, texts)), max(map(len, texts), default=0)
     shared = _shared(texts, source, RUN)

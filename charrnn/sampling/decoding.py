@@ -17,16 +17,17 @@ from charrnn.arrays import Array
 from charrnn.config import SampleConfig
 from charrnn.errors import CharRNNError
 
-FAR = 600.0  # |largest logit| / temp up to which float64 holds exp of the logits that matter
+FAR = 600.0  # up to this |largest logit| / temp, exp of the logits that matter fits in float64
 
 
 def unnormalized_probabilities(logits: Array, config: SampleConfig) -> Array:
-    """Return probabilities up to a factor per stream, float64, for logits (N,) or (N, S).
+    """Return unnormalized probabilities, float64, for logits (N,) or (N, S).
 
-    They are softmax(logits / temp); at temp 0 the first of the greatest has all. Then come the
-    filters: keep the top_k most probable (of equal ones those of lower index), of these the fewest
-    that sum to at least top_p, of these the ones with at least min_p times the greatest
-    probability. The result is (N,) or (S, N): sums along rows are fastest.
+    They are proportional to softmax(logits / temp); at temp 0 the first of the greatest logits has
+    all the probability. Then the filters apply: keep the top_k most probable characters (of equal
+    ones, those of lower index), of these the fewest whose probabilities sum to at least top_p, and
+    of these the ones with at least min_p times the greatest probability. The result is (N,) or
+    (S, N), because sums along rows are fastest.
     """
     p = np.array(logits.T, np.float64, order="C")
     if config.temp == 0:
@@ -62,26 +63,27 @@ def distribution(logits: Array, config: SampleConfig) -> Array:
 def draw(p: Array, uniform: Array | float) -> Any:
     """Return an index for each row of p (..., N) in float64, given its uniform number in [0, 1).
 
-    It is the first whose cumulative sum exceeds uniform · total, so that an index of probability 0
-    is never drawn, whatever the rounding. p is overwritten with its cumulative sums.
+    It is the first index whose cumulative sum exceeds uniform · total, so that an index of
+    probability 0 is never drawn, whatever the rounding. p is overwritten with its cumulative sums.
     """
     sums = np.cumsum(p, axis=-1, out=p)
     total = sums[..., -1]
     if not np.isfinite(total).all():
         raise CharRNNError(
             "the model's logits are not finite: its weights are too large to compute with; "
-            "train it again, more slowly"
+            "train it again with a smaller --lr"
         )
     point = np.minimum(uniform * total, np.nextafter(total, 0))  # the product may round to total
     return np.argmin(sums <= point[..., None], axis=-1)  # the first False
 
 
 def drawer(logits: Array, config: SampleConfig) -> Callable[[float], int]:
-    """Return the function from a uniform number to an index under the current `logits` (N,).
+    """Return a function that takes a uniform number and draws an index from `logits` (N,).
 
-    The plain softmax has its own code, with scratch arrays: unnormalized_probabilities and draw in
-    half their time. It doesn't subtract the maximum, so it falls back to them if the sum nears the
-    limits of float64, as it does at temperatures below about 0.02.
+    It reads `logits` anew at each call. The plain softmax has its own code, with scratch arrays,
+    which takes half the time of unnormalized_probabilities and draw. It doesn't subtract the
+    maximum, so it falls back to them if the sum nears the limits of float64, as it does at
+    temperatures below about 0.02.
     """
 
     def index(uniform: float) -> int:

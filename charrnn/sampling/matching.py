@@ -2,11 +2,11 @@
 
 A state is the set of sequences any of which would complete a match (the partial derivatives of
 Antimirov 1996). The states that the model's characters can reach form a deterministic automaton.
-Each has its distance to the nearest match, in characters; a character may be drawn if the match
-that it leads to still fits into the length.
+Each state has its distance to the nearest match, in characters; a character may be drawn if the
+nearest match after it still fits into the length.
 
 A pattern may have literals, classes, `\\d \\w \\s .`, groups, alternation, `* + ? {m,n}`, anchors,
-and `(?i)` at its start. It has to match all that is drawn.
+and `(?i)` at its start. It has to match the whole drawn text.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import numpy as np
 from charrnn.arrays import Array
 from charrnn.errors import UsageError
 
-LARGEST = 100_000  # sequences in all states of an automaton together
-NEVER = 1 << 40  # the distance from a state that no match can be reached from
+LARGEST = 100_000  # sequences, summed over all states of an automaton
+NEVER = 1 << 40  # the distance of a state from which no match can be reached
 
-Class = frozenset[str]  # characters, one of which has to come
+Class = frozenset[str]  # the next character has to be one of these
 Sequence = tuple[Any, ...]  # of pieces: classes, choices, repeats, and the anchors "first", "last"
 
 
@@ -58,7 +58,7 @@ TOKEN = re.compile(  # a token in none of the named groups isn't supported
 def parsed(pattern: str, characters: str) -> tuple[Sequence, set[Class]]:
     """Return the pieces of a pattern over these characters, and the classes among them.
 
-    Raises UsageError for an invalid pattern and for what isn't supported.
+    Raises UsageError for an invalid or unsupported pattern.
     """
     try:
         re.compile(pattern)
@@ -66,7 +66,7 @@ def parsed(pattern: str, characters: str) -> tuple[Sequence, set[Class]]:
         raise UsageError(f"--match: {pattern!r} is not a pattern: {error}") from None
     flags = re.IGNORECASE if pattern.startswith("(?i)") else re.NOFLAG
     outermost, classes = [list[Any]()], dict[str, Class]()
-    groups = [outermost]  # the open ones, each with its sequences
+    groups = [outermost]  # the open groups, each with its sequences
     for token in TOKEN.finditer(pattern, 4 if flags else 0):
         text, sequence = token.group(), groups[-1][-1]
         match token.lastgroup:
@@ -106,14 +106,14 @@ def _repeat(piece: Any, quantifier: str) -> Repeat:
 
 
 class State(NamedTuple):
-    """Sequences any of which would complete a match, and the begun part of the stop text."""
+    """The sequences that would each complete a match, and the part of the stop text read so far."""
 
     missing: frozenset[Sequence]
     tail: str = ""
     first: bool = False  # nothing has been read yet
 
     def reached(self, *, last: bool) -> set[Sequence]:
-        """Return `missing` with all that follows from it; last: no more characters will come."""
+        """Return `missing` and all that its sequences expand to; last: no characters follow."""
         reached, new = set(self.missing), list(self.missing)
         while new:
             found = set(self._opened(new.pop(), last)) - reached
@@ -123,7 +123,7 @@ class State(NamedTuple):
         return reached
 
     def _opened(self, sequence: Sequence, last: bool) -> Iterator[Sequence]:
-        """Yield what may stand for a sequence once its first piece is opened."""
+        """Yield the sequences that may replace this one when its first piece is expanded."""
         match sequence:
             case [Choice(sequences), *after]:
                 yield from ((*one, *after) for one in sequences)
@@ -150,12 +150,12 @@ class State(NamedTuple):
             yield frozenset(after for one, after in begun if char in one)
 
 
-MATCHED, FAILED = State(frozenset({()})), State(frozenset())  # the states of an ended text
+MATCHED, FAILED = State(frozenset({()})), State(frozenset())  # the states of a text that has ended
 
 
 def _check_size(sequences: int) -> None:
     if sequences > LARGEST:
-        raise UsageError("--match: the pattern is too large; repeat less")
+        raise UsageError("--match: the pattern is too large; use fewer or smaller repeats")
 
 
 class Matcher:
@@ -187,27 +187,27 @@ class Matcher:
             distance = np.minimum(distance, distance[self._table].min(axis=1) + 1)
             if (distance == self._distance).all():
                 break
-        self._ahead = distance[self._table].min(axis=1)  # the nearest match with one more
-        self.least = int(distance[0])  # characters to a match from the first state
+        self._ahead = distance[self._table].min(axis=1)  # from the best next state to a match
+        self.least = int(distance[0])  # characters that the shortest match needs
 
     def after(self, states: Any, indices: Any) -> Any:
-        """Return the states after characters."""
+        """Return the states after these characters, one for each state."""
         return self._table[states, self._column[indices]]
 
     def may_be_drawn(self, states: Any, left: int) -> Array:
-        """Return which characters may be drawn, (..., N), if `left` are left."""
+        """Return which characters may be drawn, (..., N), with `left` characters to go."""
         allowed: Array = self._distance[self._table[states]] < left
         return allowed[..., self._column]
 
     def goes_on(self, states: Any, left: int) -> Any:
-        """Return whether any character may be drawn if `left` are left."""
+        """Return whether any character may be drawn with `left` characters to go."""
         return self._ahead[states] < left
 
     def _build(self, start: State, characters: str) -> tuple[list[State], Array]:
-        """Return the states that can be reached, and the number of the next one by character."""
+        """Return the reachable states, and for each the next state's number by character."""
         numbers, size = {start: 0}, 0
         states, table = [start], []
-        for state in states:  # which grows
+        for state in states:  # the loop appends to it
             after = zip(characters, state.after(characters), strict=True)
             row = [self._next(state, char, missing) for char, missing in after]
             for then in row:

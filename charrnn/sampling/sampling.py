@@ -21,7 +21,7 @@ from charrnn.sampling.decoding import distribution, draw, drawer, unnormalized_p
 from charrnn.sampling.matching import NEVER, Matcher
 from charrnn.sampling.stepping import Sampler
 
-BLOCK = 1 << 10  # uniform numbers drawn at a time; the size of a block doesn't change them
+BLOCK = 1 << 10  # uniform numbers drawn at a time; they don't depend on the size of a block
 
 
 def fresh_seed() -> int:
@@ -50,9 +50,9 @@ def check_known(model: Model, text: str, what: str) -> None:
 
 
 def _begin(model: Model, config: SampleConfig) -> tuple[Sampler, int]:
-    """Return a stream that has read the opening except for its last character, and that character.
+    """Return a sampler that has read all but the last character of the opening, and that character.
 
-    The opening is the prime, for a model of lines with a newline before it. Without a prime it is
+    The opening is the prime, preceded by a newline for a model of lines. Without a prime it is
     the newline or, if the vocabulary has none, the commonest character, which has the greatest b_y.
     Raises VocabularyError for an unknown character in the prime or the stop text.
     """
@@ -79,7 +79,7 @@ def likeliest(model: Model, text: str, k: int) -> list[tuple[str, float]]:
 
 
 def _matcher(model: Model, config: SampleConfig) -> Matcher | None:
-    """Return the matcher for the pattern `match`, None without one.
+    """Return the matcher for the pattern `match`, None if there is no pattern.
 
     Raises UsageError for a pattern that isn't supported or that nothing can match.
     """
@@ -91,7 +91,7 @@ def _matcher(model: Model, config: SampleConfig) -> Matcher | None:
     )
     if found.least > config.length:
         needs = (
-            "can't be met with the model's characters"
+            "can't be matched with the model's characters"
             if found.least >= NEVER
             else f"needs {found.least:,} characters at least; raise --length"
         )
@@ -114,7 +114,7 @@ def sample(model: Model, **options: Unpack[SampleOptions]) -> Iterator[str]:
 def _drawn(
     sampler: Sampler, last: int, config: SampleConfig, matcher: Matcher | None
 ) -> Iterator[str]:
-    """Yield what is drawn after `last`; a character is read when the next one is asked for."""
+    """Yield the characters drawn after `last`; each is read only when the next is requested."""
     model, read, index = sampler.model, sampler.read, drawer(sampler.logits, config)
     characters, end = model.vocabulary.characters, "\n" if model.of_lines else None
     stop, tail, state, left = config.stop, "", 0, config.length
@@ -151,7 +151,7 @@ class Sample:
 
 
 class Samples(Iterator[list[str | None]]):
-    """Samples drawn side by side. Each step yields a character per sample, None for ended ones."""
+    """Samples drawn side by side. Each step yields a character per sample, None if it has ended."""
 
     def __init__(self, model: Model, config: SampleConfig, num: int, *, first: int = 0) -> None:
         check("--num", num, least=1)
@@ -216,14 +216,14 @@ class Samples(Iterator[list[str | None]]):
         return indices
 
     def _close(self) -> None:
-        """End the samples that have `length` characters, or that nothing more can match."""
+        """End the samples that have `length` characters or can't be continued to a match."""
         if self._matcher:
             self._open &= self._matcher.goes_on(self._states, self._left)
         self.finished = ~self._open
         self._open &= self._left > 0
 
     def follow(self, i: int) -> Iterator[str]:
-        """Yield what has been drawn of sample i, then each new character."""
+        """Yield what sample i has so far, then each new character."""
         yield "".join(self._texts[i])
         while self._open[i]:
             yield next(self)[i] or ""
@@ -251,6 +251,6 @@ def sample_many(
 
     The options are those of `sample`. Sample i has its own random numbers, which don't depend on
     `num`; those of sample 0 are the ones that `sample` uses. With num > 1 the matrix products round
-    in another way, which with float32 weights may change one draw in some 100,000.
+    differently, which with float32 weights may change about one draw in 100,000.
     """
     return Samples(model, SampleConfig(**options), num, first=first)

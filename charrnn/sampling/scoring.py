@@ -1,7 +1,7 @@
 """How surprising a text is to a model: −ln ŷ_t[y_t] of each character, in nats.
 
-A text is read in pieces, each from a zero state, many of them side by side: the streams that
-running text is cut into, or the lines for a model of lines. NaN stands for a character that wasn't
+A text is read in pieces, many side by side, each from a zero state: the streams that running text
+is cut into or, for a model of lines, its lines. NaN stands for a character that wasn't
 predicted.
 """
 
@@ -23,7 +23,7 @@ from charrnn.text.vocabulary import code_points
 Pieces = tuple[Array, Array]  # the start of each, and its number of predictions
 Unknown = Literal["error", "skip", "score"]
 SIDE_BY_SIDE = 256  # pieces
-CHUNK, LONGEST = 4096, 256  # characters read at once: of all pieces, of one
+CHUNK, LONGEST = 4096, 256  # characters read at once: in all pieces, in one piece
 SHOWN = 10_000  # characters in a notebook
 
 
@@ -66,7 +66,7 @@ class Score:
         return f"{figures(self.mean)} per character over {self.characters:,} characters"
 
     def as_dict(self) -> dict[str, float]:
-        """Return the figures as --json has them."""
+        """Return the figures as --json prints them."""
         return {
             "nats": self.mean,
             "bpc": self.bpc,
@@ -89,7 +89,7 @@ class Score:
     def by_line(self) -> tuple[Array, Array, Array]:
         """Return the borders of the lines, and each line's nats and predicted characters.
 
-        A newline belongs to the line that it ends. Of L lines there are L + 1 borders.
+        A newline belongs to the line that it ends. L lines have L + 1 borders.
         """
         borders = np.flatnonzero(code_points(f"\n{self.text}\n") == ord("\n"))
         nats, characters = (
@@ -99,9 +99,9 @@ class Score:
         return borders, nats, characters
 
     def worst(self, count: int) -> list[tuple[int, slice]]:
-        """Return the numbers (from 1) and places of the most surprising lines, the worst first.
+        """Return the numbers (from 1) and slices of the most surprising lines, the worst first.
 
-        Empty lines don't count.
+        Empty lines are left out.
         """
         borders, nats, characters = self.by_line()
         lines = np.flatnonzero((characters > 0) & (np.diff(borders) > 1))
@@ -110,7 +110,7 @@ class Score:
 
 
 def figures(nats: float) -> str:
-    """Return a mean in nats, in bits and as perplexity, in words."""
+    """Return a sentence part with a mean in nats, in bits and as perplexity."""
     return f"{nats:.4f} nats, {nats / math.log(2):.4f} bits, perplexity {_perplexity(nats):.3f}"
 
 
@@ -119,16 +119,16 @@ def _perplexity(nats: float) -> float:
 
 
 def score(model: Model, text: str, *, streams: int = 1, unknown: Unknown = "error") -> Score:
-    """Return how surprising `text` is, as running text or, to a model of lines, as an item a line.
+    """Return how surprising `text` is as running text or, for a model of lines, item by item.
 
     Running text is read from a zero state, and every character but the first is predicted. More
-    streams are faster, but none of their first characters is predicted. Of an item all characters
-    are predicted, and the newline that ends it; empty lines are no items.
+    streams are faster, but the first character of each isn't predicted. In an item, all characters
+    and the newline that ends it are predicted; empty lines are not items.
 
     unknown="skip" leaves out characters that the model doesn't know. With "score" each of them
     costs ln(n + 1) nats, where n is the number of characters that the model was trained on. With
     "error" they raise VocabularyError. Raises CorpusError if nothing is predicted, and
-    CheckpointError if the model doesn't say n.
+    CheckpointError if the model doesn't record n.
     """
     known, symbols = _encoded(model, text, unknown, items=model.of_lines)
     if model.of_lines:
@@ -140,12 +140,12 @@ def score(model: Model, text: str, *, streams: int = 1, unknown: Unknown = "erro
     result = _score(model, text, known, symbols, pieces, unknown)
     if not result.characters:
         least = "a line that isn't empty" if model.of_lines else "at least two characters"
-        raise CorpusError(f"nothing in the text is predicted; give one with {least}")
+        raise CorpusError(f"the text has nothing to predict; give one with {least}")
     return result
 
 
 def score_lines(model: Model, text: str, unknown: Unknown = "error") -> Score:
-    """Return how surprising `text` is with each line as an item, even to a model of running text.
+    """Return how surprising `text` is with each line as an item, even for a model of running text.
 
     An empty line is an item too: its newline is predicted. Raises what `score` raises.
     """
@@ -173,17 +173,17 @@ def _score(
     if unknown == "score":
         if model.training_characters is None:
             raise CheckpointError(
-                "the model doesn't say how many characters it was trained on, which the cost of "
-                "an unknown one depends on; train it again, or use --unknown skip"
+                "the model doesn't record how many characters it was trained on, and the cost of "
+                "an unknown one depends on that; train it again, or use --unknown skip"
             )
         surprise[:-1][~known] = math.log(model.training_characters + 1)
     return Score(text, surprise, int(np.count_nonzero(~known)))
 
 
 def _encoded(model: Model, text: str, unknown: Unknown, *, items: bool) -> tuple[Array, Array]:
-    """Return which characters are known (len,), and the indices of these between two newlines.
+    """Return which characters are known (len,), and the indices of those between two newlines.
 
-    Running text has some other index there, which nothing uses.
+    For running text, the two outer indices are arbitrary and never used.
     """
     vocabulary = model.vocabulary
     indices = vocabulary.encode(text) if unknown == "error" else vocabulary.lookup(text)
@@ -210,7 +210,7 @@ def _read(
 ) -> Array:
     """Return the surprise of each character of a text and of the newline after it (len + 1,).
 
-    With a unit, return instead its activation after each character. A piece reads as many symbols
+    With a unit, return its activation after each character instead. A piece reads as many symbols
     as it has predictions, and predicts the symbol after each. Pieces of similar length are read
     side by side and dropped as they end.
     """

@@ -1,12 +1,12 @@
 """The network one character at a time, for drawing: the steps of its cells, without a tape.
 
-The time of a step of one stream goes into memory traffic and NumPy calls (0.4 µs each). Hence:
-- All that multiplies h_t is stacked into one matrix, for one product: V of the layer above or U,
-  and the layer's own W, for the next step.
-- V is stored transposed with b_h added, so that reading a character is taking one row.
+A step of one stream spends its time on memory traffic and NumPy calls (0.4 µs each). Hence:
+- Everything that multiplies h_t is stacked into one matrix, so that one product is enough: V of the
+  layer above or U, and the layer's own W, for the next step.
+- V is stored transposed with b_h added, so that reading a character means taking one row.
 
 Sizes: S streams, H units, G gates, N symbols, R rows that go up: G·H of the layer above, or N. With
-one stream the arrays are vectors, (H,) for (H, S), and the products matrix-vector ones.
+one stream the arrays are vectors, (H,) instead of (H, S), and the products are matrix-vector.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from charrnn.network.matmul import aligned_zeros
 
 
 class Layer(NamedTuple):
-    """What a step of one layer needs; every step uses the same scratch."""
+    """What a step of one layer needs; all steps share the same scratch arrays."""
 
     step: Step
     M: Array  # (R + G·H, H), all that multiplies h: V above or U, then W; gates' rows are scaled
@@ -38,19 +38,19 @@ class Sampler:
     """S streams through a network, each with its own state, which is zero at first.
 
     `feed` reads a character and overwrites `logits`, U h_t + b_y: (N,) with one stream, else
-    (N, S). `read` is the same, to be called under `without_float_warnings`.
+    (N, S). `read` does the same, but must be called by `without_float_warnings`.
     """
 
     def __init__(self, model: Model, streams: int = 1) -> None:
         self.model, self.streams = model, streams
-        # Calls a function. An infinite A only saturates its tanh, and `draw` refuses NaN.
+        # Calls a function without them: an infinite A only saturates its tanh; `draw` refuses NaN.
         self.without_float_warnings = copy_context().run
         self.without_float_warnings(np.seterr, over="ignore", under="ignore", invalid="ignore")
         self._memories: list[Array] = []  # of each layer
         self.read = self.without_float_warnings(self._reader)
 
     def _reader(self) -> Callable[[Any], None]:
-        """Return the function that passes a character up through the layers."""
+        """Return a function that passes a character up through the layers."""
         p, config = self.model.parameters, self.model.config
         cell, shape = CELL_CLASSES[config.cell], () if self.streams == 1 else (self.streams,)
         scale = cell.row_scale(config.hidden, p.flat.dtype)
@@ -87,7 +87,7 @@ class Sampler:
         self.without_float_warnings(self.read, indices)
 
     def _columns(self, V: Array) -> Callable[[Any], Array]:
-        """Return the function from S indices, or one, to those columns of V."""
+        """Return a function that takes S indices, or one, and returns those columns of V."""
         if self.streams == 1:
             return list(V.T.copy()).__getitem__  # quicker than an array's
         A = np.empty((len(V), self.streams), V.dtype)
