@@ -344,7 +344,7 @@ def test_a_picture_is_never_written_over_what_is_read(
     text.write_text(TEXT, encoding="utf-8")
     before = (tmp_path / target).read_bytes()
     assert main(["eval", path, str(text), option, str(tmp_path / target)]) == 1
-    assert "would be written over what is read" in capsys.readouterr().err
+    assert "would overwrite an input" in capsys.readouterr().err
     assert (tmp_path / target).read_bytes() == before
 
 
@@ -355,7 +355,7 @@ def test_a_picture_is_written_neither_among_the_texts_of_a_folder_nor_over_the_o
     texts.mkdir()
     (texts / "one.txt").write_text(TEXT, encoding="utf-8")
     assert main(["eval", path, str(texts), "--html", str(texts / "one.txt")]) == 1
-    assert "would be written over what is read" in capsys.readouterr().err
+    assert "would overwrite an input" in capsys.readouterr().err
     both = str(tmp_path / "picture")
     assert main(["eval", path, str(texts), "--html", both, "--svg", both]) == 2
     assert (texts / "one.txt").read_text(encoding="utf-8") == TEXT

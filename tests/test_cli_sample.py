@@ -283,7 +283,7 @@ def test_a_line_that_is_no_text_ends_the_conversation_with_one_line(
 ) -> None:
     monkeypatch.setattr("sys.stdin", typed(b"the\n\xff\n"))
     assert main(["sample", path, "--interactive", "--seed", "1", "--length", "8"]) == 1
-    assert capsys.readouterr().err.startswith("charrnn: standard input: isn't utf-8 (")
+    assert capsys.readouterr().err.startswith("charrnn: standard input isn't utf-8 (")
 
 
 def test_interactive_goes_on_from_each_line_and_survives_a_mistake(
@@ -343,7 +343,7 @@ def test_the_default_model_is_the_one_here_and_is_named(
 def test_a_beginning_in_place_of_the_model_is_told_about_prime(capsys: Capture) -> None:
     assert main(["sample", "ROMEO:"]) == 1
     assert capsys.readouterr().err == (
-        "charrnn: ROMEO:: there is no such checkpoint; give a text to continue with --prime\n"
+        "charrnn: ROMEO:: there is no such checkpoint; use --prime to give a text to continue\n"
     )
 
 

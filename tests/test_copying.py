@@ -65,7 +65,7 @@ def test_the_command_says_what_was_copied(model: str, tmp_path: Path, capsys: Ca
     told = capsys.readouterr()
     assert told.out.removesuffix("\n") == text
     assert "longest run copied: 40 characters" in told.err
-    assert "67% of what was drawn stands in runs of 20 or more" in told.err
+    assert "67% of what was drawn is in runs of 20 or more" in told.err
     assert main([*words, "--copied", str(source), "--json", "--num", "2"]) == 0
     first, second = map(json.loads, capsys.readouterr().out.splitlines())
     assert (first["longest_copied"], first["copied_share"]) == (40, 40 / 60)

@@ -1,6 +1,6 @@
 """The program `charrnn`: its commands, and the exit codes of errors and signals.
 
-Functions import what takes time, so that Ctrl-C is quiet from the start. Tests call `main([...])`.
+Slow imports are inside functions, so that Ctrl-C is quiet from the start. Tests call `main([...])`.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from typer import Typer
 
 DOCUMENTATION = (
-    "Run charrnn help COMMAND for its options. The README of charrnn has recipes, the lecture "
-    "line by line, and the Python API."
+    "Run charrnn help COMMAND for a command's options. The README of charrnn has recipes, the "
+    "lecture line by line, and the Python API."
 )
-COMMANDS = {  # the function of each, in the file of the command's name
+COMMANDS = {  # the function of each, in the file with the command's name
     "train": "train",
     "sample": "sample",
     "gradcheck": "gradcheck",
@@ -50,7 +50,7 @@ class Terminated(BaseException):
 
 
 def program(names: Iterable[str] = COMMANDS) -> "Typer":
-    """Return the program with these commands; the modules of others aren't imported."""
+    """Return the program with these commands; the other commands' modules aren't imported."""
     import typer
 
     from charrnn import __version__
@@ -121,7 +121,7 @@ def launched(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
 def fail(error: BaseException, *, debug: bool = False, where: str = "") -> int:
     """Print `error` as one line on stderr, with its traceback if asked, and return the exit code.
 
-    where: the rank, if one alone failed. An error that every rank meets is printed by rank 0.
+    where: the rank, if only one failed. An error that occurs on every rank is printed by rank 0.
     """
     from charrnn.cli.terminal import say
     from charrnn.errors import CharRNNError
@@ -161,7 +161,7 @@ def explain(error: BaseException) -> tuple[str, int]:
         case OSError(filename=None, errno=errno.ENOSPC):
             return "no space left for the output; make room, or send it elsewhere", 1
         case OSError(filename=None, errno=errno.EIO):
-            return "the output is gone, such as a terminal that was closed", 129  # as by SIGHUP
+            return "the output is gone; its terminal may have been closed", 129  # as by SIGHUP
         case OSError():
             name = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
             return f"{name}{error.strerror or type(error).__name__}", 1
@@ -199,7 +199,7 @@ def _prepare_streams() -> None:
     """Make stdout and stderr exist and accept every character."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:  # closed by who started this
+        if stream is None:  # closed by the parent process
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - stays open
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""A training run as a person sees it: what is planned, and on stderr how it goes and ends."""
+"""A training run as a person sees it: the plan, and on stderr its progress and its end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from charrnn.training.reproduce import joined
 from charrnn.training.setup import prepare
 
 SMOOTHING = 0.03  # weight of the last step in the loss and the speed that are shown
-PLAIN_LINES = 20  # about so many show the progress without a terminal
+PLAIN_LINES = 20  # about how many progress lines are printed without a terminal
 CTRL_C = 3  # columns left free for the ^C that a terminal shows
 FIRST_SAMPLE = 0.02  # progress at which a second sample is shown; the next ones at twice that
 SAMPLE_LINES = 4
@@ -47,7 +47,7 @@ ENDED = {
 def show_plan(sources: Sequence[str], config: TrainConfig, *, ranks: int, json: bool) -> None:
     """Print what a run would do on stdout. Raises what the run would raise before its first step.
 
-    While a budget decides, the number of steps is a guess.
+    With a budget, the number of steps is an estimate.
     """
     run = prepare(sources, replace(config, ranks=ranks, overwrite=not config.resume))
     for note in run.notes:
@@ -119,7 +119,7 @@ class Plain(Notices):
         self.told = 0  # how many lines have shown the progress
 
     def start(self, event: Start) -> None:
-        """Print what is trained on what."""
+        """Print the facts about the text and the network."""
         self.above(labelled(beginning(event)))
 
     def step(self, event: Step) -> None:
@@ -129,7 +129,7 @@ class Plain(Notices):
         self.tell(event)
 
     def tell(self, step: Step) -> None:
-        """Print a line if it is time for the next one."""
+        """Print a line if the next one is due."""
         if step.progress * PLAIN_LINES >= self.told:
             self.told = int(step.progress * PLAIN_LINES) + 1
             say(f"{step.progress:4.0%}  {self.line(step)}")
@@ -146,7 +146,7 @@ class Plain(Notices):
         self.val_loss = event.val_loss
 
     def sampled(self, event: Sampled) -> None:
-        """Print the sample if every one is wanted."""
+        """Print the sample if all are wanted."""
         if self.samples:
             self.above(excerpt(event))
 
@@ -156,13 +156,13 @@ class Plain(Notices):
 
 
 class Live(Plain):
-    """Redraws one line, with notices and samples above; at the end there is a learning curve."""
+    """Redraws one line, with notices and samples above; at the end it prints a learning curve."""
 
     def __init__(self, samples: bool = False) -> None:
         super().__init__(samples)
-        tqdm.monitor_interval = 0  # no thread of its own: it is drawn between steps
+        tqdm.monitor_interval = 0  # no monitor thread: the line is drawn between steps
         tqdm.set_lock(threading.RLock())  # the default one opens semaphores for processes
-        self.next_sample = 0.0  # the progress at which one is shown
+        self.next_sample = 0.0  # the progress at which the next one is shown
         self.bar: Any = tqdm(
             total=1.0,
             desc="starting",
@@ -185,7 +185,7 @@ class Live(Plain):
         self.bar.set_description_str("validating")
 
     def sampled(self, event: Sampled) -> None:
-        """Print the sample if every one is wanted; else some, more often early on."""
+        """Print the sample if all are wanted; otherwise only some, more often early on."""
         if self.samples or self.bar.n >= self.next_sample:
             self.next_sample = max(FIRST_SAMPLE, 2 * self.bar.n)
             self.above(excerpt(event))
@@ -223,7 +223,7 @@ def excerpt(event: Sampled) -> Text:
 
 
 def summary(done: Done) -> dict[str, str]:
-    """Return by label how a run ended, and commands to copy that use the model or go on."""
+    """Return by label how a run ended, and commands to use the model or continue the run."""
     known, out = facts(done.model), str(done.checkpoint)
     rows = {
         "ended": ENDED.get(done.stopped, ""),

@@ -1,4 +1,4 @@
-"""`charrnn eval --each`: each line is scored as it is read, in flat memory."""
+"""`charrnn eval --each`: each line is scored as it is read, in constant memory."""
 
 from __future__ import annotations
 

@@ -40,24 +40,26 @@ def evaluate(
     texts: Annotated[
         list[str],
         typer.Argument(
-            metavar="TEXT", help="Files or folders to read; -: standard input.", show_default=False
+            metavar="TEXT",
+            help="Files or folders to read, or - for standard input.",
+            show_default=False,
         ),
     ],
     streams: Annotated[
         int,
-        option("--streams", READING, "Cut each text into N streams from zero states: faster.", "N"),
+        option("--streams", READING, "Read each text as N parallel streams, which is faster.", "N"),
     ] = 1,
     unknown: Annotated[Literal["error", "skip", "score"], unknown_option(READING)] = "error",
     encoding: Annotated[
         str | None,
-        option("--encoding", READING, "Of the texts.", "NAME", show_default="utf-8"),
+        option("--encoding", READING, "Encoding of the texts.", "NAME", show_default="utf-8"),
     ] = None,
     each: Annotated[
         bool, switch("--each", LINES, "Score each line as it is read: nats, a tab, the line.")
     ] = False,
     above: Annotated[
         float | None,
-        option("--above", LINES, "With --each: only lines with more nats per character.", "X"),
+        option("--above", LINES, "With --each: show only lines above X nats per character.", "X"),
     ] = None,
     heat: Annotated[
         bool, switch("--heat", PICTURES, "Colour each character by its surprise, in bits.")
@@ -75,7 +77,7 @@ def evaluate(
     ] = None,
     html: Annotated[
         str | None,
-        option("--html", PICTURES, "Save the picture as a page that shows all values.", "PATH"),
+        option("--html", PICTURES, "Save the picture as an HTML page with all values.", "PATH"),
     ] = None,
     overwrite: Annotated[
         bool, switch("--overwrite", PICTURES, "Replace the files of --svg and --html.")
@@ -136,14 +138,12 @@ def evaluate(
 def _check_pictures(
     svg: str | None, html: str | None, read: Sequence[str], overwrite: bool
 ) -> None:
-    """Raise CharRNNError if a picture cannot be written, or would replace what is read."""
+    """Raise CharRNNError if a picture cannot be written, or would replace an input."""
     from charrnn.checkpoint.atomic_write import check_writable, part_of
 
     for path in filter(None, (svg, html)):
         if part_of(path, read) is not None:
-            raise CharRNNError(
-                f"{path}: the picture would be written over what is read; choose another name"
-            )
+            raise CharRNNError(f"{path}: the picture would overwrite an input; choose another name")
         check_writable(path, overwrite=overwrite)
     if svg and html and part_of(svg, [html]) is not None:
         raise UsageError(f"--svg and --html are both {svg}; give them different names")
@@ -172,7 +172,7 @@ class Evaluation:
         from charrnn.pictures.heatmap import Heat
         from charrnn.sampling.scoring import Score, activations, score
 
-        with blas_threads(1):  # steps are too short for several: they would only spin
+        with blas_threads(1):  # steps are too short for several threads, which would only spin
             try:
                 found = score(self.model, text, streams=streams, unknown=unknown)
             except (CorpusError, VocabularyError) as error:
@@ -203,7 +203,7 @@ class Evaluation:
         return Score("", surprise, sum(score.unknown for score in self.scores))
 
     def as_json(self, values: bool) -> dict[str, Any]:
-        """Return all figures; values: each character's too."""
+        """Return all figures; values: also the value of each character."""
         texts = [facts | ({"values": heat.values} if values else {}) for facts, heat in self.texts]
         floor = {"floor_nats": self.model.floor_nats, "floor_order": self.model.floor_order}
         worst = {"worst": [line.facts for line in self.lines]} if self.worst else {}
@@ -258,7 +258,7 @@ class Evaluation:
 
 
 def _floor(model: Model) -> list[str]:
-    """Return a line about the training run's n-gram floor, if the model says it."""
+    """Return a line about the training run's n-gram floor, if the model records it."""
     from charrnn.sampling.scoring import figures
 
     if model.floor_nats is None:

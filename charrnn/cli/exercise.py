@@ -32,7 +32,7 @@ def write(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Marks:
-    """What a learner's file is worth, as JSON has it."""
+    """The marks of a learner's file, as JSON has them."""
 
     file: str
     arrays: Sequence[Verdict] = ()
@@ -46,11 +46,11 @@ class Marks:
 
     @property
     def causes(self) -> dict[str, list[str]]:
-        """The gradients that each mistake has made wrong, by what is said of it."""
+        """The gradients that each mistake makes wrong, by the message about it."""
         found: dict[str, list[str]] = {}
         for verdict in self.arrays:
             if not verdict.right:
-                for said in (verdict.mistake or "differs from all known mistakes").split("; "):
+                for said in (verdict.mistake or "matches no known mistake").split("; "):
                     found.setdefault(said, []).append(symbol(verdict.name))
         return found
 
@@ -61,7 +61,7 @@ class Marks:
 
 
 def marks_of(path: Path) -> Marks:
-    """Return the marks of one file, which is run in a process of its own."""
+    """Return the marks of one file, which is run in a separate process."""
     from charrnn.lecture.exercise import arguments, hint, mark, networks
     from charrnn.lecture.runner import run
 
@@ -120,7 +120,7 @@ def _show_marks(marks: Marks, hints: bool) -> None:
         table.add_row(symbol(verdict.name), mark, distance, style=style)
     screen = console()
     screen.print(table)
-    screen.print("distance: ‖yours − numeric‖ / ‖numeric‖, where numeric is by central differences")
+    screen.print("distance: ‖yours − numeric‖ / ‖numeric‖, numeric: by central differences")
     for said, names in marks.causes.items():
         of = ", ".join(names)
         screen.print(f"{of}: {said.removeprefix(of).lstrip(': ')}")
@@ -129,7 +129,7 @@ def _show_marks(marks: Marks, hints: bool) -> None:
 
 
 def _show_class(all_marks: Sequence[Marks]) -> None:
-    """Print a row for each file, and which mistakes were commonest."""
+    """Print a row for each file, and the commonest mistakes."""
     from rich.table import Table
 
     table = Table("file", "right", "mistakes", box=None, pad_edge=False)

@@ -1,4 +1,4 @@
-"""What several commands say of a network and its run: facts by label, and the learning curve."""
+"""What several commands say about a network and its run: facts by label, and the learning curve."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from charrnn.training.events import Start
 
 duration: Callable[[float], str] = tqdm.format_interval  # 75 s: 01:15
-WIDEST, MARGIN = 100, 8  # columns of the curve at most, and those of its scale
+WIDEST, MARGIN = 100, 8  # most columns of the curve, and the columns of its scale
 LINES = ("╌ n-gram floor", "· training", "─ validation")  # of the curve, the last one on top
 IN_ASCII = str.maketrans("─│·╌┤┴", "-|.=||")
 
 
 def facts(model: Model, most: int = 60) -> dict[str, str]:
-    """Return the facts about a model by label; of the vocabulary at most `most` columns."""
+    """Return the facts about a model by label, with at most `most` columns of vocabulary."""
     characters = model.vocabulary.characters
     shown = _shortened("".join(map(symbol, characters[:most])), most)
     found = {
@@ -54,7 +54,7 @@ def facts(model: Model, most: int = 60) -> dict[str, str]:
 
 
 def beginning(start: Start) -> dict[str, str]:
-    """Return the facts about a run that begins, by label."""
+    """Return the facts about a run at its start, by label."""
     parts = [
         network(start, start.params),
         counted(start.workers, "worker") * (start.workers > 1),

@@ -1,4 +1,4 @@
-"""`charrnn gradcheck`: backpropagation beside central differences, and the lecture's quiz."""
+"""`charrnn gradcheck`: backpropagation against central differences, and the lecture's quiz."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Asked:
     """What the command line asks for."""
 
     cell: CellName | None = None  # None: all
-    hidden: int | None = None  # None: chosen, as the next
+    hidden: int | None = None  # None: chosen automatically, like seq_len
     seq_len: int | None = None
     seed: int = 0
     model: str | None = None
@@ -69,8 +69,8 @@ EXERCISE = partial(of_field, Asked, "An exercise")
 
 @with_options(
     NETWORKS("--cell", "Only this cell."),
-    NETWORKS("--hidden", "Units in each layer.", "H", "5, for the lecture more"),
-    NETWORKS("--seq-len", "Steps in time.", "T", "6, for the lecture more"),
+    NETWORKS("--hidden", "Units in each layer.", "H", "5, more for the lecture"),
+    NETWORKS("--seq-len", "Steps in time.", "T", "6, more for the lecture"),
     NETWORKS("--seed", "Seed of the random weights, states and texts.", "N"),
     NETWORKS(
         "--model",
@@ -119,7 +119,7 @@ def _prove(asked: Asked, json: bool) -> None:
     model = None if asked.model is None else load(asked.model)
     sizes = {"hidden": asked.hidden, "seq_len": asked.seq_len}
     chosen = {name: size for name, size in sizes.items() if size is not None}
-    with blas_threads(1):  # more only get in each other's way: the products are small
+    with blas_threads(1):  # the products are too small to gain from more
         if model is None:
             checks = [*gradcheck(asked.cells, **chosen, seed=asked.seed)]
         else:
@@ -168,5 +168,5 @@ def _show(found: Check, asked: Asked) -> None:
 
 
 def _name(found: Check) -> str:
-    """Return which network a check is of."""
+    """Return a description of the network that was checked."""
     return f"{found.cell}, {counted(found.layers, 'layer')}{', dropout' * found.dropout}"

@@ -1,4 +1,4 @@
-"""`charrnn info`: what a model is, on what it was trained, and what recurrence saves."""
+"""`charrnn info`: what a model is, how it was trained, and what recurrence saves."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from charrnn.checkpoint.model import Model
 
 WINDOWS = (8, 16, 32, 64, 128, 256)  # T of the feed-forward networks
-NARROW = 50  # columns below which nothing stands side by side
+NARROW = 50  # with fewer columns than this, nothing stands side by side
 
 
 def info(
@@ -67,7 +67,7 @@ def feed_forward(model: Model, T: int) -> int:
 
 
 def as_json(path: str, model: Model) -> dict[str, Any]:
-    """Return all that is known of a model."""
+    """Return all that is known about a model."""
     from charrnn.checkpoint.model import Model, Said
 
     val = model.val_loss
@@ -100,7 +100,7 @@ def show(screen: Console, path: str, model: Model) -> None:
     from rich.text import Text
 
     screen.print(Text(visible(path), style="bold"), soft_wrap=True)
-    screen.print(labelled(facts(model)), soft_wrap=screen.width >= NARROW)  # to copy a command
+    screen.print(labelled(facts(model)), soft_wrap=screen.width >= NARROW)  # to copy commands
     if drawing := curve(model, 9, screen):
         screen.print(Text(f"\n{drawing}"), soft_wrap=True)
     screen.print(

@@ -36,7 +36,7 @@ ABOUT_FADING = (
     "truncated after this lag."
 )
 NORMS = f"Norm; the bars are logarithmic, from 1e-{DECADES} to 1e+{DECADES}"
-PARTS = "Share of each lag, and what is lost by truncation after it"
+PARTS = "Share of each lag, and what truncation after it loses"
 
 
 class Lecture(NamedTuple):
@@ -53,7 +53,7 @@ class Lecture(NamedTuple):
 def measured(asked: Asked, model: Model | None) -> Lecture:
     """Return the quiz and the fading gradient on random networks.
 
-    With a model the gradient is that at its weights, on a text that it writes itself.
+    With a model, the gradient is taken at its weights, on a text that it writes itself.
     """
     import numpy as np
 
@@ -67,7 +67,7 @@ def measured(asked: Asked, model: Model | None) -> Lecture:
         fadings = [fading(cell, seed, H, T, gain) for gain in gains for cell in asked.cells]
     else:
         x = model.vocabulary.encode("".join(sample(model, length=T + 2, seed=seed)))
-        fadings = [fading_of(model.parameters, np.resize(x, T + 2))]  # repeats one that is shorter
+        fadings = [fading_of(model.parameters, np.resize(x, T + 2))]  # a shorter one repeats
     return Lecture(quiz(seed, asked.hidden or 8, asked.seq_len or 10, SYMBOLS), fadings)
 
 
@@ -82,7 +82,7 @@ def show(lecture: Lecture) -> None:
 
 
 def quiz_sections(quiz: Quiz) -> Iterator[tuple[str, RenderableType]]:
-    """Yield headings, and what stands below them: the candidates, and how to read them."""
+    """Yield headings, and the text below each: the candidates, and how to read them."""
     from charrnn.lecture.quiz import LABELS
 
     net = quiz.net

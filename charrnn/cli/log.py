@@ -16,11 +16,11 @@ from charrnn.config import TrainConfig
 from charrnn.errors import CharRNNError
 from charrnn.training.events import Event, Start
 
-BEGINNING = b'{"event": "'  # of every log
+BEGINNING = b'{"event": "'  # how every log begins
 
 
 def as_line(event: Event) -> str:
-    """Return the event as a line of JSON, empty for a step that the thinning leaves out."""
+    """Return the event as a line of JSON, empty for a step that isn't shown."""
     return as_json(event.as_dict()) + "\n" if getattr(event, "shown", True) else ""
 
 
@@ -31,7 +31,7 @@ def print_event(event: Event) -> None:
 
 
 class Log:
-    """Writes events to the file at `path`, which is left alone until the run does something.
+    """Writes events to the file at `path`, which stays unchanged until the run is under way.
 
     Raises CharRNNError if no log can be written there, and OSError.
     """
@@ -50,7 +50,7 @@ class Log:
         check_writable(path, overwrite=config.resume or config.overwrite)
         if path.is_file() and path.read_bytes()[: len(BEGINNING)] not in (b"", BEGINNING):
             raise CharRNNError(
-                f"{path}: this is not a log of charrnn, so it is kept; choose another --log"
+                f"{path}: this is not a charrnn log, so it is not overwritten; choose another --log"
             )
 
     def __call__(self, event: Event) -> None:
@@ -76,7 +76,7 @@ class Log:
 
 
 def _cut(path: Path, first_step: int) -> None:
-    """Leave in a log what happened up to `first_step`, without half a line; nothing for step 0."""
+    """Cut a log after its last whole line up to `first_step`; for step 0, empty it."""
     if not path.is_file():
         return
     size = 0

@@ -91,7 +91,7 @@ def check_together(context: typer.Context, clashes: Mapping[str, Iterable[str]])
     for one, others in clashes.items():
         for other in others:
             if {one, other} <= given:
-                raise UsageError(f"{flag(one)} and {flag(other)} don't go together; leave out one")
+                raise UsageError(f"{flag(one)} and {flag(other)} don't go together; leave one out")
 
 
 def complete_checkpoint(incomplete: str) -> list[str]:

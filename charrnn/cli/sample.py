@@ -1,4 +1,4 @@
-"""`charrnn sample`: text by a model, written as it is drawn."""
+"""`charrnn sample`: text from a model, written as it is drawn."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ DRAWN = partial(of_field, SampleConfig, "How characters are drawn")
 @with_options(
     DRAWN(
         "--temp --temperature",
-        "Logits are divided by it; 0: always the most probable character.",
+        "Divides the logits; 0: always the most probable character.",
         "X",
     ),
-    DRAWN("--length", "Characters to draw; a model of lines ends its items by itself.", "N"),
+    DRAWN("--length", "Characters to draw; for a model of lines, at most this many per item.", "N"),
     DRAWN("--top-k", "Draw only from the N most probable characters.", "N"),
-    DRAWN("--top-p", "Draw only from the fewest characters that have probability P together.", "P"),
+    DRAWN("--top-p", "Draw only from the fewest characters that together have probability P.", "P"),
     DRAWN(
         "--min-p",
         "Draw only characters at least P times as probable as the most probable one.",
@@ -62,8 +62,8 @@ DRAWN = partial(of_field, SampleConfig, "How characters are drawn")
     DRAWN("--stop", "Stop once this text has been drawn.", "TEXT"),
     DRAWN(
         "--match",
-        "Draw only characters that can still lead to a match of the whole; "
-        "not the same as drawing until a text matches.",
+        "Draw only characters that can still lead to a match of the whole text; "
+        "this differs from drawing texts until one matches.",
         "REGEX",
     ),
     of_field(SampleConfig, BEGINNING, "--prime", "Text to continue.", "TEXT"),
@@ -104,7 +104,7 @@ def sample(
         option(
             "--copied",
             SHOWING,
-            "Say afterwards how much of the text stands verbatim in FILE.",
+            "Say afterwards how much of the text is found verbatim in FILE.",
             "FILE",
         ),
     ] = None,
@@ -166,7 +166,7 @@ def _open(path: str | None) -> Model:
 
     if path is not None and not (path.endswith(".npz") or Path(path).exists()):
         raise CheckpointError(
-            f"{path}: there is no such checkpoint; give a text to continue with --prime"
+            f"{path}: there is no such checkpoint; use --prime to give a text to continue"
         )
     return load(model_path(path))
 
@@ -175,7 +175,7 @@ def _input_is_waiting() -> bool:
     """Whether standard input is a pipe that holds something. Never blocks."""
     try:
         if not stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
-            return False  # a file may be the list that a shell's loop reads
+            return False  # a file may be a list that a shell loop is reading
         poll = select.poll()
         poll.register(sys.stdin, select.POLLIN)
         return any(event & select.POLLIN for _, event in poll.poll(0))

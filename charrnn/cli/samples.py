@@ -39,7 +39,7 @@ class Request:
     echo: bool = True  # the prime is part of the output
     num: int = 1
     novel_to: frozenset[str] | None = None  # items that are left out
-    source: str | None = None  # text in which to look for what is drawn
+    source: str | None = None  # text to search for copied runs
 
     @property
     def opening(self) -> str:
@@ -52,7 +52,7 @@ class Request:
 
 
 def write(request: Request, *, json: bool = False, probs: bool = False) -> None:
-    """Write what was asked for. A seed that nobody chose is printed, so that it can be given."""
+    """Write what was asked for. A seed that wasn't given is chosen and printed."""
     if request.config.seed is None:
         seed = fresh_seed()
         say(f"seed: {seed}")
@@ -66,7 +66,7 @@ def write(request: Request, *, json: bool = False, probs: bool = False) -> None:
 
 
 def _write_texts(request: Request) -> None:
-    """Write the samples as they are drawn, and print on stderr what they have copied."""
+    """Write the samples as they are drawn, and print on stderr how much they copied."""
     texts = list[str]()
     with Stream() as stream:
         for pieces in _each(request, _pieces(request), stream):
@@ -81,12 +81,12 @@ def _write_texts(request: Request) -> None:
         longest, share = copied(texts, request.source)
         say(
             f"longest run copied: {len(longest):,} characters, {longest[:SHOWN]!r}; "
-            f"{share:.0%} of what was drawn stands in runs of {RUN} or more"
+            f"{share:.0%} of what was drawn is in runs of {RUN} or more"
         )
 
 
 def _each(request: Request, drawn: Iterable[Drawn], stream: Stream) -> Iterator[Drawn]:
-    """Yield samples, to be written one below the other: items a line each, texts with headings."""
+    """Yield samples to write one below the other: items one per line, texts with headings."""
     for number, one in enumerate(drawn, 1):
         if request.num > 1 and not request.model.of_lines:
             stream.raw(f"---- {number} of {request.num} ----\n")
@@ -102,9 +102,10 @@ def _pieces(request: Request) -> Iterator[Iterator[str]]:
 
 
 def _drawn(request: Request, at_once: int = GROUP) -> Iterator[tuple[Samples, int]]:
-    """Yield each sample as the group it is drawn with, at most `at_once`, and its place there.
+    """Yield each sample as the group it is drawn in, at most `at_once`, and its index in that.
 
-    Of items only new ones that --length didn't cut off. Raises CharRNNError if they are too rare.
+    With novel_to, yield only new items that --length didn't cut off. Raises CharRNNError if they
+    are too rare.
     """
     model, novel_to = request.model, request.novel_to
     tries, found, cut = request.num, 0, 0
@@ -147,7 +148,7 @@ def _write_json(request: Request, probs: bool) -> None:
 
 
 def _with_probabilities(samples: Samples, facts: YHatFacts) -> Iterator[tuple[str, float]]:
-    """Yield each character of a single sample with its probability in ŷ_t, which `facts` sees."""
+    """Yield each character of a single sample with its probability in ŷ_t; add ŷ_t to `facts`."""
     for (char,) in samples:
         y_hat = distribution(samples.logits, SampleConfig())
         facts.add(y_hat)
@@ -156,7 +157,7 @@ def _with_probabilities(samples: Samples, facts: YHatFacts) -> Iterator[tuple[st
 
 
 def _write_probabilities(request: Request) -> None:
-    """Write the samples with each drawn character's probability, and on stderr what ŷ_t is."""
+    """Write the samples with each drawn character's probability, and on stderr facts about ŷ_t."""
     from charrnn.lecture.quiz import YHatFacts
     from charrnn.pictures.colormap import PROBABILITY
     from charrnn.pictures.heatmap import Painter
@@ -176,7 +177,7 @@ def _painted(painter: Painter, opening: str, drawn: Iterator[tuple[str, float]])
 
     first = opening, [math.nan] * len(opening)
     pieces = chain([first], ((char, [p]) for char, p in drawn))
-    if painter.system is None:  # a digit waits for its row to be full
+    if painter.system is None:  # digits are printed once their row is full
         texts, values = zip(*pieces, strict=True)
         yield from painter.paint("".join(texts), [*chain(*values)])
         return
@@ -195,7 +196,7 @@ def converse(request: Request, unknown: UnknownChoice, *, probs: bool) -> None:
     asked = sys.stdin is not None and sys.stdin.isatty()
     if asked:
         say("Type a beginning and press Enter; Ctrl-C stops a text, Ctrl-D quits.")
-    prompt = PROMPT if asked and sys.stdout.isatty() else ""  # which would be part of a file
+    prompt = PROMPT if asked and sys.stdout.isatty() else ""  # a file would contain it
     while sys.stdin is not None:
         try:
             line = input(prompt)
@@ -206,7 +207,7 @@ def converse(request: Request, unknown: UnknownChoice, *, probs: bool) -> None:
             return
         except UnicodeDecodeError as error:
             raise CorpusError(
-                f"standard input: isn't {error.encoding} ({error.reason}); "
+                f"standard input isn't {error.encoding} ({error.reason}); "
                 "type or send text in that encoding"
             ) from None
         except CharRNNError as error:

@@ -40,7 +40,7 @@ def visible(text: str, *, lines: bool = False) -> str:
 
 
 def is_plain(stream: TextIO) -> bool:
-    """Return whether lines on `stream` can't be redrawn: it is no terminal, or a dumb one."""
+    """Return whether lines on `stream` can't be redrawn: it is not a terminal, or a dumb one."""
     return os.environ.get("TERM", "").lower() in ("dumb", "unknown") or not stream.isatty()
 
 
@@ -103,7 +103,7 @@ def labelled(rows: Mapping[str, str]) -> Text:
 class Stream:
     """Writes text to stdout as it comes, without a system call for each character.
 
-    As a context it ends the last line.
+    As a context manager, it ends the last line.
     """
 
     def __init__(

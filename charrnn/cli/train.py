@@ -38,7 +38,7 @@ Listener = Callable[["Event"], None]
 NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)"
 UNITS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 CHOSEN, BUDGETED = "chosen automatically", ", or chosen for the budget"
-SIGNALS = {  # that end a run; SIGHUP, which Windows lacks: the terminal was closed
+SIGNALS = {  # they end a run; SIGHUP (not on Windows) means that the terminal was closed
     getattr(signal, name, signal.SIGINT) for name in ("SIGINT", "SIGTERM", "SIGHUP")
 }
 
@@ -52,7 +52,7 @@ def seconds(text: str) -> float:
 
 
 def count_or_auto(text: str) -> int | str:
-    """Return a number of processes, or the text, of which TrainConfig accepts only "auto"."""
+    """Return a number of processes, or the text itself; TrainConfig accepts only "auto"."""
     return int(text) if text.isdecimal() else text
 
 
@@ -134,7 +134,7 @@ EVENTS = partial(of_field, TrainConfig, OUTPUT)
     EVENTS("--val-every", "Steps between validations.", "N", CHOSEN),
     EVENTS(
         "--val-characters",
-        "Validate on so many characters, spread evenly over the validation text.",
+        "Validate on this many characters, spread evenly over the validation text.",
         "N",
         "all, or chosen for the budget",
     ),
@@ -238,7 +238,7 @@ class Session(ExitStack):
     def run(
         self, sources: Sequence[str], config: TrainConfig, started: float, ranks: MPIEnd | None
     ) -> None:
-        """Train, and pass the events on; ranks: those that this process leads.
+        """Train, and pass the events on; ranks: the ones that this process leads.
 
         Raises typer.Exit after a signal, TrainingError if the run diverged.
         """

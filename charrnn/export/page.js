@@ -1,5 +1,5 @@
 'use strict';
-/* A recurrent network that writes and reads one character at a time; `charrnn export` put it here.
+/* A recurrent network that writes and reads one character at a time; written by `charrnn export`.
  *
  * The letters are the lecture's: x_t is the character read at time t, h_t the hidden state after
  * it, ŷ_t the probabilities of the character that follows; V, W, U, b_h and b_y were learned.
@@ -95,7 +95,7 @@ function softmax(y, temperature = 1) {
   return e.map((a) => a / sum);
 }
 
-/** Return the first index up to which the probabilities sum to more than u. */
+/** Return the first index whose cumulative probability exceeds u. */
 function draw(p, u) {
   let index = 0;
   for (let sum = p[0]; sum <= u && index < p.length - 1; sum += p[index]) index++;
@@ -136,7 +136,7 @@ function product(M, x) {
   return y;
 }
 
-/** Return M x for an x that is 1 at one index and 0 elsewhere: that column of M's n. */
+/** Return M x for an x that is 1 at one index and 0 elsewhere: one column of M, which has n. */
 function column(M, n, index) {
   const y = new Float32Array(M.length / n);
   for (let row = 0; row < y.length; row++) y[row] = M[row * n + index];
@@ -170,9 +170,9 @@ const element = (id) => document.getElementById(id);
 const data = JSON.parse(element('data').textContent);
 const network = new Network(data, decoded(element('weights').textContent));
 const index = new Map(data.vocabulary.map((char, x) => [char, x]));
-const LONGEST = 20_000; // characters of a text, all of whose states are kept
+const LONGEST = 20_000; // characters of a text; the states after all of them are kept
 
-/** The state before the first character of a line, or of a text that begins with nothing. */
+/** The state before the first character of a line, or of a text without a prime. */
 const opening = network.read(
   network.zero,
   index.get('\n') ?? network.b_y.indexOf(network.b_y.reduce((a, b) => Math.max(a, b))),
@@ -192,10 +192,10 @@ function step(char, before, y = before && network.logits(before)) {
   return { char, x, before, after, p: before && softmax(y)[x] };
 }
 
-/** Go on from the steps that are there until `length` characters, or lines, are drawn.
+/** Continue from the existing steps until `length` characters, or lines, are drawn.
  *
- * Yield each step, which the caller adds to `steps`. The text begins with `prime`, or each line
- * does, unless its beginning was kept from before. */
+ * Yield each step, which the caller adds to `steps`. The text, or each line of a
+ * model of lines, begins with `prime`, unless its beginning was kept from before. */
 function* writing(steps, { prime, temperature, length, seed }) {
   const kept = steps.length;
   let start = steps.findLastIndex(({ char }) => ends(char)) + 1;
@@ -219,9 +219,9 @@ function* writing(steps, { prime, temperature, length, seed }) {
   }
 }
 
-/** Read on after the steps that are there; yield each step, which the caller adds to `steps`.
+/** Read on after the existing steps; yield each step, which the caller adds to `steps`.
  *
- * In a model of lines the last line ends too, and an empty line isn't predicted. */
+ * For a model of lines, the last line gets a newline too, and an empty line isn't predicted. */
 function* reading(steps, characters) {
   const all = data.lines && characters.length ? endedBy(characters, '\n') : characters;
   for (const char of all.slice(steps.length)) {
@@ -240,17 +240,17 @@ const ESCAPED = // controls, and what would change the direction of the text or 
   /[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\ufeff\ud800-\udfff]/u;
 const NAMES = { ' ': 'space', '\n': 'newline', '\t': 'tab' };
 
-/** Return \x1b, \u202e or \U000e0001 for such a character. */
+/** Return the escape of such a character, like \x1b, \u202e or \U000e0001. */
 function escaped(char) {
   const code = char.codePointAt(0).toString(16);
   if (code.length <= 2) return `\\x${code.padStart(2, '0')}`;
   return code.length <= 4 ? `\\u${code.padStart(4, '0')}` : `\\U${code.padStart(8, '0')}`;
 }
 
-/** Return what stands for a character in a text. */
+/** Return what is shown for a character in a text. */
 const looks = (char) => (ESCAPED.test(char) && !'\n\t'.includes(char) ? escaped(char) : char);
 
-/** Return what a character is called where it stands alone. */
+/** Return the name of a character that is shown alone. */
 function called(char) {
   if (char in NAMES) return NAMES[char];
   if (/\p{M}/u.test(char)) return `◌${char}`;
@@ -262,25 +262,25 @@ const bits = (p) => -Math.log2(p);
 
 // ---------------------------------------------------------------- the page
 
-const MOST_BITS = Math.max(8, Math.ceil(Math.log2(network.N))); // the surprise of full colour
+const MOST_BITS = Math.max(8, Math.ceil(Math.log2(network.N))); // the surprise that has full colour
 const BARS = Math.min(10, network.N);
-const CONTEXT = 12; // characters that are shown of what came before
+const CONTEXT = 12; // characters of context that are shown
 const SLICE = 32; // milliseconds of work before the browser may draw and listen
 const SLOW = 90; // milliseconds for each character when it writes slowly
 const box = element('characters');
 let steps = []; // the text that is shown, a step for each character,
-let spans = []; // and what shows it
+let spans = []; // and the element of each;
 let pinned = null; // the character that was chosen,
 let shown = null; // and the one whose ŷ_t is shown: the one pointed at, or the chosen one
-let run = {}; // the last work that was begun; any other is over
+let run = {}; // the latest work; earlier work sees that it has been replaced
 let settings = {}; // what the text was written with
-let unitChosen = false; // by then the slider stands where it was left
-let written = []; // the steps of that text while another one is read
+let unitChosen = false; // whether somebody chose a unit: then the slider keeps its place
+let written = []; // the steps of the written text, while another one is read
 
 const reads = () => element('controls').elements.mode.value === 'read';
 const byUnit = () => reads() && element('controls').elements.colour.value === 'unit';
 
-/** Return what colours a character, −1 to 1; null: nothing. */
+/** Return the value that colours a character, −1 to 1; null: no colour. */
 function colour({ char, x, p, after, given }) {
   if (byUnit()) {
     return x === undefined || ends(char) ? null : after.at(-1).h[element('unit').valueAsNumber];
@@ -314,7 +314,7 @@ function append(step) {
   spans.push(span);
 }
 
-/** Keep the first characters only. */
+/** Keep only the first `length` characters. */
 function cut(length) {
   for (const span of spans.splice(length)) span.remove();
   while (box.lastElementChild?.childElementCount === 0) box.lastElementChild.remove();
@@ -323,16 +323,16 @@ function cut(length) {
   show(null);
 }
 
-/** Show what a generator of steps yields, in slices, so that the page stays awake.
+/** Show what a generator of steps yields, in slices, so that the page stays responsive.
  *
- * Resolve to whether it came to its end: something else may have begun, or Stop was pressed. */
+ * Resolve to false if it didn't reach its end: other work has begun, or Stop was pressed. */
 async function work(generator) {
   const own = (run = {});
   busy(true);
   for (let ended = false; !ended;) {
     const until = performance.now() + SLICE;
     const atEnd = box.scrollTop + box.clientHeight >= box.scrollHeight - 8;
-    const follows = atEnd && (!reads() || box.scrollTop > 0); // what is pasted is seen from its top
+    const follows = atEnd && (!reads() || box.scrollTop > 0); // pasted text is shown from its top
     const slow = !reads() && element('slowly').checked;
     do {
       const { value, done } = generator.next();
@@ -348,7 +348,7 @@ async function work(generator) {
   return true;
 }
 
-/** End what is under way. */
+/** End the current work. */
 function halt() {
   run = {};
   busy(false);
@@ -379,7 +379,7 @@ const rows = Array.from({ length: BARS }, () => {
   return { button, parts };
 });
 
-/** Show the ŷ_t that the character at t was drawn from, or read against. */
+/** Show the ŷ_t that the character at t was drawn from, or scored with. */
 function show(t) {
   if (shown !== null) spans[shown]?.classList.remove('shown');
   shown = t;
@@ -416,7 +416,7 @@ function described(step) {
   return words.join(', ');
 }
 
-/** Show the likeliest characters after `state`, and the one that came, x, if it isn't there. */
+/** Show the likeliest characters after `state`, and x, which came, if it isn't among them. */
 function bars(state, x, temperature) {
   const y = state && network.logits(state);
   const y_hat = state ? softmax(y) : new Float64Array(network.N);
@@ -438,8 +438,8 @@ function bars(state, x, temperature) {
   });
   if (!state) return;
   element('hint').textContent =
-    (drawn ? `The mark: at temperature ${temperature}, as it was drawn. ` : '') +
-    `Choose ${reads() ? 'a' : 'another'} bar, and it writes on from there.`;
+    (drawn ? `The mark: its probability when drawn, at temperature ${temperature}. ` : '') +
+    `Choose ${reads() ? 'a' : 'another'} bar to continue with that character.`;
   const rest = 1 - some.reduce((sum, k) => sum + y_hat[k], 0);
   const sum = y_hat.reduce((a, b) => a + b).toFixed(4);
   element('sum').textContent =
@@ -447,7 +447,7 @@ function bars(state, x, temperature) {
     (network.N > BARS ? `; those not shown have ${percent(Math.max(0, rest))}.` : '.');
 }
 
-/** Write on from the character that is shown, with another one in its place. */
+/** Continue from the character that is shown, with another one in its place. */
 function choose(char) {
   if (!reads()) return write(char);
   const read = steps
@@ -463,7 +463,7 @@ function choose(char) {
 
 // ---- controls
 
-/** Write a text; `choice`: go on from the character that is shown, with this one in its place. */
+/** Write a text; `choice`: continue from the shown character, with this one in its place. */
 async function write(choice) {
   const temperature = element('temperature').valueAsNumber;
   if (choice === undefined) {
@@ -515,7 +515,7 @@ const number = (n) => Math.round(n).toLocaleString('en');
 const counted = (n, noun = 'character') => `${number(n)} ${noun}${n === 1 ? '' : 's'}`;
 const leftOut = (n) => (n ? `; ${number(n)} unknown, left out` : '');
 
-/** Show the controls of writing or of reading, and what each has in the text. */
+/** Show the controls for writing or for reading, and the text of that mode. */
 function switchMode() {
   const reading = reads();
   halt();
@@ -557,14 +557,14 @@ function choosePosition(t) {
   spans[t].scrollIntoView({ block: 'nearest' });
 }
 
-/** Call `act` with the number of the character on which something happened, if it was one. */
+/** Call `act` with the position of the character that an event is about, if there is one. */
 const on = (kind, act) =>
   box.addEventListener(kind, (event) => {
     const span = event.target.closest('[data-t]');
     if (span) act(Number(span.dataset.t));
   });
 
-/** Fill in what is known of the model, and what the page opens with. */
+/** Fill in the facts about the model, and the initial settings. */
 function fill() {
   const { title, cell, hidden, layers, parameters, lines, prime, temp, version } = data;
   document.title = element('title').textContent = title;
@@ -589,7 +589,7 @@ function fill() {
   element('unit').value = 0;
 }
 
-/** Do what the controls say. */
+/** Respond to the controls. */
 function listen() {
   const temperature = element('temperature');
   temperature.addEventListener('input', () => {

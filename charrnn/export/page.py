@@ -1,7 +1,7 @@
-"""A model's page: page.html with the style, the script, the weights and the model's facts put in.
+"""A model's page: page.html with the style, script, weights and facts about the model filled in.
 
 The script computes what `network.cells` does, in JavaScript. The page's own content security policy
-allows the style and the script by their hashes and nothing else: no other code, and no request.
+allows only the style and the script, by their hashes: no other code, and no request.
 What comes from a checkpoint is data in the page, never markup.
 """
 
@@ -30,7 +30,7 @@ def page(model: Model, *, title: str, prime: str = "", temp: float = 1.0) -> str
     below 0, and CheckpointError if a weight is too large for half precision.
     """
     check_known(model, prime, "prime")
-    SampleConfig(temp=temp)  # refuses what is no temperature
+    SampleConfig(temp=temp)  # raises UsageError for an invalid temperature
     frame, style, script = (
         (files(__package__) / f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js")
     )
@@ -65,6 +65,6 @@ def _weights(model: Model) -> str:
         half = model.parameters.flat.astype("<f2")
     if not np.isfinite(half).all():
         raise CheckpointError(
-            "a page has its weights in half precision, and one of these is beyond its ±65,504"
+            "a page stores weights in half precision, and one of the model's exceeds its ±65,504"
         )
     return b64encode(half.tobytes()).decode("ascii")

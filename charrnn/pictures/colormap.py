@@ -1,7 +1,7 @@
 """What the colours of a heat map mean: a value has a level from 0 to 9, and a level has a colour.
 
-Each colormap has a palette for a light ground and one for a dark ground. A terminal without colours
-shows the levels as digits.
+Each colormap has a palette for a light background and one for a dark background. A terminal
+without colours shows the levels as digits.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-Palette = tuple[str | None, ...]  # "#rrggbb" of each level, None for the ground's own colour
+Palette = tuple[str | None, ...]  # "#rrggbb" of each level, None for the background colour
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Colormap:
 
 
 def ink(colour: str) -> str:
-    """Return black or white, whichever is the easier to read on "#rrggbb"."""
+    """Return black or white, whichever is easier to read on "#rrggbb"."""
     red, green, blue = ((channel / 255) ** 2.2 for channel in bytes.fromhex(colour[1:]))
     luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
     return "#000000" if luminance > 0.179 else "#ffffff"

@@ -1,8 +1,8 @@
 """Texts coloured character by character: on a terminal, as an SVG picture, as an HTML page.
 
-A cell is what stands in one place: a character with the combining marks behind it, which may be
-two columns wide (Chinese, emoji), or the visible symbol of a control character. No control
-character and no markup of a text gets through. Both files follow the reader's light or dark
+A cell is what fills one place: a character with the combining marks that follow it, possibly two
+columns wide (Chinese, emoji), or the visible symbol of a control character. Control characters and
+markup in a text never get through. The SVG and the page follow the reader's light or dark
 setting and load nothing.
 """
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     Values = Sequence[float] | NDArray[Any]  # NaN for a character without a value
     from rich.console import Console
 
-LIGHT, DARK = ("#ffffff", "#1b1b1f"), ("#141418", "#e6e6ea")  # the ground and the ink on it
+LIGHT, DARK = ("#ffffff", "#1b1b1f"), ("#141418", "#e6e6ea")  # background and text
 COLUMN, ROW, MARGIN = 8.4, 20, 12  # of the SVG, in pixels
 COLUMNS = 88
 _SYMBOLS = {"\n": "↵", "\t": "⇥"}
 
 
 class Cell(NamedTuple):
-    """What stands in one place."""
+    """What fills one place."""
 
     text: str  # the characters themselves
     shown: str
     width: int  # columns
-    value: float  # of several characters' the one farthest from zero; NaN: none has a value
+    value: float  # the one farthest from zero among its characters; NaN: none has a value
 
 
 class Heat(NamedTuple):
@@ -46,14 +46,14 @@ class Heat(NamedTuple):
 
     name: str
     text: str
-    values: Values  # one a character
+    values: Values  # one per character
     summary: str = ""
 
 
 def symbol(char: str, encoding: str = "utf-8") -> str:
     """Return what stands for a character: itself, if it can be seen, else a symbol or an escape.
 
-    A combining mark stands on ◌. What cannot be written in `encoding` is an escape too.
+    A combining mark is shown on ◌. A character that `encoding` lacks becomes an escape too.
     """
     shown = _SYMBOLS.get(char, char)
     if shown.isprintable() or unicodedata.category(shown) == "Zs":
@@ -66,7 +66,7 @@ def symbol(char: str, encoding: str = "utf-8") -> str:
 def cells_of(text: str, values: Values, encoding: str = "utf-8") -> Iterator[Cell]:
     """Yield the cells of a text; a mark joins the printable character before it.
 
-    Without values they have none.
+    `values` may be empty.
     """
     start = 0
     while start < len(text):
@@ -134,14 +134,14 @@ class Painter:
 
 
 def _safe(text: str) -> str:
-    """Return text that is neither markup nor control characters."""
+    """Return `text` with markup and control characters escaped."""
     return escape("".join(map(symbol, text)))
 
 
 def _rules(colormap: Colormap, rule: str) -> str:
     """Return a style rule for each class: charrnn1 … charrnn9 for the levels, charrnn for the rest.
 
-    `rule` takes a class, the colour behind the text, and that of the text.
+    `rule` takes a class, the background colour, and the text colour.
     """
     halves = []
     for palette, ground in ((colormap.light, LIGHT), (colormap.dark, DARK)):
@@ -189,7 +189,7 @@ def html(
 ) -> Iterator[str]:
     """Yield the pieces of a page: title, lines about the model, legend, and each text.
 
-    It shows the value of the character under the pointer, without a script.
+    The page shows the value of the character under the pointer, without a script.
     """
     lines = "\n".join(f"<p>{_safe(line)}</p>" for line in about)
     yield PAGE.format(title=_safe(title), style=_style(colormap), about=lines)
@@ -259,13 +259,13 @@ def svg(
 
 
 def _prose(*lines: str) -> list[str]:
-    """Return the rows of lines that have no values."""
+    """Return lines of prose as rows of text without values."""
     rows = [row for line in lines for row in wrap(line, COLUMNS)]
     return [f'<text class="charrnn" y="15">{_safe(row)}</text>' for row in rows]
 
 
 def _places(places: Iterable[tuple[int, str, int]], colormap: Colormap) -> str:
-    """Return a row: of each place, given its level, what is shown and its columns, box and text."""
+    """Return a row of boxes and texts; a place is a level, the text shown and its columns."""
     drawn, left = "", 0.0
     for level, shown, columns in places:
         width, kind = columns * COLUMN, "charrnn"
