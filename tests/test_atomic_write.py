@@ -170,7 +170,7 @@ def test_a_new_file_leaves_nothing_before_it_is_written(tmp_path: Path) -> None:
 
 def test_places_where_no_file_can_be_are_told_apart(out: Path, tmp_path: Path) -> None:
     assert "this is a folder; name a file in it" in refused(tmp_path)
-    assert "this is no regular file; choose another place" in refused(Path(os.devnull))
+    assert "this is not a regular file; choose another place" in refused(Path(os.devnull))
     missing = refused(tmp_path / "none" / "m.npz")
     assert "No such file or directory; check its folder" in missing
     assert "Not a directory; check its folder" in refused(out / "m.npz")
@@ -182,7 +182,7 @@ def test_places_where_no_file_can_be_are_told_apart(out: Path, tmp_path: Path) -
 @POSIX
 def test_a_fifo_and_a_loop_of_links_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
-    assert "no regular file" in refused(tmp_path / "fifo")
+    assert "not a regular file" in refused(tmp_path / "fifo")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     assert "cannot be written" in refused(tmp_path / "loop")
 

@@ -186,7 +186,7 @@ def test_resume_arrays_come_back_and_a_plain_load_does_not_read_them(tmp_path: P
     data = archive(members(resume__m=b"no array at all"))
     (tmp_path / "m.npz").write_bytes(data)
     assert load(tmp_path / "m.npz").config.hidden == 3
-    with pytest.raises(CheckpointError, match=r"'resume\.m' is damaged, or no plain array"):
+    with pytest.raises(CheckpointError, match=r"'resume\.m' is damaged, or not a plain"):
         load_resume(tmp_path / "m.npz")
 
 
@@ -355,13 +355,13 @@ def test_a_model_without_a_word_on_its_run_says_nothing() -> None:
 def test_a_folder_a_missing_file_and_a_device_are_told_apart(tmp_path: Path) -> None:
     assert refusal(tmp_path) == "this is a folder; name a file in it, such as model.npz"
     assert refusal(tmp_path / "m.npz") == "there is no such file; charrnn train makes one"
-    assert refusal(Path(os.devnull)) == "this is no regular file; choose another place"
+    assert refusal(Path(os.devnull)) == "this is not a regular file; choose another place"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
 def test_a_fifo_is_refused_without_waiting_for_a_writer(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "m.npz")
-    assert "no regular file" in refusal(tmp_path / "m.npz")
+    assert "not a regular file" in refusal(tmp_path / "m.npz")
 
 
 def test_an_impossible_name_and_one_with_a_line_break_stand_in_the_message_as_they_are(
@@ -373,7 +373,7 @@ def test_an_impossible_name_and_one_with_a_line_break_stand_in_the_message_as_th
         load(tmp_path / "a\nb.npz")
 
 
-FOREIGN = "this is no charrnn checkpoint (.npz), or it is cut off or damaged"
+FOREIGN = "this is not a charrnn checkpoint (.npz), or it is cut off or damaged"
 STRANGE = "'meta' is missing"
 
 
@@ -535,12 +535,12 @@ U = np.zeros((5, 3), np.float32)
         ),
         ({"U": npy(U)[:-1]}, "'U' has 59 bytes of data, not what its header says"),
         ({"U": npy(U) + b"\0"}, "'U' has 61 bytes of data, not what its header says"),
-        ({"U": b"\x93NUMPY"}, "'U' is damaged, or no plain array of NumPy"),
-        ({"U": b"\x93NUMPY\1\0"}, "'U' is damaged, or no plain array of NumPy"),
-        ({"U": b"\x93NUMPY\3\0" + npy(U)[8:]}, "'U' is damaged, or no plain array of NumPy"),
+        ({"U": b"\x93NUMPY"}, "'U' is damaged, or not a plain NumPy array"),
+        ({"U": b"\x93NUMPY\1\0"}, "'U' is damaged, or not a plain NumPy array"),
+        ({"U": b"\x93NUMPY\3\0" + npy(U)[8:]}, "'U' is damaged, or not a plain NumPy array"),
         (
             {"U": b"\x93NUMPY\2\0" + struct.pack("<L", 2**31) + npy(U)[10:]},
-            "'U' is damaged, or no plain array of NumPy",
+            "'U' is damaged, or not a plain NumPy array",
         ),
         (
             {
@@ -549,7 +549,7 @@ U = np.zeros((5, 3), np.float32)
                 + npy(U)[10:127].ljust(20_000)
                 + npy(U)[128:]
             },
-            "'U' is damaged, or no plain array of NumPy",
+            "'U' is damaged, or not a plain NumPy array",
         ),
         (
             {"U": npy(U).replace(b"(5, 3)", b"(-5,3)")},
@@ -557,15 +557,15 @@ U = np.zeros((5, 3), np.float32)
         ),
         (
             {"U": npy(U).replace(b"(5, 3)", b"5 *  3")},
-            "'U' is damaged, or no plain array of NumPy",
+            "'U' is damaged, or not a plain NumPy array",
         ),
         (
             {"U": npy(U).replace(b"False", b"exit(")},
-            "'U' is damaged, or no plain array of NumPy",
+            "'U' is damaged, or not a plain NumPy array",
         ),
         (
             {"U": npy(U).replace(b"(5, 3)", b"((((((")},
-            "'U' is damaged, or no plain array of NumPy",
+            "'U' is damaged, or not a plain NumPy array",
         ),
     ],
     ids=str,
@@ -612,7 +612,7 @@ def test_nothing_in_a_pickled_member_runs(tmp_path: Path, monkeypatch: pytest.Mo
     data = npy(np.array([Planted()], object))
     for changes in ({"U": data}, {"meta": data}, {"b_y": pickle.dumps(Planted())}):
         assert re.search(
-            "expected|no plain array", refusal_of(archive(members(**changes)), tmp_path)
+            "expected|not a plain NumPy array", refusal_of(archive(members(**changes)), tmp_path)
         )
     assert listed(tmp_path) == ["m.npz"]
 
@@ -628,8 +628,11 @@ def shape(**changes: Any) -> dict[str, Any]:
     return META | {"model": SHAPE | changes}
 
 
-NEEDS = "its meta must have format, version, model, training, vocabulary, as charrnn writes them"
-LACKS = "its meta describes a model that charrnn lacks"
+NEEDS = (
+    "its meta must have format, version, model, training, vocabulary, with the types that "
+    "charrnn writes"
+)
+LACKS = "its meta describes a model that charrnn doesn't have"
 
 
 @pytest.mark.parametrize(
@@ -652,7 +655,7 @@ LACKS = "its meta describes a model that charrnn lacks"
         ('{"x": 1' + "0" * 400 + "}", "its meta is not a JSON object of finite numbers"),
         ('{"x": NaN}', "its meta is not a JSON object of finite numbers"),
         ('{"x": -Infinity}', "its meta is not a JSON object of finite numbers"),
-        (meta(format=None), "charrnn '9' wrote it in format None; this one reads format 1"),
+        (meta(format=None), "charrnn '9' wrote it in format None; this version reads format 1"),
         (
             meta(format=True),
             NEEDS,
@@ -661,14 +664,14 @@ LACKS = "its meta describes a model that charrnn lacks"
             meta(format=1.0),
             NEEDS,
         ),
-        (meta(format=0), "charrnn '9' wrote it in format 0; this one reads format 1"),
+        (meta(format=0), "charrnn '9' wrote it in format 0; this version reads format 1"),
         (
             meta(version=3),
             NEEDS,
         ),
         (
             meta(format=2),
-            "charrnn '9' wrote it in format 2; this one reads format 1: update it",
+            "charrnn '9' wrote it in format 2; this version reads format 1: update it",
         ),
         (
             meta(format=10**300),

@@ -1,8 +1,8 @@
-"""Files that appear whole or not at all, and the lock that keeps runs from writing the same one.
+"""Files that appear whole or not at all, and a lock that keeps two runs from writing the same one.
 
-Beside `model.npz` there is `.model.npz.<random>.tmp` while it is being written, and
-`.model.npz.lock` while a run holds it. Both are gone afterwards; what a killed run leaves, the
-next one removes. A symbolic link stays: the file that it points to is replaced.
+While `model.npz` is being written, `.model.npz.<random>.tmp` lies beside it; while a run holds it,
+`.model.npz.lock` does. Both are removed afterwards, and the next run removes what a killed run left
+behind. A symbolic link is kept: the file that it points to is replaced.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ else:
     import fcntl
 
 FilePath = str | os.PathLike[str]
-TRIED = 1 << 16  # bytes that must find room before a run begins: an empty file fits on a full disk
-RANDOM = 8  # bytes that make a temporary file's name its own
+TRIED = 1 << 16  # bytes written as a test before a run: an empty file fits even on a full disk
+RANDOM = 8  # bytes that make a temporary file's name unique
 UNCHANGED = "cannot be written, nothing there was changed"
 
 
 @contextmanager
 def explained(path: FilePath, what: str) -> Iterator[None]:
-    """Put the file's name before the reason of a CheckpointError; make one of an OSError, too."""
+    """Put the file's name before a CheckpointError's reason; turn an OSError into one, too."""
     try:
         yield
     except CheckpointError as error:
@@ -46,7 +46,7 @@ def explained(path: FilePath, what: str) -> Iterator[None]:
 
 
 def regular_file(path: FilePath) -> tuple[Path, os.stat_result | None]:
-    """Return the file that `path` means, all links followed, and its status, None if it's missing.
+    """Return the file that `path` refers to, links followed, and its status (None if missing).
 
     Raises CheckpointError for anything but a regular file, and OSError.
     """
@@ -60,12 +60,12 @@ def regular_file(path: FilePath) -> tuple[Path, os.stat_result | None]:
     if stat.S_ISDIR(status.st_mode):
         raise CheckpointError("this is a folder; name a file in it, such as model.npz")
     if not stat.S_ISREG(status.st_mode):
-        raise CheckpointError("this is no regular file; choose another place")
+        raise CheckpointError("this is not a regular file; choose another place")
     return target, status
 
 
 def part_of(path: FilePath, sources: Iterable[FilePath]) -> FilePath | None:
-    """Return the file or folder among `sources` that `path` is or lies in, whatever its name."""
+    """Return the file or folder among `sources` that `path` is or lies in, links followed."""
     target = Path(os.path.realpath(path))
     for source in sources:
         if source != "-" and Path(os.path.realpath(source)) in (target, *target.parents):
@@ -78,8 +78,8 @@ def check_writable(
 ) -> None:
     """Raise CheckpointError unless `path` can be written, over an existing file only if allowed.
 
-    It is tried: a temporary file is written beside it and removed. `remedy` tells the user what to
-    do about an existing file.
+    To find out, write a temporary file beside it and remove it. `remedy` tells the user what to do
+    about an existing file.
     """
     with explained(path, UNCHANGED):
         target, status = regular_file(path)
@@ -94,9 +94,9 @@ def check_writable(
 
 @contextmanager
 def atomic_write(path: FilePath) -> Iterator[BinaryIO]:
-    """Open a file to write. If the block succeeds it is at `path`, otherwise nothing changes.
+    """Open a file to write. It appears at `path` if the block succeeds; otherwise nothing changes.
 
-    Raises CheckpointError if the operating system refuses something, also within the block.
+    Raises CheckpointError for any OSError, even one raised within the block.
     """
     with explained(path, UNCHANGED):
         target, status = regular_file(path)
@@ -107,7 +107,7 @@ def atomic_write(path: FilePath) -> Iterator[BinaryIO]:
             if status is not None:
                 temporary.chmod(stat.S_IMODE(status.st_mode))
             temporary.replace(target)
-    with suppress(OSError):  # now the new name; Windows and some file systems cannot do that
+    with suppress(OSError):  # sync the new name; Windows and some file systems cannot
         folder = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -117,9 +117,9 @@ def atomic_write(path: FilePath) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _beside(target: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """Make a temporary file beside `target` and yield its path and the file, open for writing.
+    """Yield the path of a new temporary file beside `target`, and the file, open for writing.
 
-    Afterwards it is removed, unless it was renamed.
+    It is removed afterwards, unless it was renamed.
     """
     path = target.with_name(f".{target.name}.{secrets.token_hex(RANDOM)}.tmp")
     try:
@@ -139,11 +139,11 @@ def _flush(file: BinaryIO) -> None:
 def exclusive_lock(path: FilePath) -> Iterator[None]:
     """Keep other runs from writing to `path` during the block. Raises CheckpointError if one does.
 
-    The operating system's lock on `.model.npz.lock` belongs to the open file, so it keeps threads
-    apart too, ends with the process, however that ends, and passes to no program that is started.
-    The holder removes the file before letting go: whoever then locks a file that has lost its name
-    tries again. Only a holder removes the temporary files of killed runs. On a file system without
-    locks, runs aren't kept apart.
+    The operating system's lock on `.model.npz.lock` belongs to the open file, so it also keeps
+    threads apart, ends with the process, however that ends, and isn't inherited by programs that we
+    start. The holder removes the file before releasing the lock; whoever then locks a file that no
+    longer has a name tries again. Only a holder removes the temporary files of killed runs. On a
+    file system without locks, nothing keeps runs apart.
     """
     with explained(path, UNCHANGED):
         target, _ = regular_file(path)
@@ -162,7 +162,7 @@ def exclusive_lock(path: FilePath) -> Iterator[None]:
 
 
 def _locked(lock: Path) -> int:
-    """Return a descriptor of the file at `lock`, locked. Raises CheckpointError if it is held."""
+    """Return a descriptor of the file `lock`, locked. Raises CheckpointError if it is held."""
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         is_free = _lock(descriptor)
@@ -175,7 +175,7 @@ def _locked(lock: Path) -> int:
 
 
 def _lock(descriptor: int) -> bool:
-    """Return whether the file could be locked; False if somebody holds it."""
+    """Return whether the file could be locked; False if it is already held."""
     try:
         if sys.platform == "win32":
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)

@@ -1,8 +1,8 @@
-"""Models on disk: one .npz with the arrays, the vocabulary and what is known of the run.
+"""Models on disk: one .npz with the arrays, the vocabulary and what is known about the run.
 
 `meta` holds JSON, the parameters have their own names, and `resume.…` holds what only resuming
 needs. A file may come from a stranger: nothing in it is executed, and every key, shape and dtype is
-checked against its meta before memory is set aside.
+checked against its meta before memory is allocated.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ Value = TypeVar("Value")
 FORMAT = 1
 RESUME = "resume."
 RESUME_KINDS = ("<f4", "<f8", "<i8", "|u1")
-MAX_VALUES = 200_000  # commas, lists and objects in meta; a learning curve has four for each point
-LARGEST = 1e300  # of numbers in meta; NaN isn't below it either
+MAX_VALUES = 200_000  # commas, lists and objects in meta; a learning curve has four per point
+LARGEST = 1e300  # limit for numbers in meta; NaN isn't below it either
 META = {"format": int, "version": str, "model": dict, "training": dict, "vocabulary": str}
 SHAPE = {"cell": str, "hidden": int, "layers": int}  # what is in "model"
 SHIPPED = Path(__file__).parents[1] / "models" / "shakespeare.npz"  # comes with charrnn
 
 
-# Readers of values in meta: one of the wrong type becomes None, or an empty list or object.
+# Readers of values in meta: a value of the wrong type becomes None, or an empty list or object.
 
 
 def _of(*kinds: type[Value]) -> Callable[[Any], Value | None]:
-    """Return a reader of values of just these types: True isn't an int."""
+    """Return a reader of values of exactly these types: True doesn't count as an int."""
     return lambda value: value if type(value) in kinds else None
 
 
@@ -59,14 +59,14 @@ def _point(value: object) -> Point | None:
 
 
 def _each(read: Callable[[object], Value | None]) -> Callable[[object], list[Value]]:
-    """Return a reader of lists, each of whose items `read` reads."""
+    """Return a reader of lists whose items are read by `read`."""
     return lambda value: [
         item for item in map(read, value if isinstance(value, list) else ()) if item is not None
     ]
 
 
 class Said(Generic[Value]):
-    """What a model's meta says under a path of keys, the attribute's name unless given.
+    """An attribute read from a model's meta at a path of keys, by default the attribute's name.
 
     `read` is one of the readers above.
     """
@@ -86,14 +86,14 @@ class Said(Generic[Value]):
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network with its vocabulary and what its checkpoint says of its run."""
+    """A trained network with its vocabulary and what its checkpoint says about its run."""
 
     config: ModelConfig
     vocabulary: Vocabulary
     parameters: Parameters
     meta: dict[str, Any] = field(default_factory=dict)
 
-    version = Said(_text)  # of the charrnn that wrote it
+    version = Said(_text)  # the charrnn version that wrote it
     training = Said(_record)  # the resolved TrainConfig
     corpus = Said(_record)
     corpus_digest = Said(_text, "corpus", "digest")
@@ -102,22 +102,22 @@ class Model:
     training_characters = Said(_count, "corpus", "training_characters")
     step = Said(_count)
     steps = Said(_count)  # of the whole run
-    best_step = Said(_count)  # that of the parameters
+    best_step = Said(_count)  # the step of the parameters saved here
     epochs = Said(_number)
     seconds = Said(_number)  # wall time of the whole run
     chars_per_second = Said(_number)
-    speeds = Said(_each(_number))  # in characters/s, of a sample of the steps
-    train_loss = Said(_number)  # nats per character, as all losses
+    speeds = Said(_each(_number))  # in characters/s, at a sample of the steps
+    train_loss = Said(_number)  # nats per character, like all losses
     val_loss = Said(_number)
-    floor_nats = Said(_number)  # the best n-gram model on the validation part
+    floor_nats = Said(_number)  # loss of the best n-gram model on the validation part
     floor_order = Said(_count)
     curve = Said(_each(_point))
     recipe = Said(_record)
-    command = Said(_text, "recipe", "command")  # that made it
+    command = Said(_text, "recipe", "command")  # that made this model
 
     @property
     def of_lines(self) -> bool:
-        """Whether each line was an item in training, so that a newline ends what is drawn."""
+        """Whether each line was an item in training, so that a newline ends a sample."""
         return bool(self.training.get("lines"))
 
     def sample(self, **options: Unpack[SampleOptions]) -> Iterator[str]:
@@ -146,9 +146,9 @@ def save(
 ) -> None:
     """Write `model`, and `resume` under `resume.…`, to `path`: all of it or nothing.
 
-    Equal content gives equal bytes. half: parameters as float16, half the size. `model.meta` gives
-    "training" and whatever else is known of the run; numbers in it that aren't finite are written
-    as null. Raises CheckpointError.
+    Equal content gives equal bytes. half: parameters as float16, half the size. `model.meta`
+    provides "training" and whatever else is known about the run; its numbers that aren't finite are
+    written as null. Raises CheckpointError.
     """
     own = {
         "format": FORMAT,
@@ -157,10 +157,12 @@ def save(
         "training": model.training,
         "vocabulary": model.vocabulary.characters,
     }
-    text = json.dumps(finite_json(own | model.meta | own))  # own first, in order, and own last
+    text = json.dumps(
+        finite_json(own | model.meta | own)
+    )  # own keys come first, and own values win
     arrays: dict[str, Any] = {"meta": np.array(text)}
     with atomic_write(path) as file:
-        _understood(text)  # what load would refuse is never written
+        _understood(text)  # never write what load would refuse
         for key, view in model.parameters.items():
             with np.errstate(all="ignore"):
                 arrays[key] = view.astype("<f2" if half else "<f4", copy=False)
@@ -192,7 +194,7 @@ def load_resume(path: FilePath) -> tuple[Model, dict[str, Array]]:
 
 
 def finite_json(value: Any) -> Any:
-    """Return `value` as JSON can say it: NumPy's arrays as lists, numbers too large as None."""
+    """Return `value` as JSON can hold it: arrays as lists, NaN and numbers too large as None."""
     if hasattr(value, "tolist"):  # NumPy's numbers and arrays
         value = value.tolist()
     if isinstance(value, dict):
@@ -222,7 +224,7 @@ def _model(archive: Archive) -> Model:
 
 
 def _understood(text: str) -> tuple[dict[str, Any], ModelConfig, Vocabulary]:
-    """Return what the JSON of meta says, and its model and vocabulary. Raises CheckpointError."""
+    """Return the object in meta's JSON, its model and its vocabulary. Raises CheckpointError."""
     if sum(map(text.count, ",[{")) > MAX_VALUES:
         raise CheckpointError(f"its meta has more than {MAX_VALUES:,} values")
     try:
@@ -235,13 +237,15 @@ def _understood(text: str) -> tuple[dict[str, Any], ModelConfig, Vocabulary]:
     wrote, format_ = meta.get("version"), meta.get("format")
     if format_ != FORMAT:
         raise CheckpointError(
-            f"charrnn {wrote!r:.40} wrote it in format {format_!r:.40}; this one reads format "
+            f"charrnn {wrote!r:.40} wrote it in format {format_!r:.40}; this version reads format "
             f"{FORMAT}: update it"
         )
     if {key: type(meta.get(key)) for key in META} != META:
-        raise CheckpointError(f"its meta must have {', '.join(META)}, as charrnn writes them")
+        raise CheckpointError(
+            f"its meta must have {', '.join(META)}, with the types that charrnn writes"
+        )
     if {key: type(value) for key, value in meta["model"].items()} != SHAPE:
-        raise CheckpointError("its meta describes a model that charrnn lacks")
+        raise CheckpointError("its meta describes a model that charrnn doesn't have")
     try:
         return meta, ModelConfig(**meta["model"]), Vocabulary(meta["vocabulary"])
     except CharRNNError as error:

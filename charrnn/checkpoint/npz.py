@@ -1,8 +1,8 @@
-"""Arrays in a zip archive (.npz) as np.savez writes it, of which nothing is read unchecked.
+"""Reading arrays from a zip archive (.npz) that np.savez wrote, with everything checked first.
 
-We avoid np.load because it allocates whatever size a header claims. Sizes are checked here against
-what the caller expects, and all of them together against the file's length. Refusals are
-CheckpointErrors that begin with the file's name.
+We avoid np.load because it allocates whatever size a header claims. Here each size is checked
+against what the caller expects, and their total against the file's length. If anything is wrong, we
+raise a CheckpointError that begins with the file's name.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from charrnn.arrays import Array
 from charrnn.checkpoint.atomic_write import FilePath, explained, regular_file
 from charrnn.errors import CheckpointError
 
-MAX_LIST = 1 << 20  # bytes of the list of members: some ten thousand
+MAX_LIST = 1 << 20  # bytes of the list of members, enough for some ten thousand
 MAX_HEADER = 1_000  # bytes of an array's header; NumPy's own takes 118
-# Arrays may take this much memory and so many times the file's length; deflate could give 1,000.
+# Arrays may take FREE_BYTES plus FREE_FACTOR times the file's length; deflate could reach 1,000.
 FREE_BYTES, FREE_FACTOR = 32 << 20, 4
 
 
 @contextmanager
 def refused(reason: str) -> Iterator[None]:
-    """Turn whatever zipfile and NumPy raise for a stranger's bytes into a CheckpointError.
+    """Turn whatever zipfile and NumPy raise for untrusted bytes into a CheckpointError.
 
-    These are a dozen kinds of exceptions, from struct.error to TokenError.
+    They raise a dozen kinds of exceptions, from struct.error to TokenError.
     """
     try:
         yield
@@ -55,11 +55,11 @@ class _File(io.FileIO):
 
 
 class Archive:
-    """An open .npz; `entries` are its members by key, whose sizes together have been checked."""
+    """An open .npz; `entries` are its members by key. Their total size has been checked."""
 
     def __init__(self, file: _File) -> None:
-        with refused("this is no charrnn checkpoint (.npz), or it is cut off or damaged"):
-            if file.read(4) != b"PK\3\4":  # where np.load begins too; zipfile begins at the end
+        with refused("this is not a charrnn checkpoint (.npz), or it is cut off or damaged"):
+            if file.read(4) != b"PK\3\4":  # np.load starts here too; zipfile starts at the end
                 raise zipfile.BadZipFile
             self._zip = zipfile.ZipFile(file)
         file.most = sys.maxsize
@@ -71,21 +71,21 @@ class Archive:
         allowed = FREE_BYTES + FREE_FACTOR * length
         if total > allowed:
             raise CheckpointError(
-                f"its arrays would take {total:,} bytes; a file of {length:,} may have {allowed:,}"
+                f"its arrays would take {total:,} bytes; a file of {length:,} may take {allowed:,}"
             )
 
     def array(
         self, key: str, kinds: tuple[str, ...], shape: tuple[int, ...] | None = None
     ) -> Array:
-        """Return the array called `key`, of one of the dtypes `kinds`, of `shape` if that is given.
+        """Return the array called `key`, which must have a dtype in `kinds` and, if given, `shape`.
 
-        Raises CheckpointError unless it is there, so, in C order, and as long as its header says.
+        Raises CheckpointError unless it exists, is like that, is in C order and has all its data.
         """
         if key not in self.entries:
             raise CheckpointError(f"{key!r} is missing")
         entry = self.entries[key]
         with (
-            refused(f"{key!r} is damaged, or no plain array of NumPy"),
+            refused(f"{key!r} is damaged, or not a plain NumPy array"),
             warnings.catch_warnings(action="ignore"),  # NumPy and Python warn about odd headers
         ):
             stream = self._zip.open(entry)
@@ -109,9 +109,9 @@ class Archive:
 
 @contextmanager
 def opened(path: FilePath) -> Iterator[Archive]:
-    """An Archive of the regular file at `path`. Raises CheckpointError."""
+    """Yield an Archive of the regular file at `path`. Raises CheckpointError."""
     with explained(path, "cannot be read"):
-        if regular_file(path)[1] is None:  # looked at first: to open a FIFO would block
+        if regular_file(path)[1] is None:  # checked first, because opening a FIFO would block
             raise CheckpointError("there is no such file; charrnn train makes one")
         try:
             with _File(path) as file:

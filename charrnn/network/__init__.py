@@ -1,1 +1,1 @@
-"""The mathematics: a recurrent network and its gradients in NumPy; no files, screen or clock."""
+"""The mathematics: a recurrent network and its gradients in NumPy; no files, output or clock."""

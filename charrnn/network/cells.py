@@ -1,12 +1,12 @@
 """The recurrences: from h_{t−1} and A_t = V x_t + b_h to h_t, and back.
 
-A cell knows one thing, the loop over t. What is summed over time (∂L/∂W, ∂L/∂V, ∂L/∂b_h) is a few
-large matrix products over all positions, in `network`. Columns are streams, as in the lecture: h_t
-is (H, B), a gate a block of rows.
+A cell contains only the loop over t. Sums over time (∂L/∂W, ∂L/∂V, ∂L/∂b_h) are a few large matrix
+products over all positions, in `network`. Columns are streams, as in the lecture: h_t is (H, B),
+and a gate is a block of rows.
 
-σ(a) = ½ (1 + tanh(a/2)): with the rows of a σ halved in V, W and b_h, all gates of a step are one
-tanh. This is faster than exp and a division, and cannot overflow; a σ of less than 3·10⁻⁸ is 0 in
-float32.
+σ(a) = ½ (1 + tanh(a/2)): if the rows of each σ are halved in V, W and b_h, one tanh computes all
+gates of a step. This is faster than exp and a division, and cannot overflow; in float32, a σ of
+less than 3·10⁻⁸ becomes 0.
 
 Sizes: T time steps, B streams, H units, G gates, S arrays of state.
 """
@@ -28,9 +28,9 @@ Step = Callable[[Array], None]  # step(A): h_{t−1} becomes h_t in place; scale
 
 
 def unaliased(rows: int, T: int, B: int, dtype: DTypeLike) -> Array:
-    """Return (rows, T, B) zeros whose rows lie apart by no multiple of 4 KiB.
+    """Return (rows, T, B) zeros whose rows don't start a multiple of 4 KiB apart.
 
-    Else they would all meet in the same few lines of the cache.
+    Otherwise all rows would compete for the same few cache lines.
     """
     size = T * B
     spare = 16 if size * np.dtype(dtype).itemsize % 4096 == 0 else 0
@@ -40,7 +40,7 @@ def unaliased(rows: int, T: int, B: int, dtype: DTypeLike) -> Array:
 def sigmoid_from_tanh(a: Array, half: Array) -> None:
     """a ← ½ (1 + a), in place: σ where a is the tanh of half its argument.
 
-    `half`, like `one` below, is an array: a Python float takes NumPy 0.5 µs more in each call.
+    `half`, like `one` below, is an array: a Python float costs NumPy 0.5 µs more per call.
     """
     np.multiply(a, half, a)
     np.add(a, half, a)
@@ -55,14 +55,14 @@ def tanh_derivative(a: Array, one: Array, out: Array) -> None:
 class Cell(ABC):
     """A recurrence over T steps of B streams, with the tape that forward leaves for backward.
 
-    A subclass is all that this package needs to know of a cell: its gates, a step forward, and the
-    loop backward.
+    A subclass defines all that this package needs to know about a cell: its gates, one step
+    forward, and the loop backward.
     """
 
     gates: ClassVar[dict[str, float]]  # in order, with the scale of their rows: σ ½, tanh 1
     state_names: ClassVar[tuple[str, ...]] = ("h",)
     tape_names: ClassVar[tuple[str, ...]]  # blocks of a step: gates, the state before it, and more
-    dC: tuple[tuple[slice, Array], ...]  # gradient at W h_{t−1} by rows of W; dA but for the gru
+    dC: tuple[tuple[slice, Array], ...]  # gradient at W h_{t−1} by rows of W; dA except in the gru
 
     def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None:
         """Make room for T steps."""
@@ -71,7 +71,7 @@ class Cell(ABC):
         self.one = np.array(1, dtype)
         self.tape = np.zeros((T + 1, blocks * H + 1, B), dtype)[
             :, :-1
-        ]  # a row apart: see unaliased()
+        ]  # one spare row: see unaliased()
         self.A = self.tape[:, :GH]  # where A_t is written, to become the gates
         self.blocks = np.split(self.tape, blocks, axis=1)
         self.state_blocks = [self.blocks[self.tape_names.index(n)] for n in self.state_names]
@@ -82,7 +82,7 @@ class Cell(ABC):
 
     @classmethod
     def row_scale(cls, H: int, dtype: DTypeLike) -> Array:
-        """Return what the rows of V, W and b_h are multiplied by in a step, a column (G·H, 1)."""
+        """Return the factors of the rows of V, W and b_h in a step, a column (G·H, 1)."""
         return np.repeat(np.array([*cls.gates.values()], dtype), H)[:, None]
 
     @staticmethod
@@ -91,7 +91,7 @@ class Cell(ABC):
         """Return the function of A_t (G·H, …) that takes one step, elementwise in the units.
 
         Wh (G·H, …) is W h_{t−1}, which it overwrites; `now` and `then` are the tape at t and t + 1.
-        When drawing, both are Wh with the state behind it, and there is nothing else on the tape.
+        When sampling, both are Wh followed by the state, and the tape holds nothing else.
         """
 
     @abstractmethod
@@ -99,7 +99,7 @@ class Cell(ABC):
         """Fill dA and dC from dh (H, T, B), the gradient that reaches each h_t from outside."""
 
     def forward(self, input_into: Input, W: Array, state: Array, T: int) -> None:
-        """Fill the tape with T steps from `state` (S, H, B) on."""
+        """Fill the tape with T steps, starting from `state` (S, H, B)."""
         multiply_W = step_product(W * self.scale, self.Wh)
         h = self.state_blocks[0]
         for block, array in zip(self.state_blocks, state, strict=True):
@@ -129,7 +129,7 @@ class RNN(Cell):
     @staticmethod
     def stepper(Wh: Array, now: Array, then: Array) -> Step:
         h = then[-len(Wh) :]
-        add, tanh = np.add, np.tanh  # looked up once: for one stream it counts
+        add, tanh = np.add, np.tanh  # looked up once, which matters for one stream
 
         def step(A: Array) -> None:
             add(Wh, A, h)
@@ -151,8 +151,8 @@ class RNN(Cell):
 class GRU(Cell):
     """r, z = σ(A + W h_{t−1}); n = tanh(A + r ⊙ W h_{t−1}); h_t = n + z ⊙ (h_{t−1} − n).
 
-    Rows r, z, n. The reset gate acts after the product, so that a step has a single one (Cho et al.
-    2014, in cuDNN's form).
+    Rows r, z, n. The reset gate acts after the product, so that a step needs only one product (Cho
+    et al. 2014, in cuDNN's form).
     """
 
     gates: ClassVar = {"r": 0.5, "z": 0.5, "n": 1}
@@ -217,7 +217,7 @@ class LSTM(Cell):
     """i, f, o, g = σ, σ, σ, tanh(A + W h_{t−1}); c_t = f ⊙ c_{t−1} + i ⊙ g; h_t = o ⊙ tanh c_t.
 
     Rows i, f, o, g: the three σ lie together (Hochreiter & Schmidhuber 1997; the forget gate: Gers
-    et al. 2000). i, f and g, c_{t−1} lie side by side, so that i ⊙ g and f ⊙ c_{t−1} are one call.
+    et al. 2000). i, f and g, c_{t−1} lie side by side, so that i ⊙ g and f ⊙ c_{t−1} take one call.
     """
 
     gates: ClassVar = {"i": 0.5, "f": 0.5, "o": 0.5, "g": 1}

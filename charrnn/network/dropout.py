@@ -1,14 +1,14 @@
 """Dropout masks: 0 with probability p, else 1 / (1 − p), so that evaluation needs no rescaling.
 
-Two kinds. On h, between layers and before the output, drawn anew for each position (Srivastava et
-al. 2014; Zaremba et al. 2014). On the entries of W, and of V where it reads h, drawn once a chunk,
-so that the recurrent product stays one (Merity et al. 2017). The first layer's V is left whole:
-its columns are what the network knows of each symbol, and on Shakespeare an lstm of 256 with 0.1
-stood at 1.527 nats after 3,000 steps with it whole, at 1.562 with its entries dropped.
+There are two kinds. Masks on h, between layers and before the output, are drawn anew for each
+position (Srivastava et al. 2014; Zaremba et al. 2014). Masks on the entries of W, and of V where it
+reads h, are drawn once per chunk, so that one matrix serves all steps (Merity et al. 2017). The
+first layer's V has no mask: its columns are what the network knows of each symbol. On Shakespeare
+an lstm of 256 with 0.1 reached 1.527 nats after 3,000 steps this way, and 1.562 with a mask on V.
 
-A column's mask on h depends on seed, step, layer and column alone, so that each replica draws only
-those of its own columns, and any number of replicas learns the same run. The masks on the weights
-are the same for all columns, and every replica draws them.
+A column's mask on h depends only on seed, step, layer and column, so that each replica draws only
+those of its own columns, and the run is the same with any number of replicas. The masks on the
+weights are the same for all columns, and every replica draws them.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class Masks:
         }
 
     def drop_h(self, layer: int, h: Array) -> Array:
-        """Return the output of a layer, or the gradient at it, with its mask applied."""
+        """Return the output of a layer, or the gradient at it, with the layer's mask applied."""
         return h * self.h[layer] if self.h else h
 
 
 def draw_masks(config: TrainConfig, N: int, step: int, T: int, columns: slice) -> Masks:
-    """Return a step's masks for these columns of the batch, a slice with a start and a stop."""
+    """Return a step's masks for `columns` of the batch, a slice with a start and a stop."""
     p, model, dtype = config.dropout, config.model, config.dtype
     if not p:
         return Masks()
@@ -61,7 +61,7 @@ def draw_masks(config: TrainConfig, N: int, step: int, T: int, columns: slice) -
             size = prod(shape)
             mask = _mask(bits.random_raw(-(-size // BLOCK)), p, dtype)
             weights[name] = mask[:size].reshape(shape)
-    # A stream has the numbers of the first BLOCK columns at all positions, then those of the next.
+    # A stream yields all positions' numbers for the first BLOCK columns, then for the next BLOCK.
     positions, first = model.hidden * T, columns.start // BLOCK
     count = -(-columns.stop // BLOCK) - first
     own = slice(columns.start - first * BLOCK, columns.stop - first * BLOCK)
@@ -74,9 +74,9 @@ def draw_masks(config: TrainConfig, N: int, step: int, T: int, columns: slice) -
 
 
 def _mask(numbers: Array, p: float, dtype: DTypeLike) -> Array:
-    """Return a mask with an entry for each byte of random 64-bit numbers (…, n), (…, BLOCK n).
+    """Return a mask (…, BLOCK n), an entry for each byte of random 64-bit numbers (…, n).
 
-    0 with probability p, to the nearest 1/256, else 1 / (1 − p); the same on every machine.
+    An entry is 0 with probability p, rounded to 1/256, else 1 / (1 − p); on every machine the same.
     """
     dropped = min(255, round(p * 256))
     mask = (numbers.astype("<u8", copy=False).view(np.uint8) >= dropped).astype(dtype)

@@ -1,9 +1,9 @@
-"""Proof that the gradients are right: backpropagation through time beside central differences.
+"""The gradient check: backpropagation through time compared with central differences.
 
 ∂L/∂θ_i ≈ (L(θ_i + ε) − L(θ_i − ε)) / 2ε in float64, whose error is of order ε² (and 1e-16 / ε from
-rounding). The network that is checked is the one that trains, only in another precision. A check
-sees what its input exercises, so there are several steps and streams, repeated symbols, a state
-that isn't zero and streams of unequal length.
+rounding). The network checked here is the one that is trained, in another precision. A check sees
+only what its input exercises, so we use several steps and streams, repeated symbols, a state that
+isn't zero, and streams of unequal length.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EPSILON = 1e-5
 
 @dataclass(frozen=True)
 class ArrayCheck:
-    """One parameter array: its error, and the element where the gradients lie farthest apart."""
+    """One parameter array: its error, and the element where the two gradients differ most."""
 
     name: str
     error: float  # max |analytic − numeric| / max |analytic| over the array
@@ -55,7 +55,7 @@ class Check:
 
 
 def central_difference(loss: Loss, theta: Array, direction: Array | float = 1.0) -> float:
-    """Return the derivative of `loss` by theta along `direction`; theta is moved and put back."""
+    """Return the derivative of `loss` by theta along `direction`; theta is changed and restored."""
     here = theta.copy()
     theta[:] = here + EPSILON * direction
     above = loss()
@@ -72,7 +72,7 @@ def check_array(loss: Loss, name: str, theta: Array, analytic: Array, chosen: Ar
     distance = np.abs(analytic.ravel()[chosen] - numeric)
     worst = int(np.argmax(distance))
     index = tuple(map(int, np.unravel_index(chosen[worst], analytic.shape)))
-    # An array whose true gradient is all zero (N = 1, say) is compared with what rounding leaves.
+    # An array whose true gradient is all zero (N = 1, say) is measured against rounding.
     error = float(distance[worst]) / max(float(np.abs(analytic).max()), 1e-8)
     return ArrayCheck(
         name, error, index, float(analytic[index]), float(numeric[worst]), len(chosen)
@@ -101,7 +101,7 @@ def check_gradient(
     elements: int | None = None,
     directions: int = 4,
 ) -> Check:
-    """Return the check on one chunk, of at most `elements` random elements of each array."""
+    """Return the check of one chunk, on at most `elements` random elements of each array."""
     config, gradient = parameters.config, parameters.like()
     network = Network(config, parameters.N, np.float64)
     inside = np.arange(len(x))[:, None] < (len(x) if lengths is None else lengths)
@@ -121,7 +121,7 @@ def check_gradient(
 
 
 def random_text(rng: np.random.Generator, N: int, T: int, B: int) -> tuple[Array, Array]:
-    """Return random symbols and targets (T, B); one symbol comes several times, whatever N is."""
+    """Return random symbols and targets (T, B); one symbol occurs several times, whatever N is."""
     x, y = rng.integers(0, N, (2, T, B))
     x[:3, 0] = x[0, 0]
     return x, y

@@ -1,8 +1,8 @@
 """The output layer: ŷ_t = softmax(U h_t + b_y), L_t = −ln ŷ_t[y_t] in nats, and its gradients.
 
-Softmax and cross-entropy are taken together and the maximum is subtracted first, so that no logit
-overflows. Positions are columns: P = T·B of them, in blocks whose (block, N) probabilities stay
-small whatever N is.
+Softmax and cross-entropy are computed together, after subtracting the maximum, so that no exp
+overflows. Positions are columns. All P = T·B of them are taken in blocks, so that the (N, block)
+probabilities stay small whatever N is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BLOCK = 1 << 21  # probabilities held at once: 8 MB in float32
 
 
 def _blocks(N: int, P: int) -> Iterator[slice]:
-    """Yield slices that cover P positions, each of at most BLOCK probabilities."""
+    """Yield slices that cover P positions, each with at most BLOCK probabilities."""
     size = max(1, BLOCK // N)
     yield from (slice(start, min(start + size, P)) for start in range(0, P, size))
 

@@ -1,9 +1,10 @@
-"""Products of matrices in the blocks that this machine's BLAS multiplies best.
+"""Matrix products, cut into the blocks that this machine's BLAS multiplies fastest.
 
-A large product first copies both matrices into the order that its kernel reads, which is much of
-the work where one of them is narrow. For AVX-512, OpenBLAS has kernels for small products as well,
-which read them where they lie. So a product with a narrow matrix is cut into small ones. Shares of
-the speed of a large square product, in float32 on one core of a Zen 4 with OpenBLAS 0.3.31:
+For a large product, BLAS first copies both matrices into the order that its kernel reads, which is
+much of the work if one of them is narrow. For AVX-512, OpenBLAS also has kernels for small
+products, which read the matrices in place. So we cut a product with a narrow matrix into small
+ones. Speed, as a share of a large square product's, in float32 on one core of a Zen 4 with OpenBLAS
+0.3.31:
 
     product                                               whole        cut
     W h, Wᵀ dA; 128 to 2,048 rows and columns, B = 32     86 to 91 %   100 to 111 %
@@ -28,15 +29,15 @@ from numpy.typing import DTypeLike
 from charrnn.arrays import Array
 from charrnn.blas import multiplies_small_ones_best
 
-SMALL = 1_000_000  # multiplications up to which OpenBLAS calls a product small
-ROWS, COLUMNS = 4, 64  # of the result that such a kernel likes to take at a time
-SIDE, MOST = 32, 512  # of the blocks of a sum of outer products; positions up to which it is cut
+SMALL = 1_000_000  # multiplications up to which OpenBLAS considers a product small
+ROWS, COLUMNS = 4, 64  # of the result, the block sizes that suit such a kernel
+SIDE, MOST = 32, 512  # block side in a sum of outer products; most positions for cutting it
 LINE = 16  # numbers in a cache line in float32: a copy is quickest line by line
-NARROW = 1 << 16  # numbers in M up to which cutting pays for many columns
+NARROW = 1 << 16  # numbers in M up to which cutting pays off for many columns
 
 
 def aligned_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-    """Return zeros that begin at a cache line: products that read them are up to a fifth faster."""
+    """Return zeros that begin at a cache line: products that read them are up to 20 % faster."""
     size = prod(shape) * np.dtype(dtype).itemsize
     memory = np.zeros(size + 64, np.uint8)
     start = -memory.ctypes.data % 64
@@ -46,7 +47,7 @@ def aligned_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
 def step_product(M: Array, out: Array) -> Callable[[Array], object]:
     """Return the function that writes M x into `out`: M (R, K), x (K, B), out (R, B).
 
-    M may be a transposed view; its blocks are copied, so that each lies in one piece.
+    M may be a transposed view; its blocks are copied, so that each is contiguous.
     """
     (R, K), B = M.shape, out.shape[1]
     rows, transposed = _rows(R, K, B), M.strides[0] < M.strides[1]
@@ -95,11 +96,11 @@ def sum_of_outer_products(a: Array, b: Array, out: Array) -> None:
 
 
 def _rows(R: int, K: int, B: int) -> int:
-    """Return how many rows of M (R, K) to multiply by B columns at a time; R: better not cut."""
+    """Return how many rows of M (R, K) to multiply by B columns at a time; R: don't cut."""
     most = SMALL // (K * B) // ROWS * ROWS
     if not most or not multiplies_small_ones_best():
         return R
-    even = -(-R // -(-R // most))  # as many in each block
+    even = -(-R // -(-R // most))  # the same number in each block
     return min(R, -(-even // ROWS) * ROWS)
 
 

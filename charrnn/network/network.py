@@ -1,7 +1,7 @@
 """The network over a chunk of text: layers forward, the loss, layers backward.
 
-All that is summed over time is one product over all positions (T·B columns), here; the loop over t
-is in `cells`.
+Each sum over time is one product over all positions (T·B columns), here; the loop over t is in
+`cells`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from charrnn.network.loss import losses, losses_backward
 from charrnn.network.matmul import step_product, sum_of_outer_products
 from charrnn.network.parameters import Parameters
 
-FEW = 96  # symbols up to which ∂L/∂V is a product with one-hot rows; beyond, sums over sorted ones
-ONEHOT = 512  # positions in such a product
-MANY = 256  # symbols from which on it is cheaper to scale only the columns of V that a chunk reads
+FEW = 96  # vocabulary size up to which ∂L/∂V is a one-hot product; above, sums over sorted symbols
+ONEHOT = 512  # positions per one-hot product
+MANY = 256  # vocabulary size from which scaling only the columns of V that are read is cheaper
 NOTHING_DROPPED = Masks()
 
 
 def flat_columns(a: Array) -> Array:
-    """Return (rows, T, B) as (rows, T·B), a view: the positions of a row lie side by side."""
+    """Return a view of (rows, T, B) as (rows, T·B): one column per position."""
     return a.reshape(a.shape[0], -1)
 
 
@@ -48,8 +48,8 @@ def symbol_input(V: Array, b_h: Array, scale: Array, x: Array) -> Input:
 def symbol_input_backward(dA: Array, x: Array, *, dV: Array) -> None:
     """dV ← Σ dA_t onehot(x_t)ᵀ for dA (G·H, P), x (P,): the columns of a repeated symbol add up.
 
-    With few symbols this is one product; with many only the columns of those that occur are
-    touched.
+    In a small vocabulary this is a product; in a large one, only the columns of symbols that occur
+    are touched.
     """
     N, P = dV.shape[1], x.size
     dV[:] = 0
@@ -60,7 +60,9 @@ def symbol_input_backward(dA: Array, x: Array, *, dV: Array) -> None:
             step_product(dA[:, positions], part)(np.eye(N, dtype=dA.dtype)[x[positions]])
             dV += part
         return
-    order = np.argsort(x.astype(np.min_scalar_type(N)), kind="stable")  # a radix sort if short
+    order = np.argsort(
+        x.astype(np.min_scalar_type(N)), kind="stable"
+    )  # a radix sort for small types
     counts = np.bincount(x)
     symbols = np.flatnonzero(counts)
     starts = np.cumsum(counts)[symbols] - counts[symbols]
@@ -90,9 +92,9 @@ def layer_input_backward(dA: Array, V: Array, below: Array, *, dV: Array, dx: Ar
 class Network:
     """Runs chunks through the layers: parameters and state come in, results go out.
 
-    It owns nothing but scratch. Symbols x and targets y are (T, B), a state (L, S, H, B).
+    It owns only scratch memory. Symbols x and targets y are (T, B), a state (L, S, H, B).
     `lengths` (B,) says where a column's text ends before T: its state is taken there, and its
-    losses beyond mean nothing.
+    losses after that mean nothing.
     """
 
     def __init__(self, config: ModelConfig, N: int, dtype: DTypeLike = np.float32) -> None:
@@ -121,7 +123,7 @@ class Network:
         lengths: Array | None = None,
         masks: Masks = NOTHING_DROPPED,
     ) -> tuple[Array, Array]:
-        """Return the last layer's h_t (H, T, B), perhaps a view of scratch, and the state after."""
+        """Return the last layer's h_t (H, T, B), perhaps a view of scratch, and the new state."""
         h = self._forward(masks.drop_weights(parameters), x, state, masks)[-1]
         return h, self._state_after(x.shape, lengths)
 
@@ -137,9 +139,9 @@ class Network:
         lengths: Array | None = None,
         masks: Masks = NOTHING_DROPPED,
     ) -> tuple[Array, Array]:
-        """Return what `losses` does, and overwrite `out` with the gradient of Σ weight · losses.
+        """Return the same as `losses`, and overwrite `out` with the gradient of Σ weight · losses.
 
-        `weight` is 1 / (T·B) unless given, the mean over full columns; beyond `lengths` it is 0.
+        `weight` is 1 / (T·B) unless given, for the mean over full columns; after `lengths` it is 0.
         """
         T, B = x.shape
         arrays = masks.drop_weights(parameters)
@@ -184,7 +186,7 @@ class Network:
         masks: Masks,
         out: Parameters,
     ) -> None:
-        """Overwrite `out` with each layer's gradients, and dh, the gradient at the last h."""
+        """Overwrite `out` with each layer's gradients; also overwrite dh, that at the last h."""
         T = len(x)
         with np.errstate(under="ignore"):
             for layer, cell in reversed([*enumerate(self._cells(*x.shape))]):
@@ -210,7 +212,7 @@ class Network:
             make, H = CELL_CLASSES[self.config.cell], self.config.hidden
             cells = [make(H, T, B, self.dtype) for _ in range(self.config.layers)]
         self._tapes[B] = max(longest, T), cells
-        if len(self._tapes) > 3:  # training's, evaluation's and an odd last batch's stay
+        if len(self._tapes) > 3:  # keeps training's, evaluation's and an odd last batch's
             del self._tapes[next(iter(self._tapes))]
         return cells
 

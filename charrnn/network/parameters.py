@@ -1,8 +1,8 @@
 """All parameters of a network in one flat array, with named views into it.
 
-One array makes the optimizer's update, clipping, the sum over workers, saving and the gradient
-check one call each. Its twins (gradient, Adam's moments, the average) have the same layout. Write
-into the views; a rebound name detaches.
+With one array, the optimizer's update, clipping, the sum over workers, saving and the gradient
+check take one call each. Its twins (gradient, Adam's moments, the average) have the same layout.
+Write into the views; rebinding a name detaches it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ GATES = {name: tuple(cell.gates) for name, cell in CELL_CLASSES.items()}  # G na
 
 
 def shapes(config: ModelConfig, N: int) -> dict[str, tuple[int, ...]]:
-    """Return every array's name and shape, in the order of the flat array.
+    """Return the shape of every array by name, in the order of the flat array.
 
     V (G·H, N or H), W (G·H, H) and b_h (G·H,) of each layer, then U (N, H) and b_y (N,).
     """
@@ -35,7 +35,7 @@ def shapes(config: ModelConfig, N: int) -> dict[str, tuple[int, ...]]:
 
 
 def parameter_count(config: ModelConfig, N: int) -> int:
-    """Return how many numbers the network learns."""
+    """Return the number of parameters."""
     return sum(map(prod, shapes(config, N).values()))
 
 
@@ -66,7 +66,7 @@ class Parameters:
         return Parameters(self.config, self.N, self.flat.dtype)
 
     def astype(self, dtype: DTypeLike) -> Parameters:
-        """Return a copy in this precision; it shares nothing."""
+        """Return a copy in this precision, which shares no memory."""
         return Parameters(self.config, self.N, flat=self.flat.astype(dtype))
 
 
@@ -86,9 +86,9 @@ def initialize(
     """Return parameters to start training from.
 
     W is orthogonal in each gate's block, so that the gradient neither fades nor explodes at first.
-    b_h is 0 but for the lstm's forget gate, which is 1: remember until taught otherwise (Gers et
-    al. 2000). U is small and b_y the log of the characters' `frequencies`, so that the first loss
-    is the unigram entropy; without them 0, and it is ln N.
+    b_h is 0 except for the lstm's forget gate, where it is 1: remember until taught otherwise (Gers
+    et al. 2000). U is small and b_y is the log of the characters' `frequencies`, so that the first
+    loss is the unigram entropy; without them b_y is 0, and the first loss is ln N.
     """
     parameters = Parameters(config, N, dtype)
     H, gates = config.hidden, GATES[config.cell]
@@ -99,6 +99,6 @@ def initialize(
         b_h[:] = np.repeat([float(gate == "f") for gate in gates], H)
     parameters["U"][:] = rng.standard_normal((N, H)) * 0.02 / np.sqrt(H / 128)
     if frequencies is not None:
-        seen = np.maximum(frequencies, 0.1)  # one that only validation has is rare, not impossible
+        seen = np.maximum(frequencies, 0.1)  # one found only in validation is rare, not impossible
         parameters["b_y"][:] = np.log(seen / seen.sum())
     return parameters

@@ -198,7 +198,7 @@ def bad_places() -> Trial:
 def _links_and_devices(places: Places, home: Path, good: bytes) -> None:
     os.mkfifo(home / "pipe")
     for out in (Path(os.devnull), home / "pipe"):
-        places.refused(out, "this is no regular file")
+        places.refused(out, "this is not a regular file")
     (home / "to-folder").symlink_to(home, target_is_directory=True)
     places.refused(home / "to-folder", "this is a folder")
     (home / "real").mkdir()
