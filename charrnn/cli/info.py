@@ -96,7 +96,7 @@ def feed_forward_facts(model: Model) -> dict[str, str]:
 
 
 def show(screen: Console, path: str, model: Model) -> None:
-    """Print one model: facts, learning curve, and the feed-forward networks beside it."""
+    """Print one model: facts, learning curve, and feed-forward networks for comparison."""
     from rich.text import Text
 
     screen.print(Text(visible(path), style="bold"), soft_wrap=True)

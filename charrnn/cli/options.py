@@ -29,7 +29,7 @@ def option(
 ) -> Any:
     """Return the declaration of an option, such as "-o --out", in a panel of the help.
 
-    metavar: stands for the value in the help; None: the choices of a Literal. `more` goes to
+    metavar: what the help shows for the value; None: the choices of a Literal. `more` goes to
     typer.Option. `help` is rich markup, so it must not have square brackets.
     """
     return typer.Option(*flags.split(), help=help, rich_help_panel=panel, metavar=metavar, **more)
@@ -126,7 +126,7 @@ def unknown_option(panel: str | None) -> Any:
 
 
 def model_path(path: str | None) -> str:
-    """Return `path`; for None the path of the default model, which is printed on stderr."""
+    """Return `path` or, for None, the path of the default model, which is printed on stderr."""
     from charrnn.checkpoint.model import SHIPPED
 
     if path is not None:
@@ -139,7 +139,7 @@ def model_path(path: str | None) -> str:
 
 
 def read(path: str, encoding: str | None) -> str:
-    """Return the text of a file, "-" for standard input; changes made to it are printed."""
+    """Return the text of a file, "-" for standard input; notes on changes to it are printed."""
     from charrnn.text.corpus import read_text
 
     text, notes = read_text(path, encoding=encoding)
@@ -149,7 +149,7 @@ def read(path: str, encoding: str | None) -> str:
 
 
 def known(model: Model, text: str, unknown: UnknownChoice, what: str) -> str:
-    """Return `text`, for unknown="skip" without the characters that the model doesn't know.
+    """Return `text`; with unknown="skip", leave out characters that the model doesn't know.
 
     Otherwise such characters raise VocabularyError, which names `what`.
     """

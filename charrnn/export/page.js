@@ -77,7 +77,7 @@ class Network {
     });
   }
 
-  /** Return U h_t + b_y, of which ŷ_t is the softmax. */
+  /** Return U h_t + b_y, whose softmax is ŷ_t. */
   logits(state) {
     return plus(product(this.U, state.at(-1).h), this.b_y);
   }
@@ -268,8 +268,8 @@ const CONTEXT = 12; // characters of context that are shown
 const SLICE = 32; // milliseconds of work before the browser may draw and listen
 const SLOW = 90; // milliseconds for each character when it writes slowly
 const box = element('characters');
-let steps = []; // the text that is shown, a step for each character,
-let spans = []; // and the element of each;
+let steps = []; // the text that is shown, a step for each character;
+let spans = []; // and the element that shows each step
 let pinned = null; // the character that was chosen,
 let shown = null; // and the one whose ŷ_t is shown: the one pointed at, or the chosen one
 let run = {}; // the latest work; earlier work sees that it has been replaced

@@ -150,7 +150,7 @@ def quiz(seed: int, H: int, T: int, N: int) -> Quiz:
 
 
 def take_quiz(net: Example) -> Quiz:
-    """Return every candidate beside the numeric gradient, on this network."""
+    """Return every candidate compared with the numeric gradient, on this network."""
     _, h, y_hat = forward(net)
     facts = YHatFacts()
     facts.add(y_hat)

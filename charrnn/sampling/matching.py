@@ -1,6 +1,6 @@
 """Drawing only what matches a pattern.
 
-A state is the set of sequences any of which would complete a match (the partial derivatives of
+A state is a set of sequences, each of which would complete a match (the partial derivatives of
 Antimirov 1996). The states that the model's characters can reach form a deterministic automaton.
 Each state has its distance to the nearest match, in characters; a character may be drawn if the
 nearest match after it still fits into the length.
