@@ -206,7 +206,7 @@ def test_steps_on_a_tiny_text_are_as_many_epochs_as_they_read() -> None:
 def test_ranks_of_mpi_have_one_worker_each() -> None:
     facts = Facts(10**6, 10**5, 65, 4)
     assert resolve(TrainConfig(steps=1, workers="auto", ranks=4), facts).workers == 1
-    with pytest.raises(UsageError, match="--workers 2 in each of 4 ranks"):
+    with pytest.raises(UsageError, match="--workers 2 cannot be used with 4 ranks"):
         prepare([], TrainConfig(steps=1, workers=2, ranks=4))
 
 

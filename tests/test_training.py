@@ -872,7 +872,7 @@ def test_resuming_from_damaged_data_is_refused(spoil: str, corpus: Path, tmp_pat
         arrays[spoil] = np.zeros(3, np.float32)
     charrnn.save(out, model, arrays)
     with pytest.raises(
-        CheckpointError, match="what resuming needs is missing, damaged or of another charrnn"
+        CheckpointError, match="what resuming needs is missing, damaged or from another charrnn"
     ):
         list(charrnn.train([], TrainConfig(out=out, resume=True)))
 

@@ -1,1 +1,1 @@
-"""How it learns: optimizers, schedule, loop, evaluation, workers and checkpoints."""
+"""Training: defaults, schedule, optimizers, the loop, validation, and parallel processes."""

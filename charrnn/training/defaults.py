@@ -1,4 +1,4 @@
-"""What a run uses where nothing was asked for: pure functions of what is known at the start."""
+"""Values for options that weren't given, computed from what is known at the start of a run."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from charrnn.network.parameters import GATES, parameter_count
 from charrnn.training.optimizers import OPTIMIZER_CLASSES
 
 DEFAULT_BUDGET = 180.0  # seconds
-USUAL, TIMED = 64, 32  # B and T; under a budget more and smaller steps learn more, see resolve
-MOST_STREAMS = 128  # of running text under a budget, however many processes share them
-CHARACTERS = 1024  # in a step of items under a budget
-HIDDEN, OPERATIONS = 256, 2.9e13  # the width for a run of so many operations
+USUAL, TIMED = 64, 32  # B and T; under a budget, more and smaller steps learn more: see resolve
+MOST_STREAMS = 128  # most streams of running text under a budget, for any number of processes
+CHARACTERS = 1024  # per step of items under a budget
+HIDDEN, OPERATIONS = 256, 2.9e13  # this width suits a run of this many operations
 NO_PRESSURE = 800.0  # epochs · parameters / √characters up to which nothing is dropped
-DECAY, SCANT = 0.02, 10_000  # weight decay for Adam; characters below which it grows
-SAMPLED_CHARACTERS = 400_000  # read between two samples
-VALIDATION_SHARE = 0.03  # of the time of training
-MOST_OF_BUDGET = 0.05  # that one validation may take
-VALIDATING = 3.0  # times as many characters/s as training
+DECAY, SCANT = 0.02, 10_000  # weight decay for Adam, and the characters below which it grows
+SAMPLED_CHARACTERS = 400_000  # characters read between two samples
+VALIDATION_SHARE = 0.03  # of the training time
+MOST_OF_BUDGET = 0.05  # share that one validation may take
+VALIDATING = 3.0  # validation reads this many times as many characters/s as training
 VALIDATION_STREAMS, VALIDATION_CHUNK = 64, 64  # B and T of validation, whatever those of training
 COLUMNS, WORK = 8, 1024  # columns and H·B that a process needs: with fewer, communication dominates
-SMALL_COLUMNS, SMALL_WORK = 2, 512  # the same where the BLAS has kernels for small products
-BASE_BYTES = 45 << 20  # of a process that has loaded Python and NumPy
+SMALL_COLUMNS, SMALL_WORK = 2, 512  # the same if BLAS has kernels for small products
+BASE_BYTES = 45 << 20  # memory of a process that has loaded Python and NumPy
 
 
 class Traits(NamedTuple):
-    """What the rules below need to know of a cell."""
+    """What the rules below need to know about a cell."""
 
-    rate: float  # times the optimizer's
-    efficiency: float  # of a single product's speed, over a whole step at B = T = 32
+    rate: float  # as a factor of the optimizer's
+    efficiency: float  # a whole step's speed as a share of a single product's, at B = T = 32
     forward: int  # numbers on the tape for each unit and position that forward fills
     tape: int  # all of them
 
@@ -53,19 +53,19 @@ TRAITS = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What the choices depend on beside the configuration."""
+    """What the choices depend on besides the configuration."""
 
-    characters: int  # of the training part, with lines: newlines included
+    characters: int  # of the training part; with lines, newlines included
     validation: int  # characters to predict in the validation part
     N: int  # size of the vocabulary
     processors: int
-    item: float | None = None  # mean length of an item, newline included; None: running text
+    item: float | None = None  # mean length of an item with its newline; None: running text
 
 
 def measured_flops() -> float:
-    """Return the multiplications and additions/s of one processor in a typical product.
+    """Return one processor's multiplications and additions per second in a typical product.
 
-    It takes a tenth of a second.
+    Measuring takes a tenth of a second.
     """
     W, h = np.ones((1024, 256), np.float32), np.ones((256, 32), np.float32)
     with blas_threads(1):
@@ -77,11 +77,11 @@ def measured_flops() -> float:
 def characters_per_second(model: ModelConfig, N: int, workers: int, flops: float) -> float:
     """Return a rough guess of the training speed.
 
-    6 operations a weight and character, at the cell's efficiency of `flops` a worker.
+    It assumes 6 operations per weight and character, at the cell's efficiency of a worker's flops.
     """
     H, G = model.hidden, len(GATES[model.cell])
     weights = G * H * H * (2 * model.layers - 1) + N * H
-    overhead = G * H * 60  # elementwise work, in operations of the same time
+    overhead = G * H * 60  # elementwise work, as operations that take as long
     return TRAITS[model.cell].efficiency * flops * workers / (6 * weights + overhead)
 
 
@@ -89,9 +89,9 @@ def memory_bytes(config: TrainConfig, N: int, workers: int) -> int:
     """Return a rough guess of the memory of all processes together in bytes, Python included.
 
     Replicas share θ, its average and the moments. Each has five more such arrays (gradient, masks,
-    masked weights, θ and average as begun), rank 0 seven (best, untried). A layer's tape and
-    temporaries hold `tape` numbers for each unit and position, of which validation touches the
-    `forward` ones; the output layer holds N for each position of a block.
+    masked weights, initial θ and average); rank 0 has seven (also the best weights and a copy). A
+    layer's tape and temporaries hold `tape` numbers for each unit and position, of which validation
+    uses `forward`; the output layer holds N for each position of a block.
     """
     H, L, P = config.hidden, config.layers, config.batch_size * config.seq_len
     traits = TRAITS[config.cell]
@@ -106,11 +106,11 @@ def memory_bytes(config: TrainConfig, N: int, workers: int) -> int:
 
 
 def chosen_hidden(operations: float, characters: int) -> int:
-    """Return the width for a run of so many operations on a text of so many characters.
+    """Return the width for a run with this many operations on a text with this many characters.
 
-    HIDDEN at OPERATIONS, growing with their fourth root: twice the width costs four times as much
-    a character and wants more of them. Fitted on budgets of 30 s to 15 min. A short text gets at
-    most 1.5 · √characters: more units only learn it by heart.
+    It is HIDDEN at OPERATIONS and grows with their fourth root: twice the width costs four times as
+    much per character and needs more of them. Fitted on budgets of 30 s to 15 min. A short text
+    gets at most 1.5 · √characters: more units would only memorize it.
     """
     width = HIDDEN * math.sqrt(math.sqrt(operations / OPERATIONS))
     width = min(1024, 1.5 * math.sqrt(characters), width)
@@ -118,21 +118,21 @@ def chosen_hidden(operations: float, characters: int) -> int:
 
 
 def chosen_dropout(epochs: float, parameters: int, characters: int) -> float:
-    """Return the dropout for `parameters` that read a text of `characters` `epochs` times.
+    """Return the dropout for a network of `parameters` that reads `characters` for `epochs`.
 
-    The more of either, the more they learn by heart, and the shorter the text, the less is left to
-    learn besides: 0.055 for each doubling of epochs · parameters / √characters. The form is from
-    runs on texts of 20 kB to 1 MB in two languages; its numbers from Shakespeare, where an lstm of
-    256 does best with 0.1 on 7 million characters. On 5 kB one of 288 ended at 2.078, 2.016, 1.981
-    and 1.948 nats with 0.5, 0.6, 0.68 and 0.75, on 20 kB at 1.979, 1.931 and 1.938 with the first
-    three, but with 0.75 it never learned to spell: hence at most 0.7.
+    More parameters and epochs memorize more, and a shorter text leaves less else to learn: hence
+    0.055 for each doubling of epochs · parameters / √characters. The form comes from runs on texts
+    of 20 kB to 1 MB in two languages, the numbers from Shakespeare, where an lstm of 256 does best
+    with 0.1 on 7 million characters. On 5 kB, an lstm of 288 ended at 2.078, 2.016, 1.981 and 1.948
+    nats with 0.5, 0.6, 0.68 and 0.75; on 20 kB, at 1.979, 1.931 and 1.938 with the first three, but
+    with 0.75 it never learned to spell: hence at most 0.7.
     """
     pressure = epochs * parameters / math.sqrt(max(characters, 1))
     return round(min(0.7, max(0.0, 0.055 * math.log2(max(pressure / NO_PRESSURE, 1)))), 2)
 
 
 def chosen_rate(optimizer: str, cell: str, H: int, B: int = TIMED) -> float:
-    """Return the peak rate: the optimizer's, by cell, and for Adam in proportion to √B / H.
+    """Return the peak rate: the optimizer's, scaled by cell and, for Adam, by √B / H.
 
     On 3 million characters of Shakespeare an lstm of 192 ended at 1.520, 1.496 and 1.503 nats with
     rates of 0.013, 0.018 and 0.025, an rnn of 192 at 1.712, 1.707 and 1.722 with 0.006, 0.01 and
@@ -148,7 +148,7 @@ def chosen_rate(optimizer: str, cell: str, H: int, B: int = TIMED) -> float:
 
 
 def chosen_decay(optimizer: str, characters: int) -> float:
-    """Return the weight decay: for Adam DECAY, and more the shorter a text of few characters is."""
+    """Return the weight decay: DECAY for Adam, more for texts of fewer than SCANT characters."""
     if optimizer != "adam":
         return 0.0
     return float(f"{DECAY * min(10, max(1, SCANT / characters)):.2g}")
@@ -157,8 +157,8 @@ def chosen_decay(optimizer: str, characters: int) -> float:
 def _sizes(config: TrainConfig, flops: float, facts: Facts) -> dict[str, int]:
     """Return H, B and T; each rank gets enough columns.
 
-    Under a budget each of several processes gets enough columns of a running text, up to
-    MOST_STREAMS in all, and a step of short items is as long as one of running text.
+    Under a budget, each of several processes gets enough columns of a running text, up to
+    MOST_STREAMS in all, and a step of short items has as many characters as one of running text.
     """
     H, B, T, ranks = HIDDEN, USUAL, USUAL, config.ranks
     if config.budget is not None:
@@ -174,10 +174,10 @@ def _sizes(config: TrainConfig, flops: float, facts: Facts) -> dict[str, int]:
 
 
 def chosen_workers(config: TrainConfig, processors: int) -> int:
-    """Return how many processes share a batch; a rank of MPI is one.
+    """Return how many processes share a batch; an MPI rank counts as one.
 
-    Automatically one for each processor, as long as each has columns, and work enough to pay for
-    its messages.
+    "auto" gives one per processor, as long as each has enough columns, and enough work to outweigh
+    communication.
     """
     if config.ranks > 1:
         return 1
@@ -189,10 +189,10 @@ def chosen_workers(config: TrainConfig, processors: int) -> int:
 
 
 def resolve(config: TrainConfig, facts: Facts) -> TrainConfig:
-    """Return the configuration with nothing left to choose; what was asked for stays as it is.
+    """Return the configuration with every option filled in; those that were given stay as they are.
 
-    Under a budget the rest depends on the speed of this machine, measured now. There B = T = 32,
-    and B is 8 a core on more than 4 cores, with a rate that grows with its square root:
+    Under a budget, the rest depends on the speed of this machine, measured now. Then B = T = 32; on
+    more than 4 cores B is 8 per core, and the rate grows with its square root. The reason for 32:
     on 10 million characters of Shakespeare an lstm of 256 ended at 1.540 nats with B, T = 64, 64,
     at 1.519 with 32, 64 (or 64, 32) and at 1.512 with 32, 32.
     """
@@ -203,7 +203,7 @@ def resolve(config: TrainConfig, facts: Facts) -> TrainConfig:
     c = _filled(c, **_sizes(c, flops, facts))
     workers = chosen_workers(c, facts.processors)
     c = replace(c, workers=workers)
-    step = min(c.batch_size * (facts.item or c.seq_len), facts.characters)  # its characters
+    step = min(c.batch_size * (facts.item or c.seq_len), facts.characters)  # characters per step
     read = (c.steps or 0) * step + (c.epochs or 0) * facts.characters  # in the whole run
     if c.budget is not None:
         read = c.budget * characters_per_second(c.model, facts.N, workers * c.ranks, flops)
@@ -224,10 +224,10 @@ def resolve(config: TrainConfig, facts: Facts) -> TrainConfig:
 
 
 def with_defaults(config: TrainConfig) -> TrainConfig:
-    """Return the configuration with the defaults that depend on nothing."""
+    """Return the configuration with the constant defaults filled in."""
     return _filled(config, **{f.name: f.metadata["default"] for f in OPTIONS})
 
 
 def _filled(config: TrainConfig, **values: Any) -> TrainConfig:
-    """Return the configuration with `values` where it has none."""
+    """Return the configuration with `values` for the fields that are None."""
     return replace(config, **{k: v for k, v in values.items() if getattr(config, k) is None})

@@ -14,7 +14,7 @@ Stopped = Literal["finished", "interrupted", "early", "diverged"]
 class Event:
     """Something that happened in a run."""
 
-    not_in_json: ClassVar[tuple[str, ...]] = ()  # fields for the display and Python alone
+    not_in_json: ClassVar[tuple[str, ...]] = ()  # fields only for the display and Python
 
     @property
     def name(self) -> str:
@@ -29,7 +29,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Notice(Event):
-    """Something the user should know, such as what was changed in a text, or chosen."""
+    """Something the user should know, such as what was changed in a text, or what was chosen."""
 
     text: str
 
@@ -57,7 +57,7 @@ class Start(Event):
 
 @dataclass(frozen=True)
 class Step(Event):
-    """One optimizer step; `step` counts those done. JSON and logs have only the `shown` ones."""
+    """One optimizer step; `step` counts those done so far. JSON and logs have only `shown` ones."""
 
     not_in_json = ("progress", "seconds_left", "shown")
     step: int
@@ -91,7 +91,7 @@ class Validated(Event):
 
 @dataclass(frozen=True)
 class Sampled(Event):
-    """A short text by the model as it is now."""
+    """A short text by the current model."""
 
     step: int
     text: str

@@ -1,7 +1,7 @@
-"""A training run as a generator of events: the caller logs, shows and stops.
+"""A training run as a generator of events: the caller logs them, shows them and stops the run.
 
-Truncated backpropagation through time: B streams of contiguous text, T characters a step, the state
-carried on.
+It uses truncated backpropagation through time: B streams of contiguous text, T characters per step,
+with the state carried over.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from charrnn.training.mpi import MPIEnd
 
 PATIENCE = 8  # validations without a new best after which a budget's decay begins early
-SPARE = 0.015  # of a budget, kept back: while the rate falls, saves at new bests come faster
+SPARE = 0.015  # share of a budget kept back: while the rate falls, new bests are saved more often
 LATE = 1.25  # cap the total if it exceeds the feasible number by this factor
 GOOD_EVERY = 25  # steps between copies of weights that are known to be good
-SHOWN_CHARACTERS = 40_000  # characters between steps that the JSON shows
+SHOWN_CHARACTERS = 40_000  # characters between the steps shown in JSON
 SHARED = ("epochs", "seconds", "train_loss", "val_loss", "floor_nats", "chars_per_second")
 
 
@@ -57,10 +57,10 @@ def train(
 ) -> Generator[Event, None, None]:
     """Yield the events of a run on `sources` (files, folders, archives, "-").
 
-    Without sources the corpus that ships with charrnn is read. The last event is Done, whose
+    Without sources, it reads the corpus that ships with charrnn. The last event is Done, whose
     `model` is what the checkpoint holds. `interrupted` is called after each step; once it returns
-    True, the run is saved and ends. `started` is when the budget's time began, by `clock`. `ranks`:
-    this is rank 0 of an MPI run, and the other ranks follow. Raises CharRNNError.
+    True, the run is saved and ends. `started` is when the budget's time began, by `clock`. If
+    `ranks` is given, this is rank 0 of an MPI run and the other ranks follow. Raises CharRNNError.
     """
     config = replace(config or TrainConfig(), ranks=1 if ranks is None else ranks.size)
     sources = [sources] if isinstance(sources, str | Path) else sources
@@ -73,16 +73,16 @@ def train(
 
 @dataclass
 class Training:
-    """Rank 0's side of a run: the clock, the schedule, the best weights so far, what is saved."""
+    """Rank 0's side of a run: the clock, the schedule, the best weights so far, and saving."""
 
     run: Run
     interrupted: Callable[[], bool]
     clock: Callable[[], float]
     started: float
     ranks: MPIEnd | None
-    stopped: Stopped | None = None  # None: it goes on
-    taken: int = 0  # steps in this part of the run
-    mean: float = 0.0  # seconds of such a step
+    stopped: Stopped | None = None  # None: still running
+    taken: int = 0  # steps since this start or resumption
+    mean: float = 0.0  # seconds per step, their mean
     recent: float = 0.0  # the same over about the last quarter of them
     validation_seconds: float | None = None  # of one pass over the validation part
 
@@ -101,7 +101,7 @@ class Training:
         yield self._done()
 
     def _trained(self) -> Iterator[Event]:
-        """Yield the events of training, until the run is saved and no other process is left."""
+        """Yield the events of training, until the run is saved and other processes have ended."""
         run, config = self.run, self.config
         parts = (config, len(run.vocabulary), run.training, run.validation, run.start)
         with (
@@ -117,15 +117,15 @@ class Training:
         late = self._elapsed() - budget
         if late > max(1.0, 0.03 * budget):
             yield Notice(
-                f"ended {late:.0f} s after the budget: the machine became slower after the number "
+                f"ended {late:.0f} s after the budget: the machine slowed down after the number "
                 "of steps was fixed"
             )
 
     def _steps(self) -> Generator[Event, None, Stopped]:
         """Yield the events of all steps and of what is due between them; return why they ended.
 
-        Until there is a best, keep a copy of the weights now and then, once a loss shows that they
-        are good.
+        Before the first validation, copy the weights now and then, and keep the copy once a loss
+        shows that they are good.
         """
         progress = self.progress
         while not progress.finished:
@@ -185,11 +185,11 @@ class Training:
         )
 
     def _elapsed(self) -> float:
-        """Return the wall time of the whole run so far, earlier parts of it included."""
+        """Return the wall time of the whole run so far, including its parts before a resumption."""
         return self.progress.seconds + self.clock() - self.started
 
     def _seconds_left(self) -> float:
-        """Return how long the run still takes: until its total is known, the rest of the budget."""
+        """Return the seconds left in the run; until its total is known, the rest of the budget."""
         progress = self.progress
         if progress.steps is None:
             return max(0.0, (self.config.budget or 0.0) - self._elapsed())
@@ -198,16 +198,16 @@ class Training:
     def _seconds_per_step(self) -> float:
         """Return how long a step will take, with its share of a validation.
 
-        If the last steps took less than those before, another program has ended, and the next steps
-        will be as fast. Slow steps say nothing of what follows.
+        If recent steps were faster than the mean, another program has probably ended, and the next
+        steps will be as fast. Slow recent steps don't predict what follows.
         """
         step = min(self.mean, self.recent)
         return step + (self.validation_seconds or 0.0) / self.config.val_every
 
     def _fix_total(self) -> None:
-        """Turn the budget into a total of steps when decay must begin.
+        """Turn the budget into a total number of steps when decay must begin.
 
-        It must when it will take all the time that is left, or once validation stopped improving.
+        It must begin when it will take all the time left, or once validation stops improving.
         """
         progress = self.progress
         if progress.steps is not None or not self.taken:
@@ -218,17 +218,17 @@ class Training:
         if progress.without_best >= PATIENCE:
             progress.steps, progress.ending = total, "early"
         elif total > possible:
-            lost = total > LATE * possible or not progress.repeatable  # after a stall, say
+            lost = total > LATE * possible or not progress.repeatable  # for example after a stall
             progress.set_total(possible if lost else total)
 
     def _end(self) -> float:
-        """Return the seconds that the two validations at the end will take, perhaps a guess."""
+        """Return the seconds that the two validations at the end will take, guessed at first."""
         if self.run.validation is None or self.validation_seconds is not None:
             return 2 * (self.validation_seconds or 0.0)
         return 2 * self.run.validation.predictions / (VALIDATING * (self.progress.speed() or 1e9))
 
     def _validate(self, last: bool = False) -> Iterator[Event]:
-        """Validate the averaged weights, at the end the current ones too, and keep the better."""
+        """Validate the averaged weights, and at the end also the current ones; keep the better."""
         progress, replica = self.progress, self.replica
         if self.run.validation is None:
             progress.add_point(None)
@@ -270,13 +270,13 @@ class Training:
     def _named(self) -> Parameters:
         """Return the named arrays of the checkpoint: the best on validation, else the current.
 
-        Before the first step these are the best that the run began with.
+        Before the first step, these are the best weights that the run began with.
         """
         current = self.progress.val_loss is None and self.stopped != "diverged" and self.taken
         return self.replica.parameters if current else self.run.best
 
     def _save(self) -> Iterator[Event]:
-        """Write the checkpoint, where there is one to write, with all that resuming needs."""
+        """Write the checkpoint, if the run has one, with all that resuming needs."""
         self.saved_at, resume = self.clock(), None
         if self.config.out is not None:
             if self.stopped != "diverged":

@@ -1,7 +1,7 @@
-"""Replicas in processes of many machines: MPI carries their gradients, orders and texts.
+"""Replicas in processes on many machines: MPI carries their gradients, orders and texts.
 
-Rank 0 alone reads the sources and makes all choices. Then every rank gets what it needs to begin:
-of a running text the characters of its own columns, and no more.
+Only rank 0 reads the sources and makes decisions. Then every rank gets what it needs to begin: of a
+running text, only the characters of its own columns.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from charrnn.text.corpus import Part, Store
 from charrnn.training.replica import Parts, Replica, Transport, share
 
 CHUNK = 1 << 22  # characters in one message
-POLL = 0.005  # seconds between looks whether rank 0 has read the text: MPI itself would spin
+POLL = 0.005  # seconds between checks whether rank 0 has read the text; MPI itself would spin
 PATIENCE = 3.0  # seconds for the launcher to end this rank because another one died
 SIGNALS = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
 
 
 class MPIEnd(Transport):
-    """One rank's transport over MPI, and what comes before: rank 0 hands out the text."""
+    """One rank's transport over MPI; before the first step, rank 0 hands out the text."""
 
     running: bool | None = None  # None: the other ranks wait for rank 0 to read the text
 
     def __init__(self, rank: int, size: int) -> None:
         """Join the ranks as the launcher numbered them.
 
-        Raises TrainingError without mpi4py, or with one for another MPI.
+        Raises TrainingError if mpi4py is missing or was built for another MPI.
         """
-        # MPICH would report an abort, but whoever aborts has said why.
+        # Keep MPICH from reporting an abort: the rank that aborts has already said why.
         os.environ.setdefault("MPIR_CVAR_SUPPRESS_ABORT_MESSAGE", "1")
         try:
             from mpi4py import MPI
@@ -53,9 +53,9 @@ class MPIEnd(Transport):
         if self.world.size != size:
             library = MPI.Get_library_version().partition("\n")[0].strip("\0 ")
             raise TrainingError(
-                f"{size} ranks were launched, but mpi4py sees {self.world.size}: it uses another "
-                f"MPI ({library}) than the launcher; launch with that one's mpiexec, or install "
-                "mpi4py for this one"
+                f"{size} ranks were launched, but mpi4py sees {self.world.size}: its MPI "
+                f"({library}) isn't the launcher's; launch with that MPI's mpiexec, or install "
+                "mpi4py for the launcher's MPI"
             )
 
     def _counts(self, n: int) -> list[int]:
@@ -65,7 +65,9 @@ class MPIEnd(Transport):
 
     def reduce_scatter(self, gradient: Array) -> Array:
         counts = self._counts(gradient.size)
-        total = np.empty(counts[self.rank], gradient.dtype)  # MPICH aborts on a large one in place
+        total = np.empty(
+            counts[self.rank], gradient.dtype
+        )  # in place, MPICH aborts on large arrays
         self.world.Reduce_scatter(gradient, total, counts)
         return total
 
@@ -86,7 +88,7 @@ class MPIEnd(Transport):
 
     @contextmanager
     def lead(self, parts: Parts) -> Iterator[Replica]:
-        """Yield rank 0's replica; the others follow it, and have ended when the with block has."""
+        """Yield rank 0's replica; the others follow it and end with the with block."""
         self._begin([_textless(part) for part in parts])
         for part in parts:
             if isinstance(part, Streams):
@@ -96,7 +98,7 @@ class MPIEnd(Transport):
             self.broadcast(())
 
     def follow(self) -> None:
-        """Be one of the other ranks, from the wait for the text to rank 0's last order."""
+        """Act as one of the other ranks, from waiting for the text to rank 0's last order."""
         if parts := self._begin():
             for part in parts:
                 if isinstance(part, Streams):
@@ -105,7 +107,7 @@ class MPIEnd(Transport):
                 Replica(self, *parts).follow()
 
     def _begin(self, parts: Sequence[Any] = ()) -> Any:
-        """Return rank 0's parts on every rank, none if it failed; the others sleep until then."""
+        """Return rank 0's parts on every rank, none if it failed; until then the others sleep."""
         ready = self.world.Ibarrier()
         while not ready.Test():
             time.sleep(POLL)
@@ -121,7 +123,7 @@ class MPIEnd(Transport):
                 self.world.send(text.read(at, min(at + CHUNK, stop)), rank)
 
     def _receive_text(self, streams: Streams) -> None:
-        """Give these streams what rank 0 sends."""
+        """Receive from rank 0 the text that these streams read."""
         store, (_, end) = Store(self.world.recv()), streams.extent(slice(None))
         start, stop = streams.extent(share(streams.batch_size, self.rank, self.size))
         for _ in range(start, stop, CHUNK):
@@ -130,7 +132,7 @@ class MPIEnd(Transport):
 
 
 def _textless(part: Any) -> Any:
-    """Return the part, without their text if it is streams: its store is of this machine."""
+    """Return the part; if it is streams, without its text, whose store is on this machine."""
     if isinstance(part, Streams):
         part = copy(part)
         del part.part
@@ -141,8 +143,8 @@ def _textless(part: Any) -> Any:
 def joined(rank: int, size: int, fail: Callable[[BaseException], int]) -> Iterator[MPIEnd]:
     """Yield this rank's end of `size`. An error in the with block of one rank ends them all.
 
-    `fail` tells the user of an error and returns the exit code. Signals, which a launcher sends to
-    every process, are for rank 0 to act on; they wait until MPI has begun. Raises TrainingError.
+    `fail` tells the user of an error and returns the exit code. A launcher sends signals to every
+    process; only rank 0 acts on them, and not before MPI has started. Raises TrainingError.
     """
     if rank:
         for number in SIGNALS:
@@ -160,7 +162,7 @@ def joined(rank: int, size: int, fail: Callable[[BaseException], int]) -> Iterat
         if isinstance(error, end.MPI.Exception):
             time.sleep(PATIENCE)  # usually a side effect of another rank dying
             error = TrainingError(
-                "MPI failed in the middle of the run, as when a rank or the network is gone "
+                "MPI failed in the middle of the run; perhaps a rank or the network is gone "
                 f"({str(error).strip().splitlines()[-1].strip()})"
             )
         end.world.Abort(fail(error))

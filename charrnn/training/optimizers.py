@@ -16,25 +16,25 @@ EPSILON = 1e-8  # keeps a parameter that has no gradient where it is
 class Optimizer(ABC):
     """An update rule. Its moments are twins of the flat array; resuming needs them."""
 
-    lr: ClassVar[float]  # peak rate for an lstm of 256; defaults.chosen_rate has the others'
+    lr: ClassVar[float]  # peak rate for an lstm of 256; defaults.chosen_rate scales it for others
     names: ClassVar[str]  # of the moments, a letter each
 
     def __init__(self, characters: float) -> None:
-        """`characters`: predicted in a step."""
+        """Make an optimizer for steps that predict this many characters."""
         self.characters = characters
 
     @abstractmethod
     def direction(self, g: Array, moments: Sequence[Array], step: int) -> Array:
-        """Return d for θ ← θ − lr · d, from the gradient of any stretch of θ.
+        """Return d for θ ← θ − lr · d, from the gradient g of any stretch of θ.
 
-        Updates the moments of that stretch. `step` counts from 1.
+        Updates the moments of that stretch in place. `step` counts from 1.
         """
 
 
 class Adam(Optimizer):
     """m ← β₁ m + (1−β₁) g, v ← β₂ v + (1−β₂) g²; θ ← θ − lr · m̂ / (√v̂ + ε).
 
-    m̂ and v̂ are m and v freed from their bias towards 0 (Kingma & Ba 2015).
+    m̂ and v̂ are m and v, corrected for their bias towards 0 (Kingma & Ba 2015).
     """
 
     lr, names = 1.6e-2, "mv"
@@ -48,7 +48,7 @@ class Adam(Optimizer):
         m += (1 - self.beta1) * g
         v *= beta2
         v += (1 - beta2) * (g * g)
-        # m̂ / (√v̂ + ε) with both corrections moved into two numbers: divisions take long
+        # m̂ / (√v̂ + ε), with both corrections moved into two numbers, since divisions are slow
         bias: float = 1 - self.beta1**step
         scale: float = bias / (1 - beta2**step) ** 0.5
         return m / (np.sqrt(v) * scale + EPSILON * bias)
@@ -107,9 +107,9 @@ def sum_of_squares(g: Array) -> float:
 
 
 def clip(g: Array, norm: float, limit: float) -> None:
-    """Scale g in place, a share of the gradient, so that its whole `norm` is at most `limit`.
+    """Scale g in place, a share of a gradient whose `norm` is given, to a norm of at most `limit`.
 
-    A limit of 0 is none.
+    A limit of 0 means no limit.
     """
     if limit and norm > limit:
         g *= limit / norm

@@ -14,19 +14,19 @@ MOST_POINTS = 1000  # of the learning curve, and of speeds
 
 @dataclass
 class Progress:
-    """The steps that a run has taken and what came of them."""
+    """The steps that a run has taken, and their results."""
 
-    steps: int | None = None  # in all; None until a budget has been turned into a total
+    steps: int | None = None  # in total; None until a budget has been turned into steps
     floor_nats: float | None = None  # what n-grams reach on the validation part
     floor_order: int | None = None
     step: int = 0  # optimizer steps done
     seconds: float = 0.0  # wall time of the parts before this one
     ending: Literal["finished", "early"] = "finished"  # early: validation stopped improving
-    repeatable: bool = True  # by one command: the rate kept to its schedule, and no option changed
+    repeatable: bool = True  # by one command: the rate followed its schedule, and no option changed
     recent_sum: float = 0.0  # of the training losses since the last validation
     val_loss: float | None = None  # the lowest
     best_step: int | None = None
-    without_best: int = 0  # validations since then
+    without_best: int = 0  # validations since the best
     curve: list[tuple[int, float | None, float | None]] = field(default_factory=list)
     speeds: list[float] = field(default_factory=list)  # characters/s of every stride-th step
     stride: int = 1
@@ -43,7 +43,7 @@ class Progress:
 
     @property
     def unvalidated(self) -> int:
-        """The steps since the last validation."""
+        """The number of steps since the last validation."""
         return self.step - (self.curve[-1][0] if self.curve else 0)
 
     def validation_due(self, every: int) -> bool:
@@ -51,7 +51,7 @@ class Progress:
         return self.unvalidated > 0 and (self.finished or self.step % every == 0)
 
     def set_total(self, steps: int | None) -> bool:
-        """Make `steps` the total; return whether the learning rate rises again for a longer run."""
+        """Make `steps` the total; return whether a rate that had fallen rises for a longer run."""
         before, fell = self.steps, self.decaying
         if steps == before:
             return False
@@ -65,7 +65,7 @@ class Progress:
     def mean_recent(self) -> float | None:
         """Return the mean training loss since the last validation.
 
-        If there was no step since, the mean between the last two.
+        If there was no step since then, it is the mean between the last two validations.
         """
         if self.unvalidated:
             return self.recent_sum / self.unvalidated
@@ -74,7 +74,7 @@ class Progress:
     def add_step(self, loss: float, speed: float) -> None:
         """Count a step with its loss and its speed in characters/s.
 
-        Of a long run's speeds every second one is dropped again and again.
+        In a long run, every second speed is dropped whenever there are too many.
         """
         self.step += 1
         self.recent_sum += loss
@@ -87,7 +87,7 @@ class Progress:
     def add_point(self, val_loss: float | None) -> bool:
         """Add a point to the learning curve and return whether its validation loss is the best.
 
-        Of too many points every second one is dropped.
+        If there are too many points, every second one is dropped.
         """
         self.curve.append((self.step, self.mean_recent(), val_loss))
         self.recent_sum = 0.0

@@ -1,9 +1,9 @@
-"""One replica of a run: its share of the batch's columns, forward, backward, the optimizer's step.
+"""One replica of a run: forward, backward and the optimizer's step for its share of the columns.
 
-A run has one or more replicas, the same program on other columns. In each step every replica gets
-the sum of their gradients for its share of the flat array, updates that share of the parameters, of
-their average and of the moments (Rajbhandari et al. 2020, stage 1), and gathers the parameters of
-all. Rank 0 leads: it alone knows the clock and the schedule.
+A run has one or more replicas: the same program on different columns. In each step, every replica
+gets the sum of all gradients for its share of the flat array, updates that share of the parameters,
+of their average and of the moments (Rajbhandari et al. 2020, stage 1), and gathers all parameters.
+Rank 0 leads: only it knows the clock and the schedule.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from charrnn.network.parameters import Parameters
 from charrnn.text.batches import Batch, Batches
 from charrnn.training.optimizers import OPTIMIZER_CLASSES, clip, sum_of_squares
 
-# What every replica is made of, on rank 0 as on the others: the resolved configuration, the size N
-# of the vocabulary, the batches of training and of validation, the arrays to start from.
+# What every replica is made of, on rank 0 and elsewhere: the resolved configuration, the vocabulary
+# size N, the batches for training and for validation, and the arrays to start from.
 Parts = tuple[TrainConfig, int, Batches, Batches | None, Mapping[str, Array]]
 R = TypeVar("R")
-AVERAGING = 0.98  # share of the old average of the weights kept in a step
-BLOCK = 1 << 14  # parameters updated at a time: all that belongs to them stays in the cache
+AVERAGING = 0.98  # share of the old average weights that a step keeps
+BLOCK = 1 << 14  # parameters updated at a time, so that all their arrays stay in the cache
 
 
 def share(n: int, rank: int, size: int) -> slice:
@@ -42,27 +42,27 @@ def twins(config: TrainConfig) -> tuple[str, ...]:
 
 
 class Transport:
-    """What replicas say to each other, all of them by the same calls in the same order.
+    """Communication between replicas, which all make the same calls in the same order.
 
-    This is the transport of a run with one replica; others override what takes more.
+    This is the transport of a run with one replica; subclasses serve several.
     """
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
 
     def arrays(self, twins: Sequence[Array]) -> Sequence[Array]:
-        """Return this rank's gradient, zeros, and the twins, where ranks share memory moved there.
+        """Return zeros for this rank's gradient, then the twins; both in shared memory, if any.
 
-        Each rank updates its share of a twin, and `all_gather` shows it to the others.
+        Each rank updates its share of a twin, and `all_gather` gives it to the others.
         """
         return [np.zeros_like(twins[0]), *twins]
 
     def reduce_scatter(self, gradient: Array) -> Array:
-        """Return this rank's share of the sum of all gradients, always added in one order."""
+        """Return this rank's share of the sum of all gradients, always added in the same order."""
         return gradient
 
     def all_gather(self, twin: Array) -> None:
-        """Complete a twin by the shares of all ranks, before rank 0's next order."""
+        """Complete a twin with the shares of all ranks, before rank 0's next order."""
         self.gather(None)
 
     def all_reduce(self, numbers: Array) -> Array:
@@ -83,7 +83,7 @@ class Replica:
     """Parameters, their average, the optimizer and the carried state of this rank's columns.
 
     It takes over the arrays of `start`: theta, average and the optimizer's moments, which may be
-    missing. Of the state (L, S, H, B) of all columns it copies this rank's.
+    missing. It copies its columns of the state (L, S, H, B).
     """
 
     transport: Transport
@@ -118,7 +118,7 @@ class Replica:
         return order(*args)
 
     def follow(self) -> None:
-        """Do what rank 0 orders until the run is over, which an empty order says."""
+        """Do what rank 0 orders, until an empty order ends the run."""
         while order := self.transport.broadcast(None):
             getattr(self, order[0])(*order[1:])
 
@@ -131,7 +131,7 @@ class Replica:
         B = batch.x.shape[1]
         if B and batch.predictions:
             weight, first = 1 / batch.predictions, self.columns.start
-            columns = slice(first, first + B)  # the last batch may have fewer than its share
+            columns = slice(first, first + B)  # the last batch may have fewer columns here
             nats, after = self.network.gradient(
                 self.parameters,
                 batch.x,
@@ -158,7 +158,7 @@ class Replica:
     def _update(self, g: Array, step: int, lr: float) -> None:
         """Update this rank's share of θ, then average ← average + (1 − k)(θ − average).
 
-        k grows with the step up to AVERAGING, so that the first weights are soon forgotten.
+        k grows with the steps up to AVERAGING, so that the first weights are soon forgotten.
         """
         k = min(AVERAGING, (step + 1) / (step + 10))
         own = self._share(self.parameters.flat.size)
@@ -186,7 +186,7 @@ class Replica:
         return self.average
 
     def gather(self) -> dict[str, Array]:
-        """Return on rank 0 what `start` was, as it is now: theta, average, moments and state."""
+        """Return on rank 0 the current theta, average, moments and state, in `start`'s form."""
         for array in self.arrays.values():
             self.transport.all_gather(array)
         states = self.transport.gather(self.state)

@@ -1,12 +1,12 @@
 """The learning rate: warm-up, constant, decay; and how many steps a run has.
 
-A budget in time becomes a number of steps when decay begins: until then the rate doesn't depend on
+A budget of time becomes a number of steps when decay begins: until then, the rate doesn't depend on
 the total.
 """
 
 from __future__ import annotations
 
-WARM_UP = 50  # steps from 0 to the peak rate; Adam's moments are noise before
+WARM_UP = 50  # steps from 0 to the peak rate; before that, Adam's moments are noise
 DECAY_SHARE = 0.5  # of all steps, the last ones
 FINAL = 0.01  # of the peak rate, at the last step
 

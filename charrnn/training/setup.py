@@ -41,10 +41,17 @@ from charrnn.training.replica import twins
 from charrnn.training.reproduce import joined
 
 Sources = tuple[str | Path, ...]
-RELIABLE = 500  # characters to predict that a reliable validation loss needs
-SCANTY = 8  # characters at the end of each text, on average, that any validation needs
+RELIABLE = 500  # characters to predict for a reliable validation loss
+SCANTY = 8  # average characters at the end of each text, without which we don't validate
 BLOCK = 1 << 22  # characters counted at a time
-CHOSEN = ("hidden", "batch_size", "seq_len", "dropout", "lr", "val_characters")  # in a note
+CHOSEN = (
+    "hidden",
+    "batch_size",
+    "seq_len",
+    "dropout",
+    "lr",
+    "val_characters",
+)  # options listed in a note
 
 
 class Text:
@@ -66,7 +73,7 @@ class Text:
         )
         if self.parts[0].characters < 2:
             raise CorpusError(
-                f"of {self.corpus.characters} characters, too few are left to train on; "
+                f"too few of the {self.corpus.characters} characters are left to train on; "
                 "give a smaller --val-fraction, or more text"
             )
         texts = len(self.corpus.texts)
@@ -74,7 +81,7 @@ class Text:
         self.scanty = texts > 1 and not config.lines and self.parts[1].characters < SCANTY * texts
 
     def _changed(self) -> list[list[int]]:
-        """Return when each source's files were last changed; standard input and pipes have none."""
+        """Return when each source's files last changed; none for standard input and pipes."""
         files = [Source(source).files() for source in self.sources]
         return [[file.stat().st_mtime_ns for file in of_source] for of_source in files]
 
@@ -93,7 +100,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Run:
-    """All that a run consists of. Only `progress`, `notes` and the contents of arrays change."""
+    """Everything in a run. Only `progress`, `notes` and the contents of arrays change."""
 
     config: TrainConfig  # resolved
     text: Text
@@ -112,7 +119,7 @@ class Run:
 
     @cached_property
     def validation(self) -> Batches | None:
-        """What is read of the validation part, as 64 streams; None: no validation."""
+        """The part of the validation text that is read, as 64 streams; None: no validation."""
         part, most = self.text.parts[1], self.config.val_characters
         if part.characters < 2 or self.text.scanty:
             return None
@@ -122,7 +129,7 @@ class Run:
 
     @cached_property
     def best(self) -> Parameters:
-        """The best weights so far. Drawing the first ones takes minutes for a wide network."""
+        """The best weights so far. Initializing them takes minutes for a wide network."""
         if self.saved and self.origin:
             return self.origin.parameters.astype(self.config.dtype)
         rng = np.random.default_rng([self.config.seed, Stream.WEIGHTS])
@@ -147,18 +154,18 @@ class Run:
 
     @property
     def workers(self) -> int:
-        """The processes that share each batch, no more than there are streams."""
+        """The number of processes that share each batch, at most one per stream."""
         return min(int(self.config.workers), self.training.batch_size)
 
     @property
     def memory(self) -> int:
-        """About how many bytes all processes take."""
+        """Roughly how many bytes of memory all processes take."""
         B, T = self.training.batch_size, self.training.seq_len
         used = replace(self.config, batch_size=B, seq_len=T)
         return memory_bytes(used, len(self.vocabulary), self.workers * self.config.ranks)
 
     def start_event(self) -> Start:
-        """Return the event that says what begins or continues."""
+        """Return the event that describes the run that begins or continues."""
         config, progress, N = self.config, self.progress, len(self.vocabulary)
         return Start(
             corpus_characters=self.text.corpus.characters,
@@ -176,7 +183,7 @@ class Run:
         )
 
     def sources(self) -> Array:
-        """Return the paths of the text as bytes of JSON. They are private: meta has names only."""
+        """Return the paths of the text as bytes of JSON. They are private: meta has only names."""
         sources = [str(Path(s).absolute()) if s != "-" else s for s in self.text.sources]
         return np.frombuffer(json.dumps(sources).encode(), np.uint8)
 
@@ -186,8 +193,8 @@ def prepare(sources: Sequence[str | Path], config: TrainConfig) -> Run:
     _check_out(sources, config)
     if (config.ranks or 1) > 1 and config.workers not in (None, 1, "auto"):
         raise UsageError(
-            f"--workers {config.workers} in each of {config.ranks} ranks; leave it out and launch "
-            "a rank for each core"
+            f"--workers {config.workers} cannot be used with {config.ranks} ranks; "
+            "leave it out and launch a rank for each core"
         )
     run = (_resumed if config.resume else _new)(tuple(sources), config)
     ranks, B = run.config.ranks, run.training.batch_size
@@ -199,7 +206,7 @@ def prepare(sources: Sequence[str | Path], config: TrainConfig) -> Run:
     free = free_memory()
     if ranks == 1 and free is not None and run.memory > free:  # other ranks may be elsewhere
         run.notes.append(
-            f"training takes about {run.memory / 1e6:,.0f} MB of memory and {free / 1e6:,.0f} MB "
+            f"training takes about {run.memory / 1e6:,.0f} MB of memory, but {free / 1e6:,.0f} MB "
             "are free; a smaller --hidden, --batch-size, --seq-len or --workers takes less"
         )
     return run
@@ -217,7 +224,7 @@ def _check_out(sources: Sequence[str | Path], config: TrainConfig) -> None:
 
 
 def _new(sources: Sources, asked: TrainConfig) -> Run:
-    """Return a run from its first step on."""
+    """Return a new run, before its first step."""
     origin, shape = None, dict[str, Any]()
     if asked.init_from is not None:
         origin = load(asked.init_from)
@@ -243,7 +250,7 @@ def _new(sources: Sources, asked: TrainConfig) -> Run:
 def _resumed(sources: Sources, asked: TrainConfig) -> Run:
     """Return the run saved in `out`, with the options that are given now."""
     out = asked.out
-    assert out is not None  # TrainConfig sees to that
+    assert out is not None  # TrainConfig ensures this
     model, arrays = load_resume(out)
     kept, progress, came_from = _kept(model, arrays, out)
     fixed = {f.name: getattr(kept, f.name) for f in OPTIONS if not f.metadata.get("changes")}
@@ -274,7 +281,7 @@ def _check_same(asked: TrainConfig, kept: Mapping[str, Any], path: str | Path) -
 
 
 def _total(run: Run) -> int | None:
-    """Return the steps of a run, the last epoch rounded up; None while a budget decides."""
+    """Return the number of steps of a run, rounded up; None while a budget decides."""
     if run.config.epochs is None:
         return run.config.steps
     return max(1, math.ceil(run.config.epochs * run.training.steps_per_epoch - 1e-9))
@@ -313,7 +320,7 @@ def _notes(asked: TrainConfig, run: Run) -> Iterator[str]:
 def _kept(
     model: Model, arrays: dict[str, Array], out: str | Path
 ) -> tuple[TrainConfig, Progress, list[str]]:
-    """Return the configuration, progress and sources of the run that the checkpoint has.
+    """Return the configuration, progress and sources of the run in the checkpoint.
 
     Raises CheckpointError unless all that resuming needs is there.
     """
@@ -328,13 +335,13 @@ def _kept(
     except (KeyError, TypeError, ValueError, CharRNNError):
         pass
     raise CheckpointError(
-        f"{out}: what resuming needs is missing, damaged or of another charrnn (this is a file of "
-        f"{model.version}); use --init-from {joined([str(out)])} with another --out"
+        f"{out}: what resuming needs is missing, damaged or from another charrnn (version "
+        f"{model.version} wrote it); use --init-from {joined([str(out)])} with another --out"
     )
 
 
 def _same_text(sources: Sources, came_from: list[str], kept: TrainConfig, model: Model) -> Text:
-    """Return the text of the run. Raises CharRNNError if it is gone, or another one was given."""
+    """Return the text of the run. Raises CharRNNError if it is gone or isn't the same."""
     for source in () if sources else came_from:
         terminal = sys.stdin is not None and sys.stdin.isatty()
         if terminal if source == "-" else not Path(source).exists():

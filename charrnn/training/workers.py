@@ -1,8 +1,8 @@
-"""Replicas in processes of this machine: gradients in shared memory, everything else in pipes.
+"""Replicas in processes on this machine: gradients in shared memory, everything else in pipes.
 
-Nothing is left behind, whichever process is killed. The memory has no name: on POSIX it is an
-unlinked file that the workers inherit, on Windows a part of the page file that ends with its last
-user. A worker reads its orders from a pipe that closes when rank 0 dies, and rank 0 reads from
+Nothing is left behind, whichever process is killed. The memory needs no cleanup: on POSIX it is an
+unlinked file that the workers inherit, on Windows a part of the page file that is freed with its
+last user. A worker reads its orders from a pipe that closes when rank 0 dies, and rank 0 reads from
 pipes that close when a worker dies.
 """
 
@@ -28,8 +28,8 @@ from charrnn.blas import ONE_THREAD, blas_threads
 from charrnn.errors import TrainingError
 from charrnn.training.replica import Parts, Replica, Transport, share, twins
 
-PATIENCE = 10.0  # seconds for a worker to end by itself
-PACKAGE = str(Path(__file__).parents[2])  # the folder that has charrnn in it
+PATIENCE = 10.0  # seconds that a worker has to end by itself
+PACKAGE = str(Path(__file__).parents[2])  # the folder that contains charrnn
 
 
 class PeerGoneError(Exception):
@@ -59,10 +59,10 @@ class Peer:
 
 
 class SharedMemory(Transport):
-    """The transport between processes of one machine.
+    """The transport between processes on one machine.
 
-    `peers` are on rank 0 all workers, in a worker rank 0 alone. `key` is that of the shared memory,
-    whose rows are a gradient for each rank, then the twins.
+    On rank 0, `peers` are all workers; in a worker, only rank 0. `key` identifies the shared
+    memory; its rows are a gradient for each rank, then the twins.
     """
 
     def __init__(self, rank: int, size: int, peers: list[Peer], key: int) -> None:
@@ -81,7 +81,7 @@ class SharedMemory(Transport):
         return [rows[self.rank], *rows[self.size :]]
 
     def reduce_scatter(self, gradient: Array) -> Array:
-        self.broadcast(self.gather(None))  # every gradient is there
+        self.broadcast(self.gather(None))  # wait until every gradient is there
         own: Array = self.gradients[:, share(gradient.size, self.rank, self.size)]
         return np.asarray(own.sum(axis=0))
 
@@ -101,7 +101,7 @@ class SharedMemory(Transport):
 
 @contextmanager
 def replicas(count: int, parts: Parts, descriptors: tuple[int, ...]) -> Iterator[Replica]:
-    """Yield rank 0's replica of `count`; the other processes have ended when the with block has.
+    """Yield rank 0's replica of `count`; the other processes end with the with block.
 
     `descriptors` are the open files that the batches read, for workers to inherit.
     """
@@ -125,13 +125,13 @@ def replicas(count: int, parts: Parts, descriptors: tuple[int, ...]) -> Iterator
             raise TrainingError(
                 f"worker {rank} of {count} ended in the middle of the run ("
                 + (f"killed by signal {-code}" if code < 0 else f"exit code {code}")
-                + "); what was saved is whole: go on with --resume"
+                + "); what was saved is intact: continue with --resume"
             ) from None
 
 
 @contextmanager
 def _shared_memory(nbytes: int) -> Iterator[int]:
-    """Yield the key of new shared memory: an open file, or on Windows a part of its name.
+    """Yield the key of new shared memory: an open file's descriptor, or on Windows part of a name.
 
     Raises TrainingError if there is no room.
     """
@@ -139,10 +139,12 @@ def _shared_memory(nbytes: int) -> Iterator[int]:
         yield uuid.uuid4().int
         return
     with ExitStack() as stack:
-        for folder in ("/dev/shm", None):  # in memory where there is room, so that no disk writes
+        for folder in ("/dev/shm", None):  # in memory if there is room, to avoid disk writes
             try:
                 file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
-                np.zeros(nbytes, np.uint8).tofile(file)  # later, no room would be a bus error
+                np.zeros(nbytes, np.uint8).tofile(
+                    file
+                )  # running out of room later would be a bus error
             except OSError as error:
                 failure = error
             else:
@@ -158,7 +160,9 @@ def _processes(count: int, descriptors: tuple[int, ...]) -> Iterator[list[subpro
     """Yield new workers; after the with block their pipes are closed and they have ended."""
     workers: list[subprocess.Popen[bytes]] = []
     try:
-        workers.extend(_start(descriptors) for _ in range(count))  # keeps them if one fails
+        workers.extend(
+            _start(descriptors) for _ in range(count)
+        )  # keeps those already started if one fails
         yield workers
     finally:
         for worker in workers:
@@ -172,8 +176,8 @@ def _processes(count: int, descriptors: tuple[int, ...]) -> Iterator[list[subpro
 def _start(descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:
     """Start a worker that finds this very package.
 
-    It gets a session, on Windows a process group, of its own: Ctrl-C in the terminal does not reach
-    it. -P keeps out the modules of the folder that we happen to be in.
+    It gets its own session (on Windows, its own process group), so that Ctrl-C in the terminal does
+    not reach it. -P keeps modules in the current folder from being imported.
     """
     path = os.pathsep.join(filter(None, [PACKAGE, os.environ.get("PYTHONPATH")]))
     return subprocess.Popen(
@@ -188,9 +192,9 @@ def _start(descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:
 
 
 def main() -> None:
-    """Be a worker: receive a replica, follow rank 0, and end quietly when it is gone."""
+    """Act as a worker: receive a replica, follow rank 0, and end quietly when rank 0 is gone."""
     leader = Peer(0, sys.stdin.buffer, os.fdopen(os.dup(1), "wb"))
-    os.dup2(2, 1)  # what prints to standard output must not land among the answers
+    os.dup2(2, 1)  # anything printed to standard output must not mix with the answers
     try:
         rank, size, key, parts = leader.receive()
         Replica(SharedMemory(rank, size, [leader], key), *parts).follow()
