@@ -912,7 +912,7 @@ def test_more_memory_than_is_free_is_said_before_the_first_step(
 ) -> None:
     monkeypatch.setattr("charrnn.training.setup.free_memory", lambda: 10**6)
     notes = [event.text for event in run(corpus, steps=1) if isinstance(event, Notice)]
-    assert any("and 1 MB are free; a smaller --hidden" in note for note in notes)
+    assert any("but only 1 MB are free; a smaller --hidden" in note for note in notes)
     monkeypatch.setattr("charrnn.training.setup.free_memory", lambda: None)
     assert not any("free" in getattr(event, "text", "") for event in run(corpus, steps=1))
 
