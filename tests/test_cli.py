@@ -98,6 +98,7 @@ def test_every_option_stands_in_a_panel_and_its_default_or_unit_beside_it() -> N
     out = shown(["train", "--help"])
     for panel in ("Model", "How long (one of them)", "Learning", "Text", "Files", "Output"):
         assert f"─ {panel} ─" in out
+    assert "the budget; 256 with --steps or --epochs" in " ".join(re.sub("│", " ", out).split())
     told = " ".join(words(out))
     assert "[default: 3m]" in told
     assert "[default: auto]" in told

@@ -297,7 +297,21 @@ def test_interactive_goes_on_from_each_line_and_survives_a_mistake(
         for start in ("cat", "mat")
     ]
     assert captured.out == "".join(text + "\n" * (text[-1] != "\n") for text in texts)
-    assert "'Z' (U+005A)" in captured.err
+    assert "beginning: line 1, column 3: 'Z' (U+005A)" in captured.err
+
+
+def test_ctrl_d_at_the_prompt_ends_its_line(
+    path: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr("sys.stdin", Terminal())
+    monkeypatch.setattr("sys.stdout", screen)
+    assert main(["sample", path, "--interactive"]) == 0
+    assert screen.getvalue() == "> \n"
 
 
 @pytest.mark.parametrize(

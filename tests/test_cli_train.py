@@ -142,9 +142,11 @@ def test_json_has_the_events_in_order_with_the_keys_of_the_contract(
     out, err = capsys.readouterr()
     told = events(out)
     assert [line.partition(":")[0] for line in err.splitlines()] == [
-        "the validation part has 178 characters to predict"
+        "a text of fewer than 5,000 characters is too short to learn spelling from",
+        "the validation part has 178 characters to predict",
     ]
-    assert told.pop(0) == {"event": "notice", "text": err.rstrip("\n")}
+    for line in err.splitlines():
+        assert told.pop(0) == {"event": "notice", "text": line}
     for event in told:
         assert " ".join(key for key in event if key != "event") == KEYS[event["event"]]
         assert next(iter(event)) == "event"
@@ -421,6 +423,17 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
     assert plan["settings"]["hidden"] == 8
     assert plan["memory_bytes"] > 4 * plan["params"]
     assert "hidden" in table
+
+
+def test_a_text_of_a_few_characters_is_said_to_be_short_in_plain_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("short.txt").write_text("short\n")
+    assert app.main(["train", "short.txt", "--dry-run"]) == 0
+    assert capsys.readouterr().err.splitlines()[:2] == [
+        "the text is short: each step reads 1 stream of 4 characters, not 32 of 32",
+        "a text of fewer than 5,000 characters is too short to learn spelling from",
+    ]
 
 
 def test_it_says_that_without_a_text_the_tales_are_taken(

@@ -341,6 +341,10 @@ def test_too_short_texts_are_refused(tmp_path: Path, data: bytes, message: str) 
         piped(data)
 
 
+def test_an_empty_folder_is_said_to_be_empty(tmp_path: Path) -> None:
+    assert "or is empty" in refusal(tmp_path)
+
+
 def test_an_empty_archive_has_no_text(tmp_path: Path) -> None:
     for suffix, compress in COMPRESS.items():
         assert "no utf-8 text" in refusal(

@@ -200,10 +200,12 @@ def converse(request: Request, unknown: UnknownChoice, *, probs: bool) -> None:
     while sys.stdin is not None:
         try:
             line = input(prompt)
-            write(request.after(known(request.model, line, unknown, "line")), probs=probs)
+            write(request.after(known(request.model, line, unknown, "beginning")), probs=probs)
         except KeyboardInterrupt:
             print(file=sys.stderr)
         except EOFError:
+            if prompt:
+                print()
             return
         except UnicodeDecodeError as error:
             raise CorpusError(

@@ -37,7 +37,7 @@ Listener = Callable[["Event"], None]
 
 NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)"
 UNITS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-CHOSEN, BUDGETED = "chosen automatically", ", or chosen for the budget"
+CHOSEN = "chosen automatically"
 SIGNALS = {  # they end a run; SIGHUP (not on Windows) means that the terminal was closed
     getattr(signal, name, signal.SIGINT) for name in ("SIGINT", "SIGTERM", "SIGHUP")
 }
@@ -66,7 +66,12 @@ EVENTS = partial(of_field, TrainConfig, OUTPUT)
 
 @with_options(
     MODEL("--cell", "Recurrent cell; rnn is the one from the lecture."),
-    MODEL("--hidden", "Units in each layer.", "H", "256" + BUDGETED),
+    MODEL(
+        "--hidden",
+        "Units in each layer.",
+        "H",
+        "chosen for the budget; 256 with --steps or --epochs",
+    ),
     MODEL("--layers", "Stacked layers.", "L"),
     MODEL("--dropout", "Dropout probability; 0: off.", "P", CHOSEN),
     LENGTH(
@@ -78,9 +83,17 @@ EVENTS = partial(of_field, TrainConfig, OUTPUT)
     ),
     LENGTH("--epochs", "Passes over the training text.", "X"),
     LENGTH("--steps", "Optimizer steps.", "N"),
-    LEARNING("--batch-size", "Streams of text that are read in parallel.", "B", "64" + BUDGETED),
     LEARNING(
-        "--seq-len", "Characters to backpropagate through (truncated BPTT).", "T", "64" + BUDGETED
+        "--batch-size",
+        "Streams of text that are read in parallel.",
+        "B",
+        "chosen for the budget; 64 with --steps or --epochs",
+    ),
+    LEARNING(
+        "--seq-len",
+        "Characters to backpropagate through (truncated BPTT).",
+        "T",
+        "chosen for the budget; 64 with --steps or --epochs",
     ),
     LEARNING("--lr", "Peak learning rate.", "X", "chosen for the cell and optimizer"),
     LEARNING("--optimizer", "Optimizer; sgd has momentum 0.9."),
@@ -136,7 +149,7 @@ EVENTS = partial(of_field, TrainConfig, OUTPUT)
         "--val-characters",
         "Validate on this many characters, spread evenly over the validation text.",
         "N",
-        "all, or chosen for the budget",
+        "chosen for the budget; all with --steps or --epochs",
     ),
 )
 def train(

@@ -57,7 +57,7 @@ HINTS = {  # by the message's beginning, then by the wrong gradient; the first m
     "W": "A_t = V x_t + W h_{t−1} + b_h: what does W multiply at step t, and what at t = 0?",
     "h_before": "A_0 = V x_0 + W h_{−1} + b_h: by which path does h_{−1} reach the loss?",
 }
-STILL_ZERO = "is still zero: nothing is added to it"
+STILL_ZERO = "is still zero: backward adds nothing to it yet"
 
 
 def template() -> str:

@@ -71,7 +71,9 @@ class Source:
                 yield piece
                 is_empty = False
         if is_empty:
-            raise CorpusError(f"{self.name}: has no {self.encoding} text in it; give a text")
+            raise CorpusError(
+                f"{self.name}: has no {self.encoding} text in it, or is empty; give a text"
+            )
 
     @property
     def notes(self) -> list[str]:

@@ -293,9 +293,11 @@ def _notes(asked: TrainConfig, run: Run) -> Iterator[str]:
     B, T = run.training.batch_size, run.training.seq_len
     if config.batch_size > B:
         yield (
-            f"the text is short: {B} streams of up to {T} characters a step instead of "
+            f"the text is short: each step reads {B} stream{'s' * (B > 1)} of {T} characters, not "
             f"{config.batch_size} of {config.seq_len}"
         )
+    if run.text.corpus.characters < 5_000 and not run.origin:
+        yield "a text of fewer than 5,000 characters is too short to learn spelling from"
     if validation is None and config.val_fraction:
         advice = "; if the texts are short, give them as a folder, or as a file with --lines"
         yield (
