@@ -206,8 +206,9 @@ def prepare(sources: Sequence[str | Path], config: TrainConfig) -> Run:
     free = free_memory()
     if ranks == 1 and free is not None and run.memory > free:  # other ranks may be elsewhere
         run.notes.append(
-            f"training takes about {run.memory / 1e6:,.0f} MB of memory, but only {free / 1e6:,.0f} MB "
-            "are free; a smaller --hidden, --batch-size, --seq-len or --workers takes less"
+            f"training takes about {run.memory / 1e6:,.0f} MB of memory, but only "
+            f"{free / 1e6:,.0f} MB are free; a smaller --hidden, --batch-size, "
+            "--seq-len or --workers takes less"
         )
     return run
 
