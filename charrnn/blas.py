@@ -75,7 +75,7 @@ def has_small_kernels() -> bool:
     return _controls().kernels.lower() in AVX512
 
 
-def multiplies_small_ones_best() -> bool:
+def is_faster_in_blocks() -> bool:
     """Return whether BLAS has one thread and multiplies a large product faster in small blocks."""
     return has_small_kernels() and _controls().get_threads() == 1
 

@@ -6,7 +6,7 @@ This module doesn't import NumPy, so that `--help` starts at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from pathlib import Path
@@ -19,7 +19,7 @@ OptimizerName = Literal["adam", "rmsprop", "adagrad", "sgd"]
 Dtype = Literal["float32", "float64"]
 HUGE = 1e300  # a larger integer may not fit in a float
 LIMITS = ("choices", "least", "most", "above")  # the limits that `check` takes
-MOST_HIDDEN, MOST_LAYERS = 1_000_000, 300  # three arrays per layer: an archive has under 1,000
+MOST_HIDDEN, MOST_LAYERS = 1_000_000, 300  # far beyond what trains well
 CELLS: tuple[str, ...] = get_args(CellName)
 OPTIMIZERS: tuple[str, ...] = get_args(OptimizerName)
 
@@ -59,6 +59,12 @@ def check(
     bounds = [f"{words} {limit:.10g}" for words, limit in limits.items() if abs(limit) < HUGE]
     allowed = " or ".join(filter(None, (*choices, " and ".join(bounds))))
     raise UsageError(f"{name} is {shown}; it must be {allowed}")
+
+
+def check_stdin_once(sources: Iterable[object]) -> None:
+    """Raise UsageError if "-" is among the sources more than once."""
+    if [*map(str, sources)].count("-") > 1:
+        raise UsageError("- is given more than once, but standard input can be read only once")
 
 
 def _check_fields(config: TrainConfig | SampleConfig) -> None:

@@ -19,9 +19,9 @@ def test_small_products_are_best_with_the_kernels_for_avx512_on_one_thread(
 ) -> None:
     controls = blas.Controls(lambda: threads, lambda count: None, kernels)
     monkeypatch.setattr(blas, "_controls", lambda: controls)
-    assert blas.multiplies_small_ones_best() is best
+    assert blas.is_faster_in_blocks() is best
     monkeypatch.setattr(blas, "_controls", lambda: blas.UNKNOWN)
-    assert not blas.multiplies_small_ones_best()
+    assert not blas.is_faster_in_blocks()
 
 
 def test_the_number_of_threads_is_put_back_whatever_happens(

@@ -34,7 +34,7 @@ def test_a_cut_product_is_the_product(
         np.full((R + 2, P + 3), np.nan, np.float32),
     )  # the result is part of a larger array, and stays in it
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(products, "multiplies_small_ones_best", lambda: True)
+        patch.setattr(products, "is_faster_in_blocks", lambda: True)
         patch.setattr(products, "SMALL", small)
         patch.setattr(products, "NARROW", 1 << 16 if narrow else 0)
         for multiply in (products.product, lambda M, x, out: products.step_product(M, out)(x)):
@@ -48,7 +48,7 @@ def test_a_cut_product_is_the_product(
 def test_a_sum_of_outer_products_is_the_product(
     shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(products, "multiplies_small_ones_best", lambda: True)
+    monkeypatch.setattr(products, "is_faster_in_blocks", lambda: True)
     (R, C, P), rng = shape, np.random.default_rng(0)
     a, b = (rng.integers(-9, 10, (n, P + 3)).astype(np.float32)[:, 2:-1] for n in (R, C))
     out = np.full((R, C), np.nan, np.float32)
@@ -59,7 +59,7 @@ def test_a_sum_of_outer_products_is_the_product(
 @given(R=st.integers(1, 3000), K=st.integers(1, 3000), B=st.integers(1, 300))
 def test_blocks_are_small_and_even(R: int, K: int, B: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(products, "multiplies_small_ones_best", lambda: True)
+        patch.setattr(products, "is_faster_in_blocks", lambda: True)
         rows = products._rows(R, K, B)
     most = products.SMALL // (K * B) // products.ROWS * products.ROWS
     if not most:
@@ -73,9 +73,9 @@ def test_blocks_are_small_and_even(R: int, K: int, B: int) -> None:
 
 def test_products_are_cut_only_where_small_ones_are_best(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = 1024, 256, 32
-    monkeypatch.setattr(products, "multiplies_small_ones_best", lambda: False)
+    monkeypatch.setattr(products, "is_faster_in_blocks", lambda: False)
     assert products._rows(*sizes) == 1024
-    monkeypatch.setattr(products, "multiplies_small_ones_best", lambda: True)
+    monkeypatch.setattr(products, "is_faster_in_blocks", lambda: True)
     assert products._rows(*sizes) == 116
 
 
@@ -87,7 +87,7 @@ def test_gradients_through_cut_products_pass(
     cell: str, small: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, cuts = products._cuts, []
-    monkeypatch.setattr(products, "multiplies_small_ones_best", lambda: True)
+    monkeypatch.setattr(products, "is_faster_in_blocks", lambda: True)
     monkeypatch.setattr(products, "SMALL", small)
     monkeypatch.setattr(products, "COLUMNS", 4)
     monkeypatch.setattr(
@@ -110,7 +110,7 @@ BUGS = {
 def test_a_bug_planted_in_a_cut_is_found(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = planted(products, *BUGS[bug])
     for name, value in {
-        "multiplies_small_ones_best": lambda: True,
+        "is_faster_in_blocks": lambda: True,
         "SMALL": 64,
         "COLUMNS": 4,
     }.items():

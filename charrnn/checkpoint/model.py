@@ -65,7 +65,7 @@ def _each(read: Callable[[object], Value | None]) -> Callable[[object], list[Val
     ]
 
 
-class Said(Generic[Value]):
+class MetaField(Generic[Value]):
     """An attribute read from a model's meta at a path of keys, by default the attribute's name.
 
     `read` is one of the readers above.
@@ -93,27 +93,27 @@ class Model:
     parameters: Parameters
     meta: dict[str, Any] = field(default_factory=dict)
 
-    version = Said(_text)  # the charrnn version that wrote it
-    training = Said(_record)  # the resolved TrainConfig
-    corpus = Said(_record)
-    corpus_digest = Said(_text, "corpus", "digest")
-    corpus_names = Said(_each(_text), "corpus", "names")
-    corpus_characters = Said(_count, "corpus", "characters")
-    training_characters = Said(_count, "corpus", "training_characters")
-    step = Said(_count)
-    steps = Said(_count)  # of the whole run
-    best_step = Said(_count)  # the step of the parameters saved here
-    epochs = Said(_number)
-    seconds = Said(_number)  # wall time of the whole run
-    chars_per_second = Said(_number)
-    speeds = Said(_each(_number))  # in characters/s, at a sample of the steps
-    train_loss = Said(_number)  # nats per character, like all losses
-    val_loss = Said(_number)
-    floor_nats = Said(_number)  # loss of the best n-gram model on the validation part
-    floor_order = Said(_count)
-    curve = Said(_each(_point))
-    recipe = Said(_record)
-    command = Said(_text, "recipe", "command")  # that made this model
+    version = MetaField(_text)  # the charrnn version that wrote it
+    training = MetaField(_record)  # the resolved TrainConfig
+    corpus = MetaField(_record)
+    corpus_digest = MetaField(_text, "corpus", "digest")
+    corpus_names = MetaField(_each(_text), "corpus", "names")
+    corpus_characters = MetaField(_count, "corpus", "characters")
+    training_characters = MetaField(_count, "corpus", "training_characters")
+    step = MetaField(_count)
+    steps = MetaField(_count)  # of the whole run
+    best_step = MetaField(_count)  # the step of the parameters saved here
+    epochs = MetaField(_number)
+    seconds = MetaField(_number)  # wall time of the whole run
+    chars_per_second = MetaField(_number)
+    speeds = MetaField(_each(_number))  # in characters/s, at a sample of the steps
+    train_loss = MetaField(_number)  # nats per character, like all losses
+    val_loss = MetaField(_number)
+    floor_nats = MetaField(_number)  # loss of the best n-gram model on the validation part
+    floor_order = MetaField(_count)
+    curve = MetaField(_each(_point))
+    recipe = MetaField(_record)
+    command = MetaField(_text, "recipe", "command")  # that made this model
 
     @property
     def of_lines(self) -> bool:

@@ -20,7 +20,7 @@ from charrnn.cli.options import (
     unknown_option,
 )
 from charrnn.cli.terminal import Stream, console, print_json, say, visible
-from charrnn.config import check
+from charrnn.config import check, check_stdin_once
 from charrnn.errors import CharRNNError, CorpusError, UsageError, VocabularyError
 from charrnn.pictures.colormap import SURPRISE, activation
 
@@ -95,8 +95,7 @@ def evaluate(
     check("--streams", streams, least=1)
     check("--worst", worst, least=1)
     check_together(context, CLASHES)
-    if texts.count("-") > 1:
-        raise UsageError("- is given more than once, and standard input can be read only once")
+    check_stdin_once(texts)
     if values and not json:
         raise UsageError("--values go into the JSON; add --json")
     if above is not None and not each:

@@ -68,7 +68,7 @@ def feed_forward(model: Model, T: int) -> int:
 
 def as_json(path: str, model: Model) -> dict[str, Any]:
     """Return all that is known about a model."""
-    from charrnn.checkpoint.model import Model, Said
+    from charrnn.checkpoint.model import MetaField, Model
 
     val = model.val_loss
     return {
@@ -77,7 +77,11 @@ def as_json(path: str, model: Model) -> dict[str, Any]:
         "params": model.parameters.flat.size,
         "vocabulary_size": len(model.vocabulary),
         "vocabulary": model.vocabulary.characters,
-        **{name: getattr(model, name) for name, said in vars(Model).items() if type(said) is Said},
+        **{
+            name: getattr(model, name)
+            for name, field in vars(Model).items()
+            if type(field) is MetaField
+        },
         "command": facts(model)["made by"] or None,
         "val_bpc": None if val is None else val / math.log(2),
         "uniform_nats": math.log(len(model.vocabulary)),

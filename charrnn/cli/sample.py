@@ -29,7 +29,7 @@ from charrnn.cli.options import (
     with_options,
 )
 from charrnn.cli.terminal import say
-from charrnn.config import SampleConfig, check
+from charrnn.config import SampleConfig, check, check_stdin_once
 from charrnn.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
@@ -132,8 +132,7 @@ def sample(
     """
     check("--num", num, least=1)
     check_together(context, CLASHES)
-    if [prime_file, novel, copied].count("-") > 1:
-        raise UsageError("- is given more than once, and standard input can be read only once")
+    check_stdin_once([prime_file, novel, copied])
     config = SampleConfig(**options)
     from charrnn.cli.samples import Request, converse, write
 

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from charrnn.arrays import Array
-from charrnn.blas import multiplies_small_ones_best
+from charrnn.blas import is_faster_in_blocks
 
 SMALL = 1_000_000  # multiplications up to which OpenBLAS considers a product small
 ROWS, COLUMNS = 4, 64  # of the result, the block sizes that suit such a kernel
@@ -73,7 +73,7 @@ def step_product(M: Array, out: Array) -> Callable[[Array], object]:
 def product(M: Array, x: Array, out: Array) -> None:
     """out ← M x for M (R, K) and many columns, x (K, P)."""
     (R, K), P = M.shape, x.shape[1]
-    if M.size > NARROW or P <= COLUMNS or not multiplies_small_ones_best():
+    if M.size > NARROW or P <= COLUMNS or not is_faster_in_blocks():
         np.matmul(M, x, out=out)
         return
     for r, m in _cuts(R, _rows(R, K, COLUMNS)):
@@ -87,7 +87,7 @@ def product(M: Array, x: Array, out: Array) -> None:
 def sum_of_outer_products(a: Array, b: Array, out: Array) -> None:
     """out ← a bᵀ for a (R, P), b (C, P): the sum over P positions of their columns' products."""
     (R, P), C = a.shape, len(b)
-    if P > MOST or R % SIDE or C % SIDE or not multiplies_small_ones_best():
+    if P > MOST or R % SIDE or C % SIDE or not is_faster_in_blocks():
         np.matmul(a, b.T, out=out)
         return
     rows, columns = a.reshape(-1, SIDE, P), b.reshape(-1, 1, SIDE, P).swapaxes(2, 3)
@@ -98,7 +98,7 @@ def sum_of_outer_products(a: Array, b: Array, out: Array) -> None:
 def _rows(R: int, K: int, B: int) -> int:
     """Return how many rows of M (R, K) to multiply by B columns at a time; R: don't cut."""
     most = SMALL // (K * B) // ROWS * ROWS
-    if not most or not multiplies_small_ones_best():
+    if not most or not is_faster_in_blocks():
         return R
     even = -(-R // -(-R // most))  # the same number in each block
     return min(R, -(-even // ROWS) * ROWS)

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from charrnn.errors import CorpusError, UsageError, VocabularyError
+from charrnn.config import check_stdin_once
+from charrnn.errors import CorpusError, VocabularyError
 from charrnn.text.sources import Source
 from charrnn.text.vocabulary import Indices, Vocabulary
 
@@ -189,8 +190,7 @@ def read_corpus(
     their indices and new ones follow. lines: every line is an item; a file's end also ends a line.
     Raises CorpusError, UsageError.
     """
-    if list(map(str, sources)).count("-") > 1:
-        raise UsageError("- is given more than once, but standard input can be read only once")
+    check_stdin_once(sources)
     vocabulary, store = base, Store(np.uint8 if base is None else base.dtype)
     texts, notes, digest = list[tuple[int, int]](), list[str](), blake2b(digest_size=16)
     for path in sources:
