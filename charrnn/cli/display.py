@@ -69,9 +69,9 @@ def show_plan(sources: Sequence[str], config: TrainConfig, *, ranks: int, json: 
     if json:
         print_json(vars(start) | plan)
         return
-    about = "" if progress.steps else "about "
     rows = {
-        "steps": f"{about}{steps:,} ({training.steps_per_epoch:,} an epoch)",
+        "steps": f"{'' if progress.steps else 'about '}{steps:,} "
+        f"({training.steps_per_epoch:,} an epoch)",
         "time": f"about {duration(plan['seconds'])}",
         "memory": f"about {run.memory / 1e6:,.0f} MB",
         "checkpoint": plan["out"],

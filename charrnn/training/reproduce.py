@@ -6,7 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from charrnn.checkpoint.atomic_write import FilePath, part_of
@@ -25,8 +25,8 @@ def command(model: Model, sources: Iterable[FilePath], *more: str) -> str:
     """
     if model.command or not model.training:
         return model.command or ""
-    has = dict(model.training)
-    if model.steps is not None:
+    has = {**model.training}
+    if model.steps:
         has |= {"steps": model.steps, "budget": None, "epochs": None}
     words = ["mpiexec", "-n", str(has["ranks"])] if has.get("ranks", 1) != 1 else []
     words += ["charrnn", "train"]
@@ -46,11 +46,15 @@ def repeatable(run: Run) -> bool:
     """
     config = run.config
     replaced = config.out and config.init_from and part_of(config.out, [config.init_from])
-    stays = run.text.stays() and not replaced
-    known = run.progress.repeatable and run.progress.steps is not None
-    return known and stays and config.dtype == "float32"
+    return (
+        run.progress.repeatable
+        and run.progress.steps is not None
+        and run.text.stays()
+        and not replaced
+        and config.dtype == "float32"
+    )
 
 
-def joined(words: Sequence[str]) -> str:
+def joined(words: Iterable[str]) -> str:
     """Return words as a shell of this system takes them, quoted where they must be."""
     return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
