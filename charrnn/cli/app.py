@@ -24,7 +24,7 @@ DOCUMENTATION = (
     "Run charrnn help COMMAND for a command's options. The README of charrnn has recipes, the "
     "lecture line by line, and the Python API."
 )
-COMMANDS = {  # the function of each, in the file with the command's name
+COMMANDS = {  # command: its function, in the file named after the command
     "train": "train",
     "sample": "sample",
     "gradcheck": "gradcheck",

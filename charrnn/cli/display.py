@@ -35,7 +35,7 @@ from charrnn.training.setup import prepare
 SMOOTHING = 0.03  # weight of the last step in the loss and the speed that are shown
 PLAIN_LINES = 20  # about how many progress lines are printed without a terminal
 CTRL_C = 3  # columns left free for the ^C that a terminal shows
-FIRST_SAMPLE = 0.02  # progress at which a second sample is shown; the next ones at twice that
+FIRST_SAMPLE = 0.02  # progress at the second sample shown; each later one comes at twice that
 SAMPLE_LINES = 4
 SUMMARY = ("validation", "n-gram floor", "uniform", "training", "time")  # the facts at the end
 ENDED = {
@@ -169,8 +169,8 @@ class Live(Plain):
             bar_format="{desc}",
             file=sys.stderr,
             leave=False,
-            miniters=0,  # else a slow step is drawn seconds late
-            disable=False,  # whatever TQDM_DISABLE says
+            miniters=0,  # otherwise a slow step would be drawn seconds late
+            disable=False,  # even if TQDM_DISABLE is set
         )
 
     def tell(self, step: Step) -> None:

@@ -32,7 +32,7 @@ def write(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Marks:
-    """The marks of a learner's file, as JSON has them."""
+    """The marks of a learner's file, with the fields that --json prints."""
 
     file: str
     arrays: Sequence[Verdict] = ()
@@ -46,7 +46,7 @@ class Marks:
 
     @property
     def causes(self) -> dict[str, list[str]]:
-        """The gradients that each mistake makes wrong, by the message about it."""
+        """For each mistake's message, the gradients that the mistake makes wrong."""
         found: dict[str, list[str]] = {}
         for verdict in self.arrays:
             if not verdict.right:

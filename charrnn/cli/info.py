@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from charrnn.checkpoint.model import Model
 
 WINDOWS = (8, 16, 32, 64, 128, 256)  # T of the feed-forward networks
-NARROW = 50  # with fewer columns than this, nothing stands side by side
+NARROW = 50  # below this many columns, models are shown one below the other
 
 
 def info(

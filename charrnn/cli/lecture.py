@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SYMBOLS = 6  # N of the quiz
 GAINS = (0.7, 1.0, 1.4)
 WIDEST = 100  # columns
-DECADES = 5  # of the bars, to either side of 1
+DECADES = 5  # powers of ten on either side of 1, in the bars
 ABOUT_QUIZ = (
     "h_t = tanh(V x_t + W h_{t−1} + b_h), ŷ_t = softmax(U h_t + b_y), L = Σ_t L_t, "
     "L_t = −ln ŷ_t[target], with random weights. Each formula is evaluated literally, as a product "
@@ -46,7 +46,7 @@ class Lecture(NamedTuple):
     fadings: list[Fading]
 
     def as_json(self) -> dict[str, Any]:
-        """Return the lecture as JSON has it."""
+        """Return the lecture as --json prints it."""
         return asdict(self.quiz) | {"lags": [*map(asdict, self.fadings)]}
 
 

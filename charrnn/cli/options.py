@@ -85,7 +85,7 @@ def with_options(*options: inspect.Parameter) -> Callable[[Command], Command]:
 
 
 def check_together(context: typer.Context, clashes: Mapping[str, Iterable[str]]) -> None:
-    """Raise UsageError if an option was given together with one of those that it clashes with."""
+    """Raise UsageError if an option was given together with one that it clashes with."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     given = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
     for one, others in clashes.items():

@@ -104,7 +104,7 @@ def sample(
         option(
             "--copied",
             SHOWING,
-            "Say afterwards how much of the text is found verbatim in FILE.",
+            "Report afterwards how much of the text is copied verbatim from FILE.",
             "FILE",
         ),
     ] = None,

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from charrnn.lecture.quiz import YHatFacts
     from charrnn.pictures.heatmap import Painter
 
-GROUP, GROUP_NUMBERS = 256, 1 << 21  # samples drawn side by side, and their logits, at most
+GROUP, GROUP_NUMBERS = 256, 1 << 21  # most samples drawn side by side, and most logits
 PROMPT = "> "
-SHOWN = 60  # characters of a copied run at most
+SHOWN = 60  # most characters of a copied run to show
 Drawn = TypeVar("Drawn")
 
 
@@ -102,10 +102,10 @@ def _pieces(request: Request) -> Iterator[Iterator[str]]:
 
 
 def _drawn(request: Request, at_once: int = GROUP) -> Iterator[tuple[Samples, int]]:
-    """Yield each sample as the group it is drawn in, at most `at_once`, and its index in that.
+    """Yield for each sample its group (at most `at_once`, drawn together) and its index there.
 
-    With novel_to, yield only new items that --length didn't cut off. Raises CharRNNError if they
-    are too rare.
+    With novel_to, yield only new items that --length didn't cut off. Raises CharRNNError if new
+    items are too rare.
     """
     model, novel_to = request.model, request.novel_to
     tries, found, cut = request.num, 0, 0
@@ -196,7 +196,7 @@ def converse(request: Request, unknown: UnknownChoice, *, probs: bool) -> None:
     asked = sys.stdin is not None and sys.stdin.isatty()
     if asked:
         say("Type a beginning and press Enter; Ctrl-C stops a text, Ctrl-D quits.")
-    prompt = PROMPT if asked and sys.stdout.isatty() else ""  # a file would contain it
+    prompt = PROMPT if asked and sys.stdout.isatty() else ""  # none in an output file
     while sys.stdin is not None:
         try:
             line = input(prompt)

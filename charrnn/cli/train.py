@@ -192,7 +192,7 @@ def train(
 
     Example: charrnn train corpus.txt --budget 3m -o corpus.npz
     """
-    if options["workers"] is None and not options["resume"]:  # a resumed run has its own number
+    if options["workers"] is None and not options["resume"]:  # a resumed run keeps its number
         options["workers"] = "auto"
     config = TrainConfig(**options)
     sources, (rank, size) = tuple(corpus or ()), app.launched()

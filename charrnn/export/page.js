@@ -262,7 +262,7 @@ const bits = (p) => -Math.log2(p);
 
 // ---------------------------------------------------------------- the page
 
-const MOST_BITS = Math.max(8, Math.ceil(Math.log2(network.N))); // the surprise that has full colour
+const MOST_BITS = Math.max(8, Math.ceil(Math.log2(network.N))); // the surprise shown in full colour
 const BARS = Math.min(10, network.N);
 const CONTEXT = 12; // characters of context that are shown
 const SLICE = 32; // milliseconds of work before the browser may draw and listen
@@ -272,9 +272,9 @@ let steps = []; // the text that is shown, a step for each character;
 let spans = []; // and the element that shows each step
 let pinned = null; // the character that was chosen,
 let shown = null; // and the one whose ŷ_t is shown: the one pointed at, or the chosen one
-let run = {}; // the latest work; earlier work sees that it has been replaced
+let run = {}; // the latest task; an earlier one stops when it sees that it was replaced
 let settings = {}; // what the text was written with
-let unitChosen = false; // whether somebody chose a unit: then the slider keeps its place
+let unitChosen = false; // whether the user chose a unit: then the slider stays where it is
 let written = []; // the steps of the written text, while another one is read
 
 const reads = () => element('controls').elements.mode.value === 'read';
@@ -402,7 +402,7 @@ function show(t) {
   bars(before ?? network.zero, x, temperature ?? 1);
 }
 
-/** Return a character and what the network said of it, in words. */
+/** Return in words a character and what the network computed for it. */
 function described(step) {
   const { char, x, p, after } = step;
   const word = called(char) === char ? `“${char}”` : called(char);
@@ -416,7 +416,7 @@ function described(step) {
   return words.join(', ');
 }
 
-/** Show the likeliest characters after `state`, and x, which came, if it isn't among them. */
+/** Show the likeliest characters after `state`, and always x, the one that came. */
 function bars(state, x, temperature) {
   const y = state && network.logits(state);
   const y_hat = state ? softmax(y) : new Float64Array(network.N);
@@ -579,7 +579,7 @@ function fill() {
   const temperature = element('temperature');
   temperature.max = Math.max(2, temp);
   temperature.value = temp;
-  if (temperature.valueAsNumber !== temp) temperature.step = 'any'; // not one of its steps
+  if (temperature.valueAsNumber !== temp) temperature.step = 'any'; // between the slider's steps
   temperature.value = temp;
   element('temperature-value').textContent = temp;
   element('length').value = lines ? 20 : 500;

@@ -66,7 +66,7 @@ def template() -> str:
 
 
 ONEHOT, DH, DERIVATIVE = "da[net.targets[t]] -= 1", "net.U.T @ da + carry", "(1 - h[t] ** 2)"
-# Part of `bptt`: {message about a mistake: the code that makes it}
+# {a part of `bptt`: {message about a mistake in it: the code that makes the mistake}}
 CHANGES = {
     ONEHOT: {
         "∂L_t/∂a_t lacks the − onehot(target_t)": "pass",
@@ -213,7 +213,7 @@ def numeric() -> dict[str, Array]:
 
 @cache
 def gradients_with(*mistakes: str) -> dict[str, Array]:
-    """Return what `bptt` gives with these mistakes; of two in the same part the first counts."""
+    """Return what `bptt` gives with these mistakes; of two in the same part, only the first."""
     source = inspect.getsource(bptt)
     for mistake in mistakes:
         source = source.replace(*MISTAKES[mistake])

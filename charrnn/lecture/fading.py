@@ -38,7 +38,7 @@ class Lag:
 
 @dataclass(frozen=True)
 class Fading:
-    """One network's gradient by lag, as JSON has it."""
+    """One network's gradient by lag, with the fields that --json prints."""
 
     cell: str
     gain: float | None  # as requested; None: the weights were given

@@ -135,7 +135,7 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Quiz:
-    """The whole quiz on one network, as JSON has it."""
+    """The whole quiz on one network, with the fields that --json prints."""
 
     net: Example
     y_hat: YHatFacts

@@ -40,7 +40,7 @@ def run(path: Path, calls: Sequence[Call], seconds: float = SECONDS) -> dict[str
             words,
             input=json.dumps(lists).encode(),
             stdout=subprocess.PIPE,
-            timeout=2 * seconds,  # for what the signal after `seconds` doesn't stop
+            timeout=2 * seconds,  # in case the signal after `seconds` doesn't stop it
             cwd=path.absolute().parent,
             check=False,
         )

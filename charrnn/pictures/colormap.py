@@ -15,7 +15,7 @@ Palette = tuple[str | None, ...]  # "#rrggbb" of each level, None for the backgr
 
 @dataclass(frozen=True)
 class Colormap:
-    """How values of one kind are shown."""
+    """How one kind of value, such as surprise, is shown."""
 
     title: str  # what a value is, with its unit
     describe: Callable[[float], str]  # a value in words

@@ -2,7 +2,7 @@
 
 A cell is what fills one place: a character with the combining marks that follow it, possibly two
 columns wide (Chinese, emoji), or the visible symbol of a control character. Control characters and
-markup in a text never get through. The SVG and the page follow the reader's light or dark
+markup in a text are always escaped. The SVG and the page follow the reader's light or dark
 setting and load nothing.
 """
 
@@ -38,7 +38,7 @@ class Cell(NamedTuple):
     text: str  # the characters themselves
     shown: str
     width: int  # columns
-    value: float  # the one farthest from zero among its characters; NaN: none has a value
+    value: float  # of its characters' values, the farthest from zero; NaN: none has one
 
 
 class Heat(NamedTuple):

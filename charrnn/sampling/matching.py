@@ -22,7 +22,7 @@ import numpy as np
 from charrnn.arrays import Array
 from charrnn.errors import UsageError
 
-LARGEST = 100_000  # sequences, summed over all states of an automaton
+LARGEST = 100_000  # most sequences in all states of an automaton together
 NEVER = 1 << 40  # the distance of a state from which no match can be reached
 
 Class = frozenset[str]  # the next character has to be one of these
@@ -30,7 +30,7 @@ Sequence = tuple[Any, ...]  # of pieces: classes, choices, repeats, and the anch
 
 
 class Choice(NamedTuple):
-    """One of these sequences."""
+    """A piece that matches if any of these sequences does."""
 
     sequences: tuple[Sequence, ...]
 
@@ -168,7 +168,7 @@ class Matcher:
     def __init__(
         self, pattern: str, characters: str, *, prime: str = "", end: str = "", stop: str = ""
     ) -> None:
-        with warnings.catch_warnings(action="ignore"):  # about nested sets
+        with warnings.catch_warnings(action="ignore"):  # ignore the warning about nested sets
             sequence, classes = parsed(pattern, characters)
         start = State(frozenset({sequence}), first=True)
         for char in prime:
@@ -182,7 +182,7 @@ class Matcher:
         self._end, self._stop = end, stop
         states, self._table = self._build(start, "".join(shown.values()))
         distance = np.array([0 if state.matches else NEVER for state in states])
-        while True:  # backwards from the matches, one character per round
+        while True:  # each round finds the states one character farther from a match
             self._distance = distance
             distance = np.minimum(distance, distance[self._table].min(axis=1) + 1)
             if (distance == self._distance).all():

@@ -21,7 +21,7 @@ from charrnn.sampling.decoding import distribution, draw, drawer, unnormalized_p
 from charrnn.sampling.matching import NEVER, Matcher
 from charrnn.sampling.stepping import Sampler
 
-BLOCK = 1 << 10  # uniform numbers drawn at a time; they don't depend on the size of a block
+BLOCK = 1 << 10  # uniform numbers drawn at a time; this doesn't affect their values
 
 
 def fresh_seed() -> int:

@@ -20,11 +20,11 @@ from charrnn.errors import CheckpointError, CorpusError
 from charrnn.network.network import Network, zero_state
 from charrnn.text.vocabulary import code_points
 
-Pieces = tuple[Array, Array]  # the start of each, and its number of predictions
+Pieces = tuple[Array, Array]  # each piece's start, and its number of predictions
 Unknown = Literal["error", "skip", "score"]
-SIDE_BY_SIDE = 256  # pieces
-CHUNK, LONGEST = 4096, 256  # characters read at once: in all pieces, in one piece
-SHOWN = 10_000  # characters in a notebook
+SIDE_BY_SIDE = 256  # most pieces read together
+CHUNK, LONGEST = 4096, 256  # most characters read at once: in all pieces, in one piece
+SHOWN = 10_000  # most characters shown in a notebook
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -38,12 +38,12 @@ class Sampler:
     """S streams through a network, each with its own state, which is zero at first.
 
     `feed` reads a character and overwrites `logits`, U h_t + b_y: (N,) with one stream, else
-    (N, S). `read` does the same, but must be called by `without_float_warnings`.
+    (N, S). `read` does the same, but must run inside `without_float_warnings`.
     """
 
     def __init__(self, model: Model, streams: int = 1) -> None:
         self.model, self.streams = model, streams
-        # Calls a function without them: an infinite A only saturates its tanh; `draw` refuses NaN.
+        # These warnings are needless: an infinite A only saturates tanh, and `draw` refuses NaN.
         self.without_float_warnings = copy_context().run
         self.without_float_warnings(np.seterr, over="ignore", under="ignore", invalid="ignore")
         self._memories: list[Array] = []  # of each layer
@@ -63,7 +63,7 @@ class Sampler:
             R, H = len(above), config.hidden
             M = aligned_zeros((R + len(W_own), H), above.dtype)
             M[:R], M[R:] = above, W_own
-            # M h, other state, h; what isn't for the layer above begins at a cache line
+            # Memory: M h, other state, h. The rows after M h's first R begin at a cache line.
             pad, rows = -R % 16, len(M) + len(cell.state_names) * H
             memory = aligned_zeros((pad + rows, *shape), M.dtype)[pad:]
             step = cell.stepper(memory[R : len(M)], memory[R:], memory[R:])
