@@ -85,9 +85,9 @@ def test_without_a_model_the_one_that_ships_is_used_and_named(
 
 def test_info_shows_how_it_was_made(shipped: Path, capsys: Capture) -> None:
     assert main(["info", str(shipped), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)["recipe"]
+    told = json.loads(capsys.readouterr().out)["command"]
     assert main(["info", str(shipped)]) == 0
-    assert "".join(told["command"].split()) in "".join(capsys.readouterr().out.split())
+    assert "".join(told.split()) in "".join(capsys.readouterr().out.split())
 
 
 def test_a_trained_model_ships_in_half_precision_and_its_command_repeats_it(

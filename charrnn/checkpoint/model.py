@@ -112,8 +112,6 @@ class Model:
     floor_nats = MetaField(_number)  # loss of the best n-gram model on the validation part
     floor_order = MetaField(_count)
     curve = MetaField(_each(_point))
-    recipe = MetaField(_record)
-    command = MetaField(_text, "recipe", "command")  # that made this model
 
     @property
     def of_lines(self) -> bool:

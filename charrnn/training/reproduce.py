@@ -23,11 +23,11 @@ def command(model: Model, sources: Iterable[FilePath], *more: str) -> str:
     It is empty for a model of which no run is known. While the steps of a budget aren't
     known it names the budget; a repetition turns that into steps of its own.
     """
-    if model.command or not model.training:
-        return model.command or ""
-    has = {**model.training}
+    if not model.training:
+        return ""
+    has = model.training
     if model.steps:
-        has |= {"steps": model.steps, "budget": None, "epochs": None}
+        has = has | {"steps": model.steps, "budget": None, "epochs": None}
     words = ["mpiexec", "-n", str(has["ranks"])] if has.get("ranks", 1) != 1 else []
     words += ["charrnn", "train"]
     words += [f"./{path}" if re.match("-.", path) else path for path in map(str, sources)]
