@@ -133,9 +133,8 @@ class TrainConfig:
     clip: float = _option(1.0, least=0)  # largest global gradient norm; 0: off
     val_fraction: float = _option(0.1, least=0, most=0.9)  # the end of each text, for validation
     seed: int = _option(0, least=0)  # all random numbers derive from it
-    workers: int | Literal["auto"] = _option(
-        1, choices=("auto",), least=1, most=1024, changes=True
-    )  # processes that share each batch
+    # processes that share each batch
+    workers: int | Literal["auto"] = _option(1, choices=("auto",), least=1, most=1024, changes=True)
     ranks: int = _option(1, changes=True, repeat=False, before=1)  # MPI ranks; set by train
     encoding: str | None = _option()  # None: UTF-8, and refuse what doesn't look like text
     lines: bool = _option(False)  # every line is a separate item

@@ -155,9 +155,7 @@ def save(
         "training": model.training,
         "vocabulary": model.vocabulary.characters,
     }
-    text = json.dumps(
-        finite_json(own | model.meta | own)
-    )  # own keys come first, and own values win
+    text = json.dumps(finite_json(own | model.meta | own))  # own keys come first and take effect
     arrays: dict[str, Any] = {"meta": np.array(text)}
     with atomic_write(path) as file:
         _understood(text)  # never write what load would refuse

@@ -69,9 +69,8 @@ class Cell(ABC):
         GH, blocks = len(self.gates) * H, len(self.tape_names)
         self.scale, self.Wh = self.row_scale(H, dtype), aligned_zeros((GH, B), dtype)
         self.one = np.array(1, dtype)
-        self.tape = np.zeros((T + 1, blocks * H + 1, B), dtype)[
-            :, :-1
-        ]  # one spare row: see unaliased()
+        # one spare row: see unaliased()
+        self.tape = np.zeros((T + 1, blocks * H + 1, B), dtype)[:, :-1]
         self.A = self.tape[:, :GH]  # where A_t is written, to become the gates
         self.blocks = np.split(self.tape, blocks, axis=1)
         self.state_blocks = [self.blocks[self.tape_names.index(n)] for n in self.state_names]

@@ -59,8 +59,9 @@ def step_product(M: Array, out: Array) -> Callable[[Array], object]:
     for r, n in _cuts(R, rows):
         M_blocks = M[r].reshape(n, -1, K)
         if transposed:
-            M_blocks = aligned_zeros((n, K, M_blocks.shape[1]), M.dtype).swapaxes(1, 2)
-            M_blocks[:] = M[r].reshape(n, -1, K)
+            copied = aligned_zeros((n, K, M_blocks.shape[1]), M.dtype).swapaxes(1, 2)
+            copied[:] = M_blocks
+            M_blocks = copied
         blocks.append((M_blocks, out[r].reshape(n, -1, B)))
 
     def multiply(x: Array) -> None:

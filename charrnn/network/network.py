@@ -60,9 +60,8 @@ def symbol_input_backward(dA: Array, x: Array, *, dV: Array) -> None:
             step_product(dA[:, positions], part)(np.eye(N, dtype=dA.dtype)[x[positions]])
             dV += part
         return
-    order = np.argsort(
-        x.astype(np.min_scalar_type(N)), kind="stable"
-    )  # a radix sort for small types
+    # of small integers, a stable sort is a radix sort
+    order = np.argsort(x.astype(np.min_scalar_type(N)), kind="stable")
     counts = np.bincount(x)
     symbols = np.flatnonzero(counts)
     starts = np.cumsum(counts)[symbols] - counts[symbols]

@@ -51,9 +51,8 @@ class Source:
     ) -> None:
         self.encoding, self.guessed = "utf-8" if encoding is None else encoding, encoding is None
         try:
-            "a".encode(
-                self.encoding
-            )  # fails for rot13, hex and other codecs that don't encode text
+            # fails for rot13, hex and other codecs that don't encode text
+            "a".encode(self.encoding)
         except (LookupError, ValueError):
             raise UsageError(
                 f"--encoding {encoding} isn't a text encoding; try utf-8, utf-16, latin-1 or cp1251"

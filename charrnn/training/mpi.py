@@ -65,9 +65,7 @@ class MPIEnd(Transport):
 
     def reduce_scatter(self, gradient: Array) -> Array:
         counts = self._counts(gradient.size)
-        total = np.empty(
-            counts[self.rank], gradient.dtype
-        )  # in place, MPICH aborts on large arrays
+        total = np.empty(counts[self.rank], gradient.dtype)  # in place, MPICH aborts on many
         self.world.Reduce_scatter(gradient, total, counts)
         return total
 

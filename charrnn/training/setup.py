@@ -44,14 +44,7 @@ Sources = tuple[str | Path, ...]
 RELIABLE = 500  # characters to predict for a reliable validation loss
 SCANTY = 8  # average characters at the end of each text, without which we don't validate
 BLOCK = 1 << 22  # characters counted at a time
-CHOSEN = (
-    "hidden",
-    "batch_size",
-    "seq_len",
-    "dropout",
-    "lr",
-    "val_characters",
-)  # options listed in a note
+CHOSEN = ("hidden", "batch_size", "seq_len", "dropout", "lr", "val_characters")  # noted if chosen
 
 
 class Text:

@@ -142,9 +142,8 @@ def _shared_memory(nbytes: int) -> Iterator[int]:
         for folder in ("/dev/shm", None):  # in memory if there is room, to avoid disk writes
             try:
                 file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
-                np.zeros(nbytes, np.uint8).tofile(
-                    file
-                )  # running out of room later would be a bus error
+                # running out of room later would be a bus error
+                np.zeros(nbytes, np.uint8).tofile(file)
             except OSError as error:
                 failure = error
             else:
@@ -160,9 +159,8 @@ def _processes(count: int, descriptors: tuple[int, ...]) -> Iterator[list[subpro
     """Yield new workers; after the with block their pipes are closed and they have ended."""
     workers: list[subprocess.Popen[bytes]] = []
     try:
-        workers.extend(
-            _start(descriptors) for _ in range(count)
-        )  # keeps those already started if one fails
+        # keeps those already started if one fails
+        workers.extend(_start(descriptors) for _ in range(count))
         yield workers
     finally:
         for worker in workers:
