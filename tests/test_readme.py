@@ -65,6 +65,15 @@ def test_the_recipes_run_one_after_the_other(
         assert main(words) == expected, f"{recipe}: {capsys.readouterr().err}"
 
 
+def test_the_model_that_ships_writes_the_sample_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (words, shown), *_ = re.findall(r"\$ \S+/charrnn (.*)\n((?:.*\n)*?)```", README)
+    assert main(shlex.split(words)) == 0
+    assert capsys.readouterr().out.startswith(shown)
+
+
 def test_the_python_examples_run_as_they_stand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

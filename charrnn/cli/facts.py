@@ -41,7 +41,7 @@ def facts(model: Model, most: int = 60) -> dict[str, str]:
         "made by": [command(model, model.corpus_names)],
         "validation": [loss(model.val_loss)],
         "n-gram floor": [floor(model)],
-        "uniform": [f"{loss(math.log(len(characters)))} (knowing nothing)"],
+        "uniform": [f"{loss(math.log(len(characters)))} (guessing at random)"],
         "training": [loss(model.train_loss)],
         "time": [
             "" if model.seconds is None else duration(model.seconds),

@@ -1,4 +1,4 @@
-"""Replicas in processes on many machines: MPI carries their gradients, orders and texts.
+"""Replicas in processes on many machines: MPI carries their gradients, commands and texts.
 
 Only rank 0 reads the sources and makes decisions. Then every rank gets what it needs to begin: of a
 running text, only the characters of its own columns.
@@ -78,7 +78,7 @@ class MPIEnd(Transport):
 
     def broadcast(self, value: Any) -> Any:
         value = self.world.bcast(value)
-        self.running = bool(value)  # the last order is empty
+        self.running = bool(value)  # the last command is empty
         return value
 
     def gather(self, value: Any) -> list[Any]:
@@ -96,7 +96,7 @@ class MPIEnd(Transport):
             self.broadcast(())
 
     def follow(self) -> None:
-        """Act as one of the other ranks, from waiting for the text to rank 0's last order."""
+        """Act as one of the other ranks, from waiting for the text to rank 0's last command."""
         if parts := self._begin():
             for part in parts:
                 if isinstance(part, Streams):

@@ -62,7 +62,7 @@ class Transport:
         return gradient
 
     def all_gather(self, twin: Array) -> None:
-        """Complete a twin with the shares of all ranks, before rank 0's next order."""
+        """Complete a twin with the shares of all ranks, before rank 0's next command."""
         self.gather(None)
 
     def all_reduce(self, numbers: Array) -> Array:
@@ -112,15 +112,15 @@ class Replica:
         """Return which of n columns, or of n parameters, are this rank's."""
         return share(n, self.transport.rank, self.transport.size)
 
-    def lead(self, order: Callable[..., R], *args: Any) -> R:
+    def lead(self, method: Callable[..., R], *args: Any) -> R:
         """Call one of rank 0's own methods on every replica and return rank 0's result."""
-        self.transport.broadcast((order.__name__, *args))
-        return order(*args)
+        self.transport.broadcast((method.__name__, *args))
+        return method(*args)
 
     def follow(self) -> None:
-        """Do what rank 0 orders, until an empty order ends the run."""
-        while order := self.transport.broadcast(None):
-            getattr(self, order[0])(*order[1:])
+        """Carry out rank 0's commands, until an empty one ends the run."""
+        while command := self.transport.broadcast(None):
+            getattr(self, command[0])(*command[1:])
 
     def step(self, step: int, lr: float) -> tuple[float, float]:
         """Take optimizer step `step`, counted from 0.

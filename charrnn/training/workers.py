@@ -2,8 +2,8 @@
 
 Nothing is left behind, whichever process is killed. The memory needs no cleanup: on POSIX it is an
 unlinked file that the workers inherit, on Windows a part of the page file that is freed with its
-last user. A worker reads its orders from a pipe that closes when rank 0 dies, and rank 0 reads from
-pipes that close when a worker dies.
+last user. A worker reads its commands from a pipe that closes when rank 0 dies, and rank 0 reads
+from pipes that close when a worker dies.
 """
 
 from __future__ import annotations

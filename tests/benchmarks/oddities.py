@@ -3,10 +3,10 @@
 Each task trains a network for --budget on normal lines, seed 0, and scores lines that it has not
 seen, normal and odd, by nats per character, as `charrnn eval --each --unknown score` does. The
 area under the ROC curve is the probability that an odd line scores higher than a normal one. The
-same is done with an n-gram model of order 5 (Witten-Bell), counted on the same lines. Strings of
-the letters of names are told best by what is odd about their order: for those there is a second
-row, in which both scores are less that of the letters alone, of order 1 (SLOR, Pauls and Klein
-2012).
+same is done with an n-gram model of order 5 (Witten-Bell), counted on the same lines. Random
+strings of the letters of names are odd only in their order, so for those there is a second row:
+there the score of an n-gram model of order 1, which knows only the letters' frequencies, is
+subtracted from both scores (SLOR, Pauls and Klein 2012).
 
 The texts are made here, or come with charrnn and Python; --names and --words read others.
 """
@@ -43,7 +43,7 @@ class Task(NamedTuple):
     learn: list[str]
     normal: list[str]
     odd: dict[str, list[str]]
-    less_letters: bool = False  # also scored less what the letters alone score
+    less_letters: bool = False  # also scored with the letters' frequencies removed
 
 
 class Grams:
@@ -240,7 +240,7 @@ def rows(task: Task, budget: float) -> Iterator[list[str]]:
                 area(*(score(ls) - less * letters.score(ls) for ls in (task.normal, odd)))
                 for score in (network, grams.score)
             ]
-            label = f"{task.name}, {name}{', less their letters' * less}"
+            label = f"{task.name}, {name}{', letter frequencies removed' * less}"
             yield [label, shape, *(f"{one:.4f}" for one in areas)]
 
 
