@@ -1,14 +1,9 @@
 """What all tests share: floating-point errors raise, and nothing opens a socket."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # tests run side by side, and before NumPy reads it
 
@@ -27,24 +22,24 @@ SHARED = Path(__file__).parents[2] / "shared" / "corpora"
 
 
 @pytest.fixture(autouse=True)
-def strict_floats() -> Iterator[None]:
+def strict_floats():
     """Raise on overflow, division by zero and invalid operations; underflow to zero is meant."""
     with np.errstate(all="raise", under="ignore"):
         yield
 
 
 @pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_network(monkeypatch):
     """Forbid sockets to the outside: charrnn never needs the network."""
 
-    def refuse(*args: Any, **kwargs: Any) -> None:
+    def refuse(*args, **kwargs):
         raise AssertionError("charrnn opened a network connection")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
 @pytest.fixture
-def shakespeare() -> Path:
+def shakespeare():
     """Return the shared Shakespeare text, or skip where it is absent."""
     path = SHARED / "tinyshakespeare.txt"
     if not path.exists():
@@ -53,7 +48,7 @@ def shakespeare() -> Path:
 
 
 @pytest.fixture(scope="session")
-def markov() -> ModuleType:
+def markov():
     """Return the script corpora/markov.py as a module."""
     spec = importlib.util.spec_from_file_location("markov", CORPORA / "markov.py")
     assert spec is not None

@@ -7,8 +7,6 @@ and agree, on what it does read, with np.load. A case is the same on every run: 
 --count 1 repeats one.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import json
@@ -22,7 +20,6 @@ import warnings
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 if sys.platform != "win32":
@@ -168,7 +165,7 @@ MEMBER_NAMES = (
 )
 
 
-def seeds() -> list[bytes]:
+def seeds():
     """Checkpoints of a few kB: each cell, one and two layers, with resume arrays or without."""
     files = []
     with tempfile.TemporaryDirectory() as folder:
@@ -176,7 +173,7 @@ def seeds() -> list[bytes]:
         for number, (cell, layers) in enumerate(
             (cell, layers) for cell in CELLS for layers in (1, 2)
         ):
-            config = ModelConfig(cell, hidden=3, layers=layers)  # type: ignore[arg-type]
+            config = ModelConfig(cell, hidden=3, layers=layers)
             vocabulary = Vocabulary('\n"aé\U0001f600')
             parameters = initialize(config, len(vocabulary), np.random.default_rng(number))
             model = Model(
@@ -190,7 +187,7 @@ def seeds() -> list[bytes]:
                 "step": np.int64(7),
                 "rng": np.arange(8, dtype=np.uint8),
             }
-            save(path, model, resume if layers == 1 else None, half=number == 3)  # type: ignore[arg-type]
+            save(path, model, resume if layers == 1 else None, half=number == 3)
             files.append(path.read_bytes())
             if number in (0, 4):
                 files.append(
@@ -201,7 +198,7 @@ def seeds() -> list[bytes]:
     return files
 
 
-def parts(data: bytes) -> Parts:
+def parts(data):
     """The members of an archive."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         return [
@@ -209,7 +206,7 @@ def parts(data: bytes) -> Parts:
         ]
 
 
-def packed(members: Parts) -> bytes:
+def packed(members):
     """An archive of `members`, with right sizes and CRCs whatever they hold."""
     file = io.BytesIO()
     with warnings.catch_warnings(), zipfile.ZipFile(file, "w") as archive:
@@ -219,14 +216,14 @@ def packed(members: Parts) -> bytes:
     return file.getvalue()
 
 
-def flip_bits(data: bytes, rng: random.Random) -> bytes:
+def flip_bits(data, rng):
     changed = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 8))):
         changed[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
     return bytes(changed)
 
 
-def splice(data: bytes, rng: random.Random) -> bytes:
+def splice(data, rng):
     """Cut out, double, or overwrite a stretch, or put random bytes between."""
     at, size = rng.randrange(len(data)), rng.choice((1, 2, 4, 16, 100, 1_000))
     stretch = data[at : at + size]
@@ -242,11 +239,11 @@ def splice(data: bytes, rng: random.Random) -> bytes:
     return data[:at] + new + data[at + size :]
 
 
-def truncate(data: bytes, rng: random.Random) -> bytes:
+def truncate(data, rng):
     return data[: rng.randrange(len(data))]
 
 
-def edit_field(data: bytes, rng: random.Random) -> bytes:
+def edit_field(data, rng):
     """Another number in one field of one zip record."""
     signature, length = rng.choice(((b"PK\1\2", 46), (b"PK\3\4", 30), (b"PK\5\6", 22)))
     starts = [found.start() for found in re.finditer(re.escape(signature), data)]
@@ -256,7 +253,7 @@ def edit_field(data: bytes, rng: random.Random) -> bytes:
     )
 
 
-def edit_header(data: bytes, rng: random.Random) -> bytes:
+def edit_header(data, rng):
     """Another token in the header of one array, its length made right again at times."""
     members = parts(data)
     at = rng.randrange(len(members))
@@ -275,7 +272,7 @@ def edit_header(data: bytes, rng: random.Random) -> bytes:
     return packed(members)
 
 
-def edit_dtype_or_shape(data: bytes, rng: random.Random) -> bytes:
+def edit_dtype_or_shape(data, rng):
     """One array in another dtype, order or shape, written as NumPy writes it."""
     members = parts(data)
     at = rng.randrange(len(members))
@@ -293,7 +290,7 @@ def edit_dtype_or_shape(data: bytes, rng: random.Random) -> bytes:
     return packed(members)
 
 
-def edit_numbers(data: bytes, rng: random.Random) -> bytes:
+def edit_numbers(data, rng):
     """Other data in one array, its CRC right: NaN, infinity, subnormal, more or fewer of them."""
     members = parts(data)
     at = rng.randrange(1, len(members))
@@ -319,13 +316,13 @@ def edit_numbers(data: bytes, rng: random.Random) -> bytes:
     return packed(members)
 
 
-def with_meta(members: Parts, text: str) -> Parts:
+def with_meta(members, text):
     file = io.BytesIO()
     np.lib.format.write_array(file, np.array(text))
     return [(members[0][0], file.getvalue(), members[0][2]), *members[1:]]
 
 
-def edit_meta(data: bytes, rng: random.Random) -> bytes:
+def edit_meta(data, rng):
     """Another token somewhere in the JSON of meta."""
     members = parts(data)
     text = str(np.load(io.BytesIO(members[0][1])))
@@ -337,7 +334,7 @@ def edit_meta(data: bytes, rng: random.Random) -> bytes:
     return packed(with_meta(members, text[:start] + rng.choice(JSON_TOKENS) + text[stop:]))
 
 
-def edit_config(data: bytes, rng: random.Random) -> bytes:
+def edit_config(data, rng):
     """Another model in meta than the arrays are of."""
     members = parts(data)
     meta = json.loads(str(np.load(io.BytesIO(members[0][1]))))
@@ -370,7 +367,7 @@ def edit_config(data: bytes, rng: random.Random) -> bytes:
     return packed(with_meta(members, json.dumps(meta)))
 
 
-def edit_members(data: bytes, rng: random.Random) -> bytes:
+def edit_members(data, rng):
     """Members dropped, doubled, renamed, swapped, compressed in another way."""
     members = parts(data)
     at = rng.randrange(len(members))
@@ -390,7 +387,7 @@ def edit_members(data: bytes, rng: random.Random) -> bytes:
     return packed(members)
 
 
-def repair_crcs(data: bytes, rng: random.Random) -> bytes:
+def repair_crcs(data, rng):
     """Random edits inside the members' bytes, with the CRCs of stored ones made right again."""
     changed = bytearray(flip_bits(data, rng))
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -404,7 +401,7 @@ def repair_crcs(data: bytes, rng: random.Random) -> bytes:
     return bytes(changed)
 
 
-MUTATIONS: tuple[Callable[[bytes, random.Random], bytes], ...] = (
+MUTATIONS = (
     flip_bits,
     splice,
     truncate,
@@ -421,7 +418,7 @@ MUTATIONS: tuple[Callable[[bytes, random.Random], bytes], ...] = (
 )
 
 
-def mutated(data: bytes, rng: random.Random) -> tuple[bytes, str]:
+def mutated(data, rng):
     """A changed `data` and what was done to it: one mutation, at times byte-level ones after it."""
     done = [rng.choice(MUTATIONS)]
     data = done[0](data, rng)
@@ -431,7 +428,7 @@ def mutated(data: bytes, rng: random.Random) -> tuple[bytes, str]:
     return data, ", ".join(mutation.__name__ for mutation in done)
 
 
-def check(path: Path) -> bool:
+def check(path):
     """Whether the file at `path` is read. AssertionError: wrongly; all else: the reader failed."""
     try:
         model, resume = load_resume(path)
@@ -459,19 +456,13 @@ def check(path: Path) -> bool:
     return True
 
 
-def main() -> int:
+def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=20_000, help="files to try")
     parser.add_argument("--start", type=int, default=0, help="number of the first")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    originals, tally, slowest, failures, began = (
-        seeds(),
-        Counter[str](),
-        0.0,
-        0,
-        time.perf_counter(),
-    )
+    originals, tally, slowest, failures, began = (seeds(), Counter(), 0.0, 0, time.perf_counter())
     with (
         tempfile.TemporaryDirectory(dir=MEMORY) as folder,
         (Path(folder) / "m.npz").open("wb", buffering=0) as file,
@@ -499,7 +490,7 @@ def main() -> int:
     return 1 if failures else 0
 
 
-def limit_memory(megabytes: int) -> None:
+def limit_memory(megabytes):
     """Let this process take so much more than it has now; Linux alone."""
     if sys.platform == "linux":
         pages = int(Path("/proc/self/statm").read_text().split()[0])

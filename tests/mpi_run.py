@@ -4,8 +4,6 @@ OPTIONS are a TrainConfig's, as JSON: the command has no float64. Rank 0 writes 
 OUT, an .npz.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys
@@ -20,7 +18,7 @@ from charrnn.training.events import Done, Step, Validated
 from charrnn.training.mpi import MPIEnd
 
 
-def main(corpus: str, out: str, options: str) -> None:
+def main(corpus, out, options):
     """Follow, or train and keep losses, weights and where rank 0's text lies."""
     rank, size = launched()
     ranks = MPIEnd(rank, size) if size > 1 else None
@@ -30,7 +28,7 @@ def main(corpus: str, out: str, options: str) -> None:
         lead(corpus, out, json.loads(options), ranks)
 
 
-def lead(corpus: str, out: str, options: dict[str, object], ranks: MPIEnd | None) -> None:
+def lead(corpus, out, options, ranks):
     """Train, and write the losses and weights."""
     events = list(charrnn.train([corpus], charrnn.TrainConfig(**options), ranks=ranks))
     done = events[-1]

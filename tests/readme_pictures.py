@@ -5,8 +5,6 @@ which is the command's own SVG. The text is corpora/tales.txt, and the passage o
 from its last tenth, which only validates.
 """
 
-from __future__ import annotations
-
 import fcntl
 import io
 import os
@@ -45,7 +43,7 @@ FORMAT = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height
 """
 
 
-def on_terminal(arguments: tuple[str, ...], folder: Path) -> str:
+def on_terminal(arguments, folder):
     """Return all that a command has sent to its terminal, in colours."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
@@ -79,7 +77,7 @@ def on_terminal(arguments: tuple[str, ...], folder: Path) -> str:
     return sent.decode()
 
 
-def read(terminal: int) -> bytes:
+def read(terminal):
     """Return what has come through a terminal, nothing at its end, which Linux tells by an
     error.
     """
@@ -89,7 +87,7 @@ def read(terminal: int) -> bytes:
         return b""
 
 
-def screen(sent: str) -> list[str]:
+def screen(sent):
     """Return the lines that the screen shows after this was sent: a carriage return begins
     a line anew, \\x1b[K empties its rest.
     """
@@ -100,13 +98,13 @@ def screen(sent: str) -> list[str]:
     return lines
 
 
-def middle(sent: str) -> str:
+def middle(sent):
     """Return what had been sent when the live line first showed MIDDLE per cent."""
     bars = ((int(found[1]), found.end()) for found in re.finditer(r"\r *(\d+)%\|[^\r]*", sent))
     return sent[: next(end for percent, end in bars if percent >= MIDDLE)]
 
 
-def between(lines: list[str], first: str, last: str) -> list[str]:
+def between(lines, first, last):
     """Return the lines from the one that begins with `first` to before the next one that
     begins with `last`.
     """
@@ -116,7 +114,7 @@ def between(lines: list[str], first: str, last: str) -> list[str]:
     return lines[start:stop]
 
 
-def draw(name: str, arguments: tuple[str, ...], lines: list[str]) -> None:
+def draw(name, arguments, lines):
     """Write a picture of a terminal on which a command was typed and these lines appeared."""
     console = Console(
         record=True,
@@ -139,7 +137,7 @@ def draw(name: str, arguments: tuple[str, ...], lines: list[str]) -> None:
     )
 
 
-def save(name: str, picture: str) -> None:
+def save(name, picture):
     """Write a picture beside the others."""
     path = PICTURES / f"{name}.svg"
     path.write_text(
@@ -148,7 +146,7 @@ def save(name: str, picture: str) -> None:
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size:,} bytes")
 
 
-def photograph(folder: Path) -> None:
+def photograph(folder):
     """Write a picture of the exported page of the model that ships, in a browser."""
     page, picture = folder / "shakespeare.html", PICTURES / "page.webp"
     shipped = str(ROOT / "charrnn" / "models" / "shakespeare.npz")
@@ -162,14 +160,14 @@ def photograph(folder: Path) -> None:
     print(f"{picture.relative_to(ROOT)}: {picture.stat().st_size:,} bytes")
 
 
-def passage(text: str) -> str:
+def passage(text):
     """Return some paragraphs that begin in the last tenth of a text."""
     most, end = PASSAGE
     begun = text[text.index(end, len(text) * 9 // 10) + len(end) :]
     return begun[: begun.rindex(end, 0, most)] + "\n"
 
 
-def main() -> None:
+def main():
     """Make all of them."""
     PICTURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as home:

@@ -1,7 +1,5 @@
 """Files that appear whole or not at all, the trial of their place, and the lock of a run."""
 
-from __future__ import annotations
-
 import errno
 import os
 import secrets
@@ -11,7 +9,6 @@ import sys
 import threading
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -30,13 +27,13 @@ POSIX = pytest.mark.skipif(os.name != "posix", reason="POSIX alone")
 OLD, NEW = b"old" * 100, b"new" * 200_000
 
 
-def write(path: Path, data: bytes = NEW) -> None:
+def write(path, data=NEW):
     with atomic_write(path) as file:
         file.write(data)
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Path:
+def out(tmp_path):
     """A file that was there before, alone in its folder."""
     path = tmp_path / "folder" / "m.npz"
     path.parent.mkdir()
@@ -44,11 +41,11 @@ def out(tmp_path: Path) -> Path:
     return path
 
 
-def listed(folder: Path) -> list[str]:
+def listed(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def only(path: Path) -> bytes:
+def only(path):
     """The file's bytes; it must be alone in its folder."""
     assert listed(path.parent) == [path.name]
     return path.read_bytes()
@@ -57,7 +54,7 @@ def only(path: Path) -> bytes:
 # ---- replaced whole or not at all
 
 
-def test_a_file_is_replaced_and_keeps_its_permissions(out: Path) -> None:
+def test_a_file_is_replaced_and_keeps_its_permissions(out):
     out.chmod(0o640)
     write(out)
     assert only(out) == NEW
@@ -66,10 +63,8 @@ def test_a_file_is_replaced_and_keeps_its_permissions(out: Path) -> None:
 
 @pytest.mark.parametrize("call", ["fsync", "replace", "chmod"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EACCES])
-def test_the_old_file_is_intact_when_the_system_refuses(
-    out: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
-) -> None:
-    def fail(*args: Any, **kwargs: Any) -> None:
+def test_the_old_file_is_intact_when_the_system_refuses(out, monkeypatch, call, number):
+    def fail(*args, **kwargs):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, call, fail)
@@ -84,10 +79,8 @@ def test_the_old_file_is_intact_when_the_system_refuses(
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, ValueError, CheckpointError])
-def test_the_old_file_is_intact_when_the_writer_is_interrupted(
-    out: Path, stop: type[BaseException]
-) -> None:
-    def write_half() -> None:
+def test_the_old_file_is_intact_when_the_writer_is_interrupted(out, stop):
+    def write_half():
         with atomic_write(out) as file:
             file.write(NEW)
             raise stop
@@ -98,8 +91,8 @@ def test_the_old_file_is_intact_when_the_writer_is_interrupted(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_a_full_disk_is_said_in_one_line(out: Path) -> None:
-    def write_to_a_full_disk() -> None:
+def test_a_full_disk_is_said_in_one_line(out):
+    def write_to_a_full_disk():
         with atomic_write(out) as file, open("/dev/full", "wb") as full:
             os.dup2(full.fileno(), file.fileno())
             file.write(NEW)
@@ -109,10 +102,8 @@ def test_a_full_disk_is_said_in_one_line(out: Path) -> None:
     assert only(out) == OLD
 
 
-def test_the_file_is_on_the_disk_before_it_has_its_name(
-    out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[str] = []
+def test_the_file_is_on_the_disk_before_it_has_its_name(out, monkeypatch):
+    calls = []
     fsync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda *a: (calls.append("fsync"), fsync(*a))[1])
     monkeypatch.setattr(os, "replace", lambda *a: (calls.append("replace"), replace(*a))[1])
@@ -121,7 +112,7 @@ def test_the_file_is_on_the_disk_before_it_has_its_name(
 
 
 @POSIX
-def test_a_symbolic_link_stays_and_its_target_is_replaced(out: Path, tmp_path: Path) -> None:
+def test_a_symbolic_link_stays_and_its_target_is_replaced(out, tmp_path):
     link = tmp_path / "link.npz"
     link.symlink_to(Path("folder") / "m.npz")
     check_writable(link, overwrite=True)
@@ -131,9 +122,7 @@ def test_a_symbolic_link_stays_and_its_target_is_replaced(out: Path, tmp_path: P
 
 
 @POSIX
-def test_links_planted_under_the_names_beside_a_file_are_not_followed(
-    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_links_planted_under_the_names_beside_a_file_are_not_followed(out, tmp_path, monkeypatch):
     (tmp_path / "other").write_bytes(OLD)
     monkeypatch.setattr(secrets, "token_hex", lambda count: "ab" * count)
     for name in (temporary("m.npz"), ".m.npz.lock"):
@@ -148,7 +137,7 @@ def test_links_planted_under_the_names_beside_a_file_are_not_followed(
 # ---- tried before hours are spent
 
 
-def refused(path: Path, overwrite: bool = True) -> str:
+def refused(path, overwrite=True):
     with pytest.raises(CheckpointError) as error:
         check_writable(path, overwrite=overwrite)
     text = str(error.value)
@@ -157,18 +146,18 @@ def refused(path: Path, overwrite: bool = True) -> str:
     return text
 
 
-def test_an_existing_file_needs_overwrite(out: Path) -> None:
+def test_an_existing_file_needs_overwrite(out):
     assert refused(out, overwrite=False).endswith("this file exists; --overwrite replaces it")
     check_writable(out, overwrite=True)
     assert only(out) == OLD
 
 
-def test_a_new_file_leaves_nothing_before_it_is_written(tmp_path: Path) -> None:
+def test_a_new_file_leaves_nothing_before_it_is_written(tmp_path):
     check_writable(tmp_path / "m.npz", overwrite=False)
     assert listed(tmp_path) == []
 
 
-def test_places_where_no_file_can_be_are_told_apart(out: Path, tmp_path: Path) -> None:
+def test_places_where_no_file_can_be_are_told_apart(out, tmp_path):
     assert "this is a folder; name a file in it" in refused(tmp_path)
     assert "this is not a regular file; choose another place" in refused(Path(os.devnull))
     missing = refused(tmp_path / "none" / "m.npz")
@@ -180,7 +169,7 @@ def test_places_where_no_file_can_be_are_told_apart(out: Path, tmp_path: Path) -
 
 
 @POSIX
-def test_a_fifo_and_a_loop_of_links_are_refused(tmp_path: Path) -> None:
+def test_a_fifo_and_a_loop_of_links_are_refused(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     assert "not a regular file" in refused(tmp_path / "fifo")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
@@ -188,18 +177,14 @@ def test_a_fifo_and_a_loop_of_links_are_refused(tmp_path: Path) -> None:
 
 
 @POSIX
-def test_a_read_only_file_is_refused(out: Path) -> None:
+def test_a_read_only_file_is_refused(out):
     out.chmod(0o444)
     assert "this file is read-only" in refused(out)
     assert only(out) == OLD
 
 
-def test_a_folder_without_write_permission_is_refused(
-    out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def forbid(
-        self: Path, mode: str = "r", *args: Any
-    ) -> None:  # the tests may run as root, whom no permission stops
+def test_a_folder_without_write_permission_is_refused(out, monkeypatch):
+    def forbid(self, mode="r", *args):  # the tests may run as root, whom no permission stops
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(Path, "open", forbid)
@@ -210,12 +195,12 @@ def test_a_folder_without_write_permission_is_refused(
     assert only(out) == OLD
 
 
-def temporary(name: str, digits: str = "ab" * RANDOM) -> str:
+def temporary(name, digits="ab" * RANDOM):
     """A name of a temporary file for the file called `name`."""
     return f".{name}.{digits}.tmp"
 
 
-def test_what_killed_runs_left_is_removed_by_the_holder_and_nothing_else(out: Path) -> None:
+def test_what_killed_runs_left_is_removed_by_the_holder_and_nothing_else(out):
     left = [temporary("m.npz"), temporary("m.npz", "01" * RANDOM)]
     kept = [
         temporary("other.npz"),
@@ -235,7 +220,7 @@ def test_what_killed_runs_left_is_removed_by_the_holder_and_nothing_else(out: Pa
 
 
 @pytest.mark.parametrize("name", ["m[ab].npz", "m*.npz"])
-def test_leftovers_of_a_name_that_is_a_pattern_are_its_own(tmp_path: Path, name: str) -> None:
+def test_leftovers_of_a_name_that_is_a_pattern_are_its_own(tmp_path, name):
     (tmp_path / temporary(name)).touch()
     (tmp_path / temporary("ma.npz")).touch()
     with exclusive_lock(tmp_path / name):
@@ -243,7 +228,7 @@ def test_leftovers_of_a_name_that_is_a_pattern_are_its_own(tmp_path: Path, name:
     assert listed(tmp_path) == [temporary("ma.npz")]
 
 
-def test_two_at_once_both_write_whole_files(out: Path) -> None:
+def test_two_at_once_both_write_whole_files(out):
     with atomic_write(out) as first:
         first.write(NEW[: len(NEW) // 2])
         write(out, b"second")
@@ -265,7 +250,7 @@ with exclusive_lock(sys.argv[1]):
 """
 
 
-def holder(path: Path, more: str = "pass") -> subprocess.Popen[str]:
+def holder(path, more="pass"):
     """A process that holds `path` until its standard input ends."""
     command = [sys.executable, "-c", HOLDER.format(more=more), str(path)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -274,7 +259,7 @@ def holder(path: Path, more: str = "pass") -> subprocess.Popen[str]:
     return process
 
 
-def test_a_second_run_is_refused_while_the_first_lives_and_not_after(out: Path) -> None:
+def test_a_second_run_is_refused_while_the_first_lives_and_not_after(out):
     with holder(out) as first:
         with (
             pytest.raises(CheckpointError, match=r"m\.npz: another run is writing it"),
@@ -287,7 +272,7 @@ def test_a_second_run_is_refused_while_the_first_lives_and_not_after(out: Path) 
     assert only(out) == OLD
 
 
-def test_a_killed_run_holds_nothing_and_the_next_one_tidies_up(out: Path) -> None:
+def test_a_killed_run_holds_nothing_and_the_next_one_tidies_up(out):
     with holder(out) as first:
         first.kill()
         first.wait()
@@ -297,7 +282,7 @@ def test_a_killed_run_holds_nothing_and_the_next_one_tidies_up(out: Path) -> Non
 
 
 @POSIX
-def test_a_program_that_a_killed_run_started_holds_nothing(out: Path) -> None:
+def test_a_program_that_a_killed_run_started_holds_nothing(out):
     start = (
         "import subprocess; words = [sys.executable, '-c', 'import time; time.sleep(60)'];"
         "print(subprocess.Popen(words, stdout=subprocess.DEVNULL).pid, flush=True)"
@@ -315,7 +300,7 @@ def test_a_program_that_a_killed_run_started_holds_nothing(out: Path) -> None:
 
 
 @POSIX
-def test_a_child_that_leaves_the_block_does_not_let_go(out: Path) -> None:
+def test_a_child_that_leaves_the_block_does_not_let_go(out):
     fork = (
         "import os; child = os.fork(); child or sys.exit();"
         "os.waitpid(child, 0); print('over', flush=True)"
@@ -328,9 +313,7 @@ def test_a_child_that_leaves_the_block_does_not_let_go(out: Path) -> None:
         first.communicate("")
 
 
-def test_two_runs_of_one_process_are_kept_apart_by_whatever_path(
-    out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_runs_of_one_process_are_kept_apart_by_whatever_path(out, monkeypatch):
     monkeypatch.chdir(out.parent)
     with exclusive_lock(out):
         with (
@@ -345,7 +328,7 @@ def test_two_runs_of_one_process_are_kept_apart_by_whatever_path(
     assert only(out) == OLD
 
 
-def test_the_place_is_free_after_an_error(out: Path) -> None:
+def test_the_place_is_free_after_an_error(out):
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), exclusive_lock(out):
             raise ZeroDivisionError
@@ -372,7 +355,7 @@ for _ in range(300):
 """
 
 
-def test_never_two_processes_are_inside_at_once(out: Path) -> None:
+def test_never_two_processes_are_inside_at_once(out):
     racers = [
         subprocess.Popen([sys.executable, "-c", RACER, str(out)], stderr=subprocess.PIPE, text=True)
         for _ in range(3)
@@ -381,10 +364,10 @@ def test_never_two_processes_are_inside_at_once(out: Path) -> None:
     assert only(out) == OLD
 
 
-def test_threads_are_kept_apart_too(out: Path) -> None:
-    found: list[str] = []
+def test_threads_are_kept_apart_too(out):
+    found = []
 
-    def second() -> None:
+    def second():
         try:
             with exclusive_lock(out):
                 found.append("held")
@@ -398,21 +381,19 @@ def test_threads_are_kept_apart_too(out: Path) -> None:
     assert "another run is writing it" in found[0]
 
 
-def test_a_second_thread_that_trains_to_the_same_file_does_the_first_no_harm(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text, out, found = tmp_path / "text.txt", tmp_path / "m.npz", list[str]()
+def test_a_second_thread_that_trains_to_the_same_file_does_the_first_no_harm(tmp_path, monkeypatch):
+    text, out, found = tmp_path / "text.txt", tmp_path / "m.npz", []
     text.write_text("to be or not to be\n" * 20)
     config = TrainConfig(out=out, overwrite=True, hidden=4, steps=2, batch_size=2, seq_len=4)
     replace = os.replace
 
-    def second() -> None:
+    def second():
         try:
             list(charrnn.train([text], config))
         except CheckpointError as error:
             found.append(str(error))
 
-    def at_the_last_moment(*names: Any) -> None:
+    def at_the_last_moment(*names):
         monkeypatch.setattr(os, "replace", replace)
         thread = threading.Thread(target=second)
         thread.start()
@@ -429,7 +410,7 @@ def test_a_second_thread_that_trains_to_the_same_file_does_the_first_no_harm(
 # ---- apart from what is read
 
 
-def test_a_path_is_part_of_a_file_or_folder_by_whatever_name(out: Path, tmp_path: Path) -> None:
+def test_a_path_is_part_of_a_file_or_folder_by_whatever_name(out, tmp_path):
     (tmp_path / "link").symlink_to(out.parent)
     for source in (out, str(out.parent), tmp_path, tmp_path / "link" / "m.npz"):
         assert part_of(tmp_path / "link" / "m.npz", ["-", source]) == source
@@ -439,12 +420,10 @@ def test_a_path_is_part_of_a_file_or_folder_by_whatever_name(out: Path, tmp_path
 
 @pytest.mark.skipif(sys.platform == "win32", reason="flock")
 @pytest.mark.parametrize(("number", "held"), [(errno.EAGAIN, True), (errno.ENOLCK, False)])
-def test_where_a_file_system_has_no_locks_a_run_goes_on(
-    number: int, held: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_a_file_system_has_no_locks_a_run_goes_on(number, held, tmp_path, monkeypatch):
     import fcntl
 
-    def flock(descriptor: int, operation: int) -> None:
+    def flock(descriptor, operation):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", flock)
@@ -454,7 +433,7 @@ def test_where_a_file_system_has_no_locks_a_run_goes_on(
 
 
 @POSIX
-def test_others_who_may_write_may_lock(tmp_path: Path) -> None:
+def test_others_who_may_write_may_lock(tmp_path):
     before = os.umask(0)
     try:
         with exclusive_lock(tmp_path / "m.npz"):

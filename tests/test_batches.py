@@ -2,32 +2,28 @@
 one.
 """
 
-from __future__ import annotations
-
 import sys
 from collections import Counter
 from hashlib import blake2b
 from io import BytesIO, TextIOWrapper
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, strategies as st
 
 from charrnn.errors import CorpusError
 from charrnn.text import batches as batches_module
-from charrnn.text.batches import Batch, ItemBatches, Items, Streams, read_items
-from charrnn.text.corpus import Corpus, Part, Store, read_corpus
+from charrnn.text.batches import ItemBatches, Items, Streams, read_items
+from charrnn.text.corpus import Part, Store, read_corpus
 from charrnn.text.vocabulary import Vocabulary
 
 NAMES = Path(__file__).parents[2] / "shared" / "corpora" / "names.txt"
 SIZES = {"n": st.integers(2, 400), "B": st.integers(1, 20), "T": st.integers(1, 40)}
 
 
-def counting(n: int, pieces: int = 1) -> Part:
+def counting(n, pieces=1):
     """A text whose character at position p is p, in one extent or in several with gaps between
     them.
     """
@@ -41,23 +37,23 @@ def counting(n: int, pieces: int = 1) -> Part:
     return Part(store, extents)
 
 
-def corpus_of(text: str) -> Corpus:
+def corpus_of(text):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdin", TextIOWrapper(BytesIO(text.encode())))
         return read_corpus(["-"])
 
 
-def items_from(*lines: str) -> Items:
+def items_from(*lines):
     text = "\n".join(["", *lines, ""])
     return Items(Vocabulary.of(text).encode(text))
 
 
-def each(items: Items) -> list[npt.NDArray[Any]]:
+def each(items):
     """The symbols of each item."""
     return [items.symbols[start + 1 : stop] for start, stop in pairwise(items.starts)]
 
 
-def predictions(batch: Batch, column: int) -> list[tuple[int, int]]:
+def predictions(batch, column):
     """(read, predicted) of one column, and a check that nothing but 0 stands behind them."""
     length = len(batch.x) if batch.lengths is None else int(batch.lengths[column])
     assert not batch.x[length:, column].any()
@@ -68,9 +64,7 @@ def predictions(batch: Batch, column: int) -> list[tuple[int, int]]:
 
 
 @given(**SIZES, pieces=st.integers(1, 4), ahead=st.sampled_from([1, 50, 1 << 16]))
-def test_every_character_but_a_streams_first_is_predicted_once(
-    n: int, B: int, T: int, pieces: int, ahead: int
-) -> None:
+def test_every_character_but_a_streams_first_is_predicted_once(n, B, T, pieces, ahead):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches_module, "_AHEAD", ahead)
         streams = Streams(counting(n, pieces), B, T)
@@ -85,7 +79,7 @@ def test_every_character_but_a_streams_first_is_predicted_once(
 
 
 @given(**SIZES, cut=st.integers(0, 20), step=st.integers(0, 1000))
-def test_slices_of_columns_make_up_the_batch(n: int, B: int, T: int, cut: int, step: int) -> None:
+def test_slices_of_columns_make_up_the_batch(n, B, T, cut, step):
     streams = Streams(counting(n), B, T)
     whole, left, right = (
         streams.batch(step, columns) for columns in (slice(None), slice(0, cut), slice(cut, None))
@@ -96,7 +90,7 @@ def test_slices_of_columns_make_up_the_batch(n: int, B: int, T: int, cut: int, s
     _lengths_agree(whole, left, right)
 
 
-def _lengths_agree(whole: Batch, left: Batch, right: Batch) -> None:
+def _lengths_agree(whole, left, right):
     if whole.lengths is None:
         assert left.lengths is right.lengths is None
         assert whole.x.size == whole.predictions
@@ -108,9 +102,7 @@ def _lengths_agree(whole: Batch, left: Batch, right: Batch) -> None:
 
 
 @given(**SIZES)
-def test_a_short_text_gets_fewer_streams_and_a_very_short_one_shorter_steps(
-    n: int, B: int, T: int
-) -> None:
+def test_a_short_text_gets_fewer_streams_and_a_very_short_one_shorter_steps(n, B, T):
     streams = Streams(counting(n), B, T)
     assert streams.batch_size == min(B, max(1, n // (T + 1)))
     assert streams.seq_len == min(T, n - 1)
@@ -118,9 +110,7 @@ def test_a_short_text_gets_fewer_streams_and_a_very_short_one_shorter_steps(
 
 
 @given(**SIZES)
-def test_a_column_is_short_only_in_the_last_batch_and_by_at_most_one(
-    n: int, B: int, T: int
-) -> None:
+def test_a_column_is_short_only_in_the_last_batch_and_by_at_most_one(n, B, T):
     streams = Streams(counting(n), B, T)
     epoch = [streams.batch(step) for step in range(streams.steps_per_epoch)]
     assert all(batch.lengths is None and len(batch.x) == streams.seq_len for batch in epoch[:-1])
@@ -128,7 +118,7 @@ def test_a_column_is_short_only_in_the_last_batch_and_by_at_most_one(
         assert set(epoch[-1].lengths.tolist()) == {len(epoch[-1].x) - 1, len(epoch[-1].x)}
 
 
-def test_steps_count_on_over_epochs_in_any_order() -> None:
+def test_steps_count_on_over_epochs_in_any_order():
     streams = Streams(counting(100), 3, 7)
     assert streams.steps_per_epoch == 5
     once = [streams.batch(step).x.tolist() for step in range(5)]
@@ -138,14 +128,14 @@ def test_steps_count_on_over_epochs_in_any_order() -> None:
     assert not streams.batch(0).fresh
 
 
-def test_batches_are_contiguous_arrays_of_intp() -> None:
+def test_batches_are_contiguous_arrays_of_intp():
     batch = Streams(counting(100), 3, 7).batch(1)
     for array in (batch.x, batch.y):
         assert array.dtype == np.intp
         assert array.flags.c_contiguous
 
 
-def test_lines_are_ended_by_newlines_alone() -> None:
+def test_lines_are_ended_by_newlines_alone():
     corpus = corpus_of("ab\n\nb\nab\nc\x0bd\u2028e\n")
     items = read_items(corpus)
     lines = sorted(corpus.vocabulary.decode(item) for item in each(items))
@@ -154,9 +144,7 @@ def test_lines_are_ended_by_newlines_alone() -> None:
 
 
 @given(st.lists(st.text("ab\n", max_size=4), min_size=1, max_size=30), st.integers(1, 9))
-def test_items_are_the_distinct_lines_in_the_order_of_their_digests(
-    lines: list[str], read: int
-) -> None:
+def test_items_are_the_distinct_lines_in_the_order_of_their_digests(lines, read):
     text = "\n".join(lines) + "\nx"
     corpus = corpus_of(text)
     with pytest.MonkeyPatch.context() as patch:
@@ -169,7 +157,7 @@ def test_items_are_the_distinct_lines_in_the_order_of_their_digests(
     assert items.characters == sum(len(line) + 1 for line in expected)
 
 
-def test_the_end_of_a_text_ends_a_line(tmp_path: Path) -> None:
+def test_the_end_of_a_text_ends_a_line(tmp_path):
     (tmp_path / "a").write_text("one\ntwo")
     (tmp_path / "b").write_text("three\none")
     corpus = read_corpus([tmp_path / "a", tmp_path / "b"])
@@ -180,7 +168,7 @@ def test_the_end_of_a_text_ends_a_line(tmp_path: Path) -> None:
     ]
 
 
-def test_repeats_and_long_lines_are_noted() -> None:
+def test_repeats_and_long_lines_are_noted():
     assert read_items(corpus_of("ab\ncd\n\nab\nab\n")).notes == [
         "4 lines, 2 of them distinct: repeats are left out"
     ]
@@ -196,13 +184,13 @@ def test_repeats_and_long_lines_are_noted() -> None:
     ]
 
 
-def test_items_need_a_newline_and_something_in_a_line() -> None:
+def test_items_need_a_newline_and_something_in_a_line():
     for text in ("abc", "\n\n"):
         with pytest.raises(CorpusError, match="no newline, or nothing but empty lines"):
             read_items(corpus_of(text))
 
 
-def test_the_first_share_of_the_items_trains_and_the_others_validate() -> None:
+def test_the_first_share_of_the_items_trains_and_the_others_validate():
     items = items_from(*"abcdefghij")
     training, validation = items.split(0.1)
     assert [item.tolist() for item in [*each(training), *each(validation)]] == [
@@ -217,7 +205,7 @@ def test_the_first_share_of_the_items_trains_and_the_others_validate() -> None:
     assert [len(part) for part in items.split(0)] == [10, 0]
 
 
-def test_items_are_read_each_with_the_newline_behind_in_every_part() -> None:
+def test_items_are_read_each_with_the_newline_behind_in_every_part():
     items = items_from("ab", "c", "bca", "a")
     newline = int(items.symbols[0])
     a, b, c = range(newline + 1, newline + 4)
@@ -239,16 +227,14 @@ LONGEST = st.sampled_from([1, 2, 3, 512])
     epoch=st.integers(0, 2),
     longest=LONGEST,
 )
-def test_an_epoch_predicts_each_item_once_between_newlines(
-    lines: list[str], B: int, seed: int, epoch: int, longest: int
-) -> None:
+def test_an_epoch_predicts_each_item_once_between_newlines(lines, B, seed, epoch, longest):
     items = items_from(*lines)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches_module, "LONGEST", longest)
         batches = ItemBatches(items, B, seed)
         steps = range(epoch * batches.steps_per_epoch, (epoch + 1) * batches.steps_per_epoch)
         found = [batches.batch(step) for step in steps]
-    ended, columns = list[list[tuple[int, int]]](), list[list[tuple[int, int]]]()
+    ended, columns = [], []
     for batch in found:
         pieces = [predictions(batch, column) for column in range(batch.x.shape[1])]
         assert all(0 < len(piece) <= longest for piece in pieces)
@@ -264,9 +250,7 @@ def test_an_epoch_predicts_each_item_once_between_newlines(
 
 
 @given(lines=ITEMS, B=st.integers(1, 9), cut=st.integers(0, 9), longest=LONGEST)
-def test_slices_of_columns_make_up_the_batch_of_items(
-    lines: list[str], B: int, cut: int, longest: int
-) -> None:
+def test_slices_of_columns_make_up_the_batch_of_items(lines, B, cut, longest):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches_module, "LONGEST", longest)
         batches = ItemBatches(items_from(*lines), B, seed=1)
@@ -282,7 +266,7 @@ def test_slices_of_columns_make_up_the_batch_of_items(
             _lengths_agree(whole, left, right)
 
 
-def test_one_long_item_pads_no_other() -> None:
+def test_one_long_item_pads_no_other():
     items = items_from(*(f"{i:x}" for i in range(600)), "long" * 5000)
     batches = ItemBatches(items, 32, 0)
     sizes = [batches.batch(step).x.shape for step in range(batches.steps_per_epoch)]
@@ -291,16 +275,16 @@ def test_one_long_item_pads_no_other() -> None:
     assert batches.seq_len == 512
 
 
-def numbered(count: int) -> Items:
+def numbered(count):
     return items_from(*(f"{i:x}" * (1 + i % 7) for i in range(count)))
 
 
-def epochs_of(batches: ItemBatches, epoch: int) -> list[list[list[int]]]:
+def epochs_of(batches, epoch):
     steps = batches.steps_per_epoch
     return [batches.batch(step).x.tolist() for step in range(epoch * steps, (epoch + 1) * steps)]
 
 
-def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone() -> None:
+def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone():
     items = numbered(100)
     one, other = ItemBatches(items, 8, 5), ItemBatches(items, 8, 5)
     later = epochs_of(one, 1)
@@ -312,7 +296,7 @@ def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone() -> None:
     assert one.batch(0).fresh
 
 
-def test_items_of_a_pool_are_ordered_by_length() -> None:
+def test_items_of_a_pool_are_ordered_by_length():
     batches = ItemBatches(numbered(100), 8)
     lengths = [
         sorted(len(predictions(batch, b)) for b in range(batch.x.shape[1]))
@@ -323,14 +307,14 @@ def test_items_of_a_pool_are_ordered_by_length() -> None:
     assert len(joined) == 100
 
 
-def test_items_of_much_the_same_length_stand_together() -> None:
+def test_items_of_much_the_same_length_stand_together():
     items = numbered(1000)
     batches = ItemBatches(items, 8, 0)
     shapes = sum(batches.batch(step).x.size for step in range(batches.steps_per_epoch))
     assert shapes < 1.2 * items.characters
 
 
-def test_few_items_make_a_narrow_batch() -> None:
+def test_few_items_make_a_narrow_batch():
     items = items_from("ab", "c", "d")
     batches = ItemBatches(items, 8, 0)
     assert (batches.batch_size, batches.steps_per_epoch, batches.seq_len) == (3, 1, 3)
@@ -338,7 +322,7 @@ def test_few_items_make_a_narrow_batch() -> None:
 
 
 @pytest.mark.skipif(not NAMES.exists(), reason="needs the shared corpora")
-def test_the_shared_names_are_29494_distinct_lines_and_228146_transitions() -> None:
+def test_the_shared_names_are_29494_distinct_lines_and_228146_transitions():
     corpus = read_corpus([NAMES])
     items = read_items(corpus)
     lines = NAMES.read_text().split("\n")
@@ -349,7 +333,7 @@ def test_the_shared_names_are_29494_distinct_lines_and_228146_transitions() -> N
 
 
 @pytest.mark.parametrize("most", [65, 66, 10**6, 10**30])
-def test_as_many_characters_as_there_are_or_more_are_all_of_them(most: int) -> None:
+def test_as_many_characters_as_there_are_or_more_are_all_of_them(most):
     text = counting(65)
     assert Streams(text, 2, 8, most).predictions == Streams(text, 2, 8).predictions == 63
     items = items_from("ab", "c", "def")

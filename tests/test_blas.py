@@ -1,9 +1,6 @@
 """What is known of the machine: its BLAS, the processors that may be used and the free memory."""
 
-from __future__ import annotations
-
 import os
-from pathlib import Path
 
 import pytest
 
@@ -15,8 +12,8 @@ from charrnn import blas
     [("SkylakeX", 1, True), ("SkylakeX", 2, False), ("Haswell", 1, False), ("", 1, False)],
 )
 def test_small_products_are_best_with_the_kernels_for_avx512_on_one_thread(
-    kernels: str, threads: int, best: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    kernels, threads, best, monkeypatch
+):
     controls = blas.Controls(lambda: threads, lambda count: None, kernels)
     monkeypatch.setattr(blas, "_controls", lambda: controls)
     assert blas.is_faster_in_blocks() is best
@@ -24,9 +21,7 @@ def test_small_products_are_best_with_the_kernels_for_avx512_on_one_thread(
     assert not blas.is_faster_in_blocks()
 
 
-def test_the_number_of_threads_is_put_back_whatever_happens(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_number_of_threads_is_put_back_whatever_happens(monkeypatch):
     count = [3]
     controls = blas.Controls(lambda: count[0], lambda n: count.__setitem__(0, n), "")
     monkeypatch.setattr(blas, "_controls", lambda: controls)
@@ -39,14 +34,14 @@ def test_the_number_of_threads_is_put_back_whatever_happens(
 
 
 @pytest.fixture
-def controls() -> blas.Controls:
+def controls():
     """The controls of the BLAS that is here."""
     if blas._controls() is blas.UNKNOWN:
         pytest.skip("this BLAS has no known way to set its threads")
     return blas._controls()
 
 
-def test_the_blas_that_is_here_is_known(controls: blas.Controls) -> None:
+def test_the_blas_that_is_here_is_known(controls):
     before = controls.get_threads()
     try:
         for count in (1, 2, 1):
@@ -58,13 +53,13 @@ def test_the_blas_that_is_here_is_known(controls: blas.Controls) -> None:
         controls.set_threads(before)
 
 
-def test_blas_uses_one_thread_inside_the_block(controls: blas.Controls) -> None:
+def test_blas_uses_one_thread_inside_the_block(controls):
     with blas.blas_threads(2), blas.blas_threads(1):
         assert controls.get_threads() == 1
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def machine(tmp_path, monkeypatch):
     """A folder whose /proc and /sys/fs/cgroup stand for the machine's; it has 8 processors."""
     monkeypatch.setattr(blas, "PROC", tmp_path / "proc")
     monkeypatch.setattr(blas, "CGROUPS", tmp_path / "sys/fs/cgroup")
@@ -72,7 +67,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def write(folder: Path, files: dict[str, str]) -> None:
+def write(folder, files):
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,24 +109,16 @@ V1 = "7:memory:/docker/1f\n4:cpu,cpuacct:/docker/1f\n1:name=systemd:/docker/1f"
             {"cpu,cpuacct/cpu.cfs_quota_us": "100000", "cpu,cpuacct/cpu.cfs_period_us": "50000"},
             2,
         ),
-        (
-            V1,
-            {"cpu,cpuacct/cpu.cfs_quota_us": "-1", "cpu,cpuacct/cpu.cfs_period_us": "100000"},
-            8,
-        ),
+        (V1, {"cpu,cpuacct/cpu.cfs_quota_us": "-1", "cpu,cpuacct/cpu.cfs_period_us": "100000"}, 8),
     ],
 )
-def test_a_containers_processors_are_counted_by_its_quota(
-    group: str, files: dict[str, str], expected: int, machine: Path
-) -> None:
+def test_a_containers_processors_are_counted_by_its_quota(group, files, expected, machine):
     write(machine / "proc", {"self/cgroup": group})
     write(machine / "sys/fs/cgroup", files)
     assert blas.cores() == expected
 
 
-def test_without_control_groups_the_processors_are_those_of_the_affinity(
-    machine: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_control_groups_the_processors_are_those_of_the_affinity(machine, monkeypatch):
     assert blas.cores() == 8
     monkeypatch.delattr(os, "process_cpu_count")
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 2, 5}, raising=False)
@@ -144,10 +131,10 @@ def test_without_control_groups_the_processors_are_those_of_the_affinity(
 MEMINFO = "MemTotal:  9000 kB\nMemFree:  1000 kB\nMemAvailable:    5000 kB\nHugePages_Total:  0"
 
 
-def test_the_free_memory_is_what_the_system_says_is_available(machine: Path) -> None:
+def test_the_free_memory_is_what_the_system_says_is_available(machine):
     write(machine / "proc", {"meminfo": MEMINFO})
     assert blas.free_memory() == 5_120_000
 
 
-def test_the_free_memory_of_an_unknown_system_is_unknown(machine: Path) -> None:
+def test_the_free_memory_of_an_unknown_system_is_unknown(machine):
     assert blas.free_memory() is None

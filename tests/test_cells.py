@@ -2,24 +2,20 @@
 in float64.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from charrnn.config import CELLS, ModelConfig
 from charrnn.network.network import Network, zero_state
-from charrnn.network.parameters import Parameters, initialize
+from charrnn.network.parameters import initialize
 
 
-def sigmoid(a: np.ndarray) -> np.ndarray:
+def sigmoid(a):
     return 0.5 * (1 + np.tanh(a / 2))
 
 
-def oracle_step(
-    cell: str, V: np.ndarray, W: np.ndarray, b_h: np.ndarray, x: np.ndarray, state: np.ndarray
-) -> np.ndarray:
+def oracle_step(cell, V, W, b_h, x, state):
     """Return the state after one step of one stream: V x is given as x (G·H,)."""
     H = W.shape[1]
     gate = [slice(k * H, (k + 1) * H) for k in range(4)]
@@ -37,9 +33,7 @@ def oracle_step(
     return np.array([o * np.tanh(c), c])
 
 
-def oracle(
-    parameters: Parameters, x: np.ndarray, y: np.ndarray, state: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def oracle(parameters, x, y, state):
     """Return the losses (T, B) and the last state (L, S, H, B)."""
     config, after, nats = parameters.config, state.astype(np.float64), np.zeros(x.shape)
     U, b_y = parameters["U"].astype(np.float64), parameters["b_y"].astype(np.float64)
@@ -57,18 +51,9 @@ def oracle(
     return nats, after
 
 
-def case(
-    cell: str,
-    layers: int,
-    dtype: str = "float64",
-    T: int = 7,
-    B: int = 3,
-    H: int = 5,
-    N: int = 6,
-    seed: int = 0,
-):  # type: ignore[no-untyped-def]
+def case(cell, layers, dtype="float64", T=7, B=3, H=5, N=6, seed=0):
     rng = np.random.default_rng(seed)
-    config = ModelConfig(cell, H, layers)  # type: ignore[arg-type]
+    config = ModelConfig(cell, H, layers)
     parameters = initialize(config, N, rng, dtype=np.float64)
     parameters.flat[:] += 0.3 * rng.standard_normal(parameters.flat.size)
     state = 0.5 * rng.standard_normal(zero_state(config, B, np.float64).shape)
@@ -78,7 +63,7 @@ def case(
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_losses_and_state_equal_the_equations(cell: str, layers: int) -> None:
+def test_losses_and_state_equal_the_equations(cell, layers):
     network, parameters, x, y, state = case(cell, layers)
     nats, after = network.losses(parameters, x, y, state)
     expected_nats, expected_after = oracle(parameters, x, y, state)
@@ -87,7 +72,7 @@ def test_losses_and_state_equal_the_equations(cell: str, layers: int) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_single_precision_is_as_near_as_its_rounding(cell: str) -> None:
+def test_single_precision_is_as_near_as_its_rounding(cell):
     network, parameters, x, y, state = case(cell, 2, "float32", T=40, H=24, N=30)
     nats, _ = network.losses(parameters, x, y, state)
     assert nats.dtype == np.float32
@@ -102,9 +87,7 @@ def test_single_precision_is_as_near_as_its_rounding(cell: str) -> None:
     cut=st.integers(1, 8),
     seed=st.integers(0, 99),
 )
-def test_a_chunk_equals_its_two_parts_with_the_state_carried(
-    cell: str, layers: int, T: int, cut: int, seed: int
-) -> None:
+def test_a_chunk_equals_its_two_parts_with_the_state_carried(cell, layers, T, cut, seed):
     cut = min(cut, T - 1)
     network, parameters, x, y, state = case(cell, layers, T=T, seed=seed)
     whole, last = network.losses(parameters, x, y, state)
@@ -115,7 +98,7 @@ def test_a_chunk_equals_its_two_parts_with_the_state_carried(
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_batch_equals_its_streams_one_by_one(cell: str) -> None:
+def test_a_batch_equals_its_streams_one_by_one(cell):
     network, parameters, x, y, state = case(cell, 2, B=5)
     whole, last = network.losses(parameters, x, y, state)
     for b in range(5):
@@ -126,7 +109,7 @@ def test_a_batch_equals_its_streams_one_by_one(cell: str) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_gradients_of_a_batch_are_the_sum_of_its_streams(cell: str) -> None:
+def test_gradients_of_a_batch_are_the_sum_of_its_streams(cell):
     network, parameters, x, y, state = case(cell, 2, B=4)
     total, whole, part = parameters.like(), parameters.like(), parameters.like()
     network.gradient(parameters, x, y, state, out=whole, weight=0.1)
@@ -138,7 +121,7 @@ def test_gradients_of_a_batch_are_the_sum_of_its_streams(cell: str) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_stream_that_ends_early_counts_only_to_its_end(cell: str) -> None:
+def test_a_stream_that_ends_early_counts_only_to_its_end(cell):
     network, parameters, x, y, state = case(cell, 2, T=6, B=3)
     lengths = np.array([6, 4, 0])
     ragged, expected, part = parameters.like(), parameters.like(), parameters.like()
@@ -155,7 +138,7 @@ def test_a_stream_that_ends_early_counts_only_to_its_end(cell: str) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_scratch_kept_from_other_sizes_changes_nothing(cell: str) -> None:
+def test_scratch_kept_from_other_sizes_changes_nothing(cell):
     network, parameters, x, y, state = case(cell, 2, T=9, B=4)
     expected = Network(network.config, network.N, "float64").losses(
         parameters, x[:3], y[:3], state
@@ -165,7 +148,7 @@ def test_scratch_kept_from_other_sizes_changes_nothing(cell: str) -> None:
     np.testing.assert_array_equal(network.losses(parameters, x[:3], y[:3], state)[0], expected)
 
 
-def test_the_state_given_is_not_changed() -> None:
+def test_the_state_given_is_not_changed():
     network, parameters, x, y, state = case("lstm", 2)
     before = state.copy()
     network.gradient(parameters, x, y, state, out=parameters.like())
@@ -173,7 +156,7 @@ def test_the_state_given_is_not_changed() -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_saturated_gates_neither_warn_nor_give_nan(cell: str) -> None:
+def test_saturated_gates_neither_warn_nor_give_nan(cell):
     network, parameters, x, y, state = case(cell, 1, "float32")
     parameters.flat *= 1e4
     gradient = parameters.like()

@@ -1,7 +1,5 @@
 """The command line as a whole: help, exit codes, one-line errors, signals, pipes, completion."""
 
-from __future__ import annotations
-
 import io
 import json
 import os
@@ -18,7 +16,7 @@ from typer.main import get_command
 
 import charrnn
 from charrnn.cli import app, terminal
-from charrnn.cli.options import Debug, complete_checkpoint
+from charrnn.cli.options import complete_checkpoint
 from charrnn.cli.terminal import counted
 from charrnn.errors import CorpusError, UsageError
 
@@ -26,19 +24,19 @@ COMMANDS = ["train", "sample", "gradcheck", "eval", "info", "next", "export"]
 RUN = [sys.executable, "-m", "charrnn"]
 
 
-def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException, *options: str) -> int:
+def failing(monkeypatch, error, *options):
     """The exit code of a program whose only command raises `error`."""
     program = typer.Typer()
 
     @program.command()
-    def command(debug: Debug = False) -> None:
+    def command(debug=False):
         raise error
 
     monkeypatch.setattr(app, "program", lambda names: program)
     return app.main(options or ["--"])
 
 
-def shown(args: list[str], columns: int = 80, **variables: str) -> str:
+def shown(args, columns=80, **variables):
     """What a command writes to a pipe, in a process of its own."""
     environment = {**os.environ, "COLUMNS": str(columns), **variables}
     ended = subprocess.run([*RUN, *args], capture_output=True, env=environment, check=True)
@@ -46,20 +44,18 @@ def shown(args: list[str], columns: int = 80, **variables: str) -> str:
     return ended.stdout.decode("utf-8")
 
 
-def words(text: str) -> list[str]:
+def words(text):
     """The words of a help, without the boxes that they stand in."""
     return re.sub("[│╭╮╰╯─|+-]+ |[│╭╮╰╯─]", " ", text).split()
 
 
-def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_the_packages(capsys):
     assert app.main(["--version"]) == 0
     assert capsys.readouterr().out == f"charrnn {charrnn.__version__}\n"
 
 
 @pytest.mark.parametrize("args", [[], ["help"], ["--help"], ["-h"]])
-def test_without_a_command_the_help_names_all_commands_and_where_more_is_said(
-    args: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_command_the_help_names_all_commands_and_where_more_is_said(args, capsys):
     assert app.main(args) == 0
     out = capsys.readouterr().out
     assert all(f"\n│ {name} " in out for name in COMMANDS)
@@ -70,9 +66,7 @@ def test_without_a_command_the_help_names_all_commands_and_where_more_is_said(
 @pytest.mark.parametrize(
     ("columns", "variables"), [(80, {}), (20, {}), (80, {"TERM": "dumb"}), (80, {"LANG": "C"})]
 )
-def test_every_commands_help_has_groups_an_example_json_and_debug(
-    name: str, columns: int, variables: dict[str, str]
-) -> None:
+def test_every_commands_help_has_groups_an_example_json_and_debug(name, columns, variables):
     out = shown([name, "--help"], columns, **variables)
     told = words(out)
     assert f"charrnn {name}" in " ".join(out.split("Example: ", 1)[1].split())
@@ -82,19 +76,19 @@ def test_every_commands_help_has_groups_an_example_json_and_debug(
     assert "\x1b" not in out
 
 
-def test_a_commands_help_is_also_told_by_the_command_help() -> None:
+def test_a_commands_help_is_also_told_by_the_command_help():
     assert shown(["help", "next"]) == shown(["next", "--help"])
 
 
-def test_what_options_and_commands_say_of_themselves_is_no_markup() -> None:
+def test_what_options_and_commands_say_of_themselves_is_no_markup():
     from rich.text import Text
 
-    for command in get_command(app.program()).commands.values():  # type: ignore[attr-defined]
+    for command in get_command(app.program()).commands.values():
         for text in (command.help, *(getattr(p, "help", None) or "" for p in command.params)):
             assert Text.from_markup(text).plain == text.replace("\\[", "[")
 
 
-def test_every_option_stands_in_a_panel_and_its_default_or_unit_beside_it() -> None:
+def test_every_option_stands_in_a_panel_and_its_default_or_unit_beside_it():
     out = shown(["train", "--help"])
     for panel in ("Model", "How long (one of them)", "Learning", "Text", "Files", "Output"):
         assert f"─ {panel} ─" in out
@@ -110,9 +104,7 @@ def test_every_option_stands_in_a_panel_and_its_default_or_unit_beside_it() -> N
     "args",
     [["--nope"], ["trian"], ["train", "--nope"], ["train", "--steps", "x"], ["train", "--steps"]],
 )
-def test_wrong_usage_is_one_line_and_exit_2(
-    args: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_usage_is_one_line_and_exit_2(args, capsys):
     assert app.main(args) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -144,9 +136,7 @@ def test_wrong_usage_is_one_line_and_exit_2(
         (["sample", "--num", "0"], "--num is 0; it must be at least 1"),
     ],
 )
-def test_what_is_no_number_is_said_plainly(
-    args: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_no_number_is_said_plainly(args, said, capsys):
     assert app.main(args) == 2
     assert capsys.readouterr().err == f"charrnn: {said}\n"
 
@@ -163,7 +153,7 @@ def test_what_is_no_number_is_said_plainly(
         "gradcheck [OPTIONS]",
     ],
 )
-def test_the_usage_line_tells_what_may_be_left_out(usage: str) -> None:
+def test_the_usage_line_tells_what_may_be_left_out(usage):
     told = next(line for line in shown([usage.split()[0], "--help"]).splitlines() if line.strip())
     plain = re.sub(r"[{}]|\.\.\.", "", told)  # with which typer marks what is required or many
     assert plain.strip() == f"Usage: charrnn {usage}"
@@ -180,7 +170,7 @@ def test_the_usage_line_tells_what_may_be_left_out(usage: str) -> None:
         (44.42, "44.4 steps"),
     ],
 )
-def test_a_number_has_its_noun_in_the_singular_or_plural(number: float, said: str) -> None:
+def test_a_number_has_its_noun_in_the_singular_or_plural(number, said):
     assert counted(number, "step") == said
 
 
@@ -205,27 +195,17 @@ def test_a_number_has_its_noun_in_the_singular_or_plural(number: float, said: st
         (app.Terminated(), 143, ""),
     ],
 )
-def test_an_error_is_one_line_and_its_exit_code(
-    error: BaseException,
-    code: int,
-    said: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_an_error_is_one_line_and_its_exit_code(error, code, said, monkeypatch, capsys):
     assert failing(monkeypatch, error) == code
     assert capsys.readouterr() == ("", said)
 
 
-def test_memory_that_runs_out_is_said_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_memory_that_runs_out_is_said_in_one_line(monkeypatch, capsys):
     assert failing(monkeypatch, MemoryError()) == 1
     assert capsys.readouterr().err.startswith("charrnn: not enough memory; try")
 
 
-def test_debug_shows_the_traceback(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_debug_shows_the_traceback(monkeypatch, capsys):
     assert failing(monkeypatch, ZeroDivisionError("oh"), "--debug") == 1
     err = capsys.readouterr().err
     assert "Traceback" in err
@@ -233,9 +213,7 @@ def test_debug_shows_the_traceback(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_sigterm_ends_with_143_and_the_former_handler_comes_back(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_sigterm_ends_with_143_and_the_former_handler_comes_back(monkeypatch):
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(app, "_run", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert app.main([]) == 143
@@ -243,7 +221,7 @@ def test_sigterm_ends_with_143_and_the_former_handler_comes_back(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")
-def test_a_closed_pipe_ends_it_quietly() -> None:
+def test_a_closed_pipe_ends_it_quietly():
     reader, writer = os.pipe()
     os.close(reader)
     ended = subprocess.run([*RUN, "--help"], stdout=writer, stderr=subprocess.PIPE, check=False)
@@ -251,7 +229,7 @@ def test_a_closed_pipe_ends_it_quietly() -> None:
     assert (ended.returncode, ended.stderr) == (141, b"")
 
 
-def test_a_name_that_the_encoding_lacks_is_written_in_escapes() -> None:
+def test_a_name_that_the_encoding_lacks_is_written_in_escapes():
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
     ended = subprocess.run(
         [*RUN, "train", "тайна.txt"], capture_output=True, env=environment, check=False
@@ -269,9 +247,7 @@ def test_a_name_that_the_encoding_lacks_is_written_in_escapes() -> None:
         ("charrnn sample ro", ["romeo.npz"]),
     ],
 )
-def test_the_shell_completes_commands_cells_and_checkpoints(
-    words: str, expected: list[str], tmp_path: Path
-) -> None:
+def test_the_shell_completes_commands_cells_and_checkpoints(words, expected, tmp_path):
     (tmp_path / "romeo.npz").touch()
     (tmp_path / "romeo.txt").touch()
     package = str(Path(charrnn.__file__).parents[1])
@@ -288,14 +264,14 @@ def test_the_shell_completes_commands_cells_and_checkpoints(
     assert ended.stdout.split() == expected
 
 
-def test_checkpoints_are_completed_in_folders_too(tmp_path: Path) -> None:
+def test_checkpoints_are_completed_in_folders_too(tmp_path):
     (tmp_path / "a.npz").touch()
     (tmp_path / "deeper").mkdir()
     assert complete_checkpoint(f"{tmp_path}/") == [f"{tmp_path}/a.npz", f"{tmp_path}/deeper/"]
     assert complete_checkpoint(f"{tmp_path}/nowhere/x") == []
 
 
-def test_control_characters_and_overrides_are_shown_as_escapes() -> None:
+def test_control_characters_and_overrides_are_shown_as_escapes():
     assert (
         terminal.visible("a\x1b[2J\x07\x9b\x7f\u202e\u2028é漢")
         == "a\\x1b[2J\\x07\\x9b\\x7f\\u202e\\u2028é漢"
@@ -307,14 +283,14 @@ def test_control_characters_and_overrides_are_shown_as_escapes() -> None:
 class Terminal(io.StringIO):
     """A stream that says it is a terminal."""
 
-    def isatty(self) -> bool:
+    def isatty(self):
         return True
 
 
-def test_a_console_takes_markup_and_emoji_codes_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_console_takes_markup_and_emoji_codes_as_text(monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     terminal.console().print("[bold]x[/] :smile: [link=a]")
-    assert sys.stdout.getvalue() == "[bold]x[/] :smile: [link=a]\n"  # type: ignore[attr-defined]
+    assert sys.stdout.getvalue() == "[bold]x[/] :smile: [link=a]\n"
 
 
 @pytest.mark.parametrize(
@@ -328,11 +304,8 @@ def test_a_console_takes_markup_and_emoji_codes_as_text(monkeypatch: pytest.Monk
     ],
 )
 def test_no_color_force_color_and_dumb_terminals_are_honoured(
-    variables: dict[str, str],
-    stream: type[io.StringIO],
-    coloured: bool,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    variables, stream, coloured, monkeypatch
+):
     for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -340,17 +313,17 @@ def test_no_color_force_color_and_dumb_terminals_are_honoured(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "stdout", stream())
     terminal.console().print("x", style="red")
-    assert ("\x1b[" in sys.stdout.getvalue()) == coloured  # type: ignore[attr-defined]
+    assert ("\x1b[" in sys.stdout.getvalue()) == coloured
 
 
 @pytest.mark.parametrize(("name", "plain"), [("xterm", False), ("dumb", True)])
-def test_a_dumb_terminal_is_plain(name: str, plain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dumb_terminal_is_plain(name, plain, monkeypatch):
     monkeypatch.setenv("TERM", name)
     assert terminal.is_plain(Terminal()) == plain
     assert terminal.is_plain(io.StringIO())
 
 
-def test_json_is_ascii_on_one_line_without_nan(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_ascii_on_one_line_without_nan(capsys):
     terminal.print_json({"a": [float("nan"), float("inf"), 1.5], "b": "漢\n\x1b"})
     out = capsys.readouterr().out
     assert out.isascii()
@@ -359,19 +332,17 @@ def test_json_is_ascii_on_one_line_without_nan(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_a_second_ctrl_c_while_the_first_is_dealt_with_changes_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    heard: list[int] = []
+def test_a_second_ctrl_c_while_the_first_is_dealt_with_changes_nothing(monkeypatch):
+    heard = []
 
-    def explain(error: BaseException) -> tuple[str, int]:
+    def explain(error):
         os.kill(os.getpid(), signal.SIGINT)
         return "", 130
 
-    def hear(number: int, frame: object) -> None:
+    def hear(number, frame):
         heard.append(number)
 
-    def program(names: object) -> typer.Typer:  # as while it is imported
+    def program(names):  # as while it is imported
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, hear)

@@ -1,18 +1,14 @@
 """`charrnn eval`: the figures against the API's, and where each value stands."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from tiny_models import saved, tiny
 
 import charrnn
-from charrnn.checkpoint.model import Model
 from charrnn.cli.app import main
 
 ALPHABET = "the cat sat on a mat.\nÉ中e\u0301"
@@ -21,40 +17,37 @@ Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def model() -> Model:
+def model():
     return tiny(ALPHABET, layers=2, floor_nats=1.5, floor_order=5)
 
 
 @pytest.fixture
-def path(model: Model, tmp_path: Path) -> str:
+def path(model, tmp_path):
     return saved(model, tmp_path)
 
 
 @pytest.fixture
-def items(tmp_path: Path) -> tuple[Model, str]:
+def items(tmp_path):
     model = tiny(ALPHABET, training={"lines": True})
     return model, saved(model, tmp_path, "items.npz")
 
 
-def written(folder: Path, text: str, name: str = "text.txt") -> str:
+def written(folder, text, name="text.txt"):
     (folder / name).write_bytes(text.encode())
     return str(folder / name)
 
 
-def evaluated(capsys: Capture, *arguments: str) -> dict[str, Any]:
+def evaluated(capsys, *arguments):
     assert main(["eval", *arguments, "--json"]) == 0
-    result: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return result
+    return json.loads(capsys.readouterr().out)
 
 
-def numbers(result: dict[str, Any]) -> Any:
+def numbers(result):
     """Return the values of the first text, NaN for null."""
     return np.array(result["texts"][0]["values"], float)
 
 
-def test_figures_are_those_of_the_api(
-    model: Model, path: str, tmp_path: Path, capsys: Capture
-) -> None:
+def test_figures_are_those_of_the_api(model, path, tmp_path, capsys):
     nats = charrnn.score(model, TEXT).nats
     result = evaluated(capsys, path, written(tmp_path, TEXT), "--values")
     assert result["nats"] == pytest.approx(nats.mean(), rel=1e-6)
@@ -64,9 +57,7 @@ def test_figures_are_those_of_the_api(
     np.testing.assert_allclose(numbers(result), [np.nan, *nats], rtol=1e-6)
 
 
-def test_several_texts_are_weighed_by_their_characters(
-    model: Model, path: str, tmp_path: Path, capsys: Capture
-) -> None:
+def test_several_texts_are_weighed_by_their_characters(model, path, tmp_path, capsys):
     texts = [TEXT, "at"]
     result = evaluated(
         capsys, path, *(written(tmp_path, text, f"{i}.txt") for i, text in enumerate(texts))
@@ -79,9 +70,7 @@ def test_several_texts_are_weighed_by_their_characters(
 
 
 @pytest.mark.parametrize("streams", [2, 3, 7, 1000])
-def test_streams_are_pieces_of_their_own(
-    streams: int, model: Model, path: str, tmp_path: Path, capsys: Capture
-) -> None:
+def test_streams_are_pieces_of_their_own(streams, model, path, tmp_path, capsys):
     text = TEXT * 20 + "on"
     result = evaluated(capsys, path, written(tmp_path, text), "--streams", str(streams))
     S = min(streams, len(text) // 2)
@@ -95,8 +84,8 @@ def test_streams_are_pieces_of_their_own(
     "text", [TEXT, TEXT + "on", "\n\n\na\n", "cat", "on\n" + "the cat " * 130 + "\n" + "sat " * 300]
 )
 def test_a_model_of_lines_reads_each_item_from_its_newline_to_the_next(
-    text: str, items: tuple[Model, str], tmp_path: Path, capsys: Capture
-) -> None:
+    text, items, tmp_path, capsys
+):
     model, path = items
     expected = [charrnn.score(model, f"\n{line}\n").nats for line in text.split("\n") if line]
     result = evaluated(capsys, path, written(tmp_path, text), "--values")
@@ -118,13 +107,8 @@ def test_a_model_of_lines_reads_each_item_from_its_newline_to_the_next(
     ],
 )
 def test_a_picture_without_a_place_is_refused_before_anything_is_read(
-    place: str,
-    said: str,
-    path: str,
-    tmp_path: Path,
-    capsys: Capture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    place, said, path, tmp_path, capsys, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     written(tmp_path, "x", "file")
     before = sorted(tmp_path.rglob("*"))
@@ -135,9 +119,7 @@ def test_a_picture_without_a_place_is_refused_before_anything_is_read(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_unknown_characters_are_named_with_file_line_and_column(
-    path: str, tmp_path: Path, capsys: Capture
-) -> None:
+def test_unknown_characters_are_named_with_file_line_and_column(path, tmp_path, capsys):
     text = written(tmp_path, "the cat\nsaQt")
     assert main(["eval", path, text]) == 1
     captured = capsys.readouterr()
@@ -145,9 +127,7 @@ def test_unknown_characters_are_named_with_file_line_and_column(
     assert f"{text}: line 2, column 3: 'Q'" in captured.err
 
 
-def test_unknown_characters_are_skipped_and_counted(
-    model: Model, path: str, tmp_path: Path, capsys: Capture
-) -> None:
+def test_unknown_characters_are_skipped_and_counted(model, path, tmp_path, capsys):
     result = evaluated(
         capsys,
         path,
@@ -161,9 +141,7 @@ def test_unknown_characters_are_skipped_and_counted(
     np.testing.assert_allclose(numbers(result), expected, rtol=1e-5)
 
 
-def test_the_floor_is_labelled_as_the_training_runs(
-    path: str, tmp_path: Path, capsys: Capture
-) -> None:
+def test_the_floor_is_labelled_as_the_training_runs(path, tmp_path, capsys):
     main(["eval", path, written(tmp_path, TEXT)])
     floor = " ".join(capsys.readouterr().out.split())
     assert (
@@ -173,9 +151,7 @@ def test_the_floor_is_labelled_as_the_training_runs(
     )
 
 
-def test_heat_without_colour_has_each_characters_whole_bits_under_it(
-    model: Model, path: str, tmp_path: Path, capsys: Capture
-) -> None:
+def test_heat_without_colour_has_each_characters_whole_bits_under_it(model, path, tmp_path, capsys):
     text = "a 中e\u0301t\nmat"
     main(["eval", path, written(tmp_path, text), "--heat"])
     bits = (charrnn.score(model, text).nats / math.log(2)).tolist()
@@ -185,9 +161,7 @@ def test_heat_without_colour_has_each_characters_whole_bits_under_it(
     assert capsys.readouterr().out.splitlines()[3:7] == expected
 
 
-def test_the_most_surprising_lines_come_first(
-    model: Model, path: str, tmp_path: Path, capsys: Capture
-) -> None:
+def test_the_most_surprising_lines_come_first(model, path, tmp_path, capsys):
     text = written(tmp_path, TEXT)
     worst = evaluated(capsys, path, text, "--worst", "2")["worst"]
     bits = np.append(np.nan, charrnn.score(model, TEXT).nats) / math.log(2)
@@ -208,11 +182,11 @@ def test_the_most_surprising_lines_come_first(
     assert 0 <= shown.find(f"line {order[0]}") < shown.find(f"line {order[1]}")
 
 
-def sigma(a: Any) -> Any:
+def sigma(a):
     return 1 / (1 + np.exp(-a))
 
 
-def last_layers_h(model: Model, text: str) -> Any:
+def last_layers_h(model, text):
     """Return h of the last layer after each character (len, H), step by step by the contract."""
     p, H, L = model.parameters, model.config.hidden, model.config.layers
     h, c, result = np.zeros((L, H)), np.zeros((L, H)), []
@@ -233,8 +207,8 @@ def last_layers_h(model: Model, text: str) -> Any:
 
 
 def test_unit_gives_the_activation_of_the_last_layers_unit_after_each_character(
-    model: Model, path: str, tmp_path: Path, capsys: Capture
-) -> None:
+    model, path, tmp_path, capsys
+):
     text = TEXT * 12  # longer than a chunk
     result = evaluated(capsys, path, written(tmp_path, text), "--unit", "4", "--values")
     np.testing.assert_allclose(
@@ -242,9 +216,7 @@ def test_unit_gives_the_activation_of_the_last_layers_unit_after_each_character(
     )
 
 
-def test_unit_of_a_model_of_lines_starts_each_line_afresh(
-    items: tuple[Model, str], tmp_path: Path, capsys: Capture
-) -> None:
+def test_unit_of_a_model_of_lines_starts_each_line_afresh(items, tmp_path, capsys):
     model, path = items
     result = evaluated(capsys, path, written(tmp_path, "cat\n\nmat"), "--unit", "0", "--values")
     expected = [last_layers_h(model, f"\n{line}")[1:, 0] for line in ("cat", "mat")]
@@ -256,8 +228,8 @@ def test_unit_of_a_model_of_lines_starts_each_line_afresh(
 
 
 def test_pictures_that_cannot_be_written_are_refused_before_anything_is_computed(
-    path: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    path, tmp_path, capsys, monkeypatch
+):
     monkeypatch.setattr(
         "charrnn.sampling.scoring.score", lambda *_, **__: pytest.fail("it was computed")
     )
@@ -267,7 +239,7 @@ def test_pictures_that_cannot_be_written_are_refused_before_anything_is_computed
             assert str(target) in capsys.readouterr().err
 
 
-def test_pictures_are_saved_beside_the_json(path: str, tmp_path: Path, capsys: Capture) -> None:
+def test_pictures_are_saved_beside_the_json(path, tmp_path, capsys):
     svg, html = tmp_path / "a.svg", tmp_path / "a.html"
     svg.write_text("an older one")
     evaluated(
@@ -287,9 +259,7 @@ def test_pictures_are_saved_beside_the_json(path: str, tmp_path: Path, capsys: C
 
 
 @pytest.mark.parametrize("option", ["--svg", "--html"])
-def test_a_picture_replaces_a_file_only_with_overwrite(
-    option: str, path: str, tmp_path: Path, capsys: Capture
-) -> None:
+def test_a_picture_replaces_a_file_only_with_overwrite(option, path, tmp_path, capsys):
     kept = tmp_path / "another.npz"
     kept.write_bytes(b"a model")
     assert main(["eval", path, written(tmp_path, TEXT), option, str(kept)]) == 1
@@ -308,9 +278,7 @@ def test_a_picture_replaces_a_file_only_with_overwrite(
         ["--unknown", "no"],
     ],
 )
-def test_wrong_usage_is_one_line_and_exit_code_2(
-    options: list[str], path: str, tmp_path: Path, capsys: Capture
-) -> None:
+def test_wrong_usage_is_one_line_and_exit_code_2(options, path, tmp_path, capsys):
     assert main(["eval", path, written(tmp_path, TEXT), *options]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -320,8 +288,8 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
 @pytest.mark.parametrize("text", ["a", "", "\n\n"])
 @pytest.mark.parametrize("streams", ["1", "4"])
 def test_a_text_in_which_nothing_is_predicted_is_one_clear_line(
-    text: str, streams: str, items: tuple[Model, str], path: str, tmp_path: Path, capsys: Capture
-) -> None:
+    text, streams, items, path, tmp_path, capsys
+):
     if text == "\n\n":
         path = items[1]
     assert (
@@ -337,9 +305,7 @@ def test_a_text_in_which_nothing_is_predicted_is_one_clear_line(
 
 @pytest.mark.parametrize("option", ["--svg", "--html"])
 @pytest.mark.parametrize("target", ["tiny.npz", "text.txt"])
-def test_a_picture_is_never_written_over_what_is_read(
-    option: str, target: str, model: Model, tmp_path: Path, capsys: Capture
-) -> None:
+def test_a_picture_is_never_written_over_what_is_read(option, target, model, tmp_path, capsys):
     path, text = saved(model, tmp_path), tmp_path / "text.txt"
     text.write_text(TEXT, encoding="utf-8")
     before = (tmp_path / target).read_bytes()
@@ -349,8 +315,8 @@ def test_a_picture_is_never_written_over_what_is_read(
 
 
 def test_a_picture_is_written_neither_among_the_texts_of_a_folder_nor_over_the_other_picture(
-    path: str, tmp_path: Path, capsys: Capture
-) -> None:
+    path, tmp_path, capsys
+):
     texts = tmp_path / "texts"
     texts.mkdir()
     (texts / "one.txt").write_text(TEXT, encoding="utf-8")

@@ -1,11 +1,7 @@
 """`charrnn gradcheck`: the tables, the verdict and the lecture."""
 
-from __future__ import annotations
-
 import json
 import unicodedata
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,13 +16,12 @@ SMALL = ["gradcheck", "--cell", "rnn", "--hidden", "2", "--seq-len", "3"]
 Capture = pytest.CaptureFixture[str]
 
 
-def printed(capsys: Capture, *arguments: str) -> dict[str, Any]:
+def printed(capsys, *arguments):
     assert main([*arguments, "--json"]) == 0
-    result: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return result
+    return json.loads(capsys.readouterr().out)
 
 
-def test_the_json_has_every_array_of_every_network(capsys: Capture) -> None:
+def test_the_json_has_every_array_of_every_network(capsys):
     result = printed(capsys, *SMALL)
     assert result["passed"] is True
     assert [(check["cell"], check["layers"], check["dropout"]) for check in result["checks"]] == [
@@ -42,7 +37,7 @@ def test_the_json_has_every_array_of_every_network(capsys: Capture) -> None:
         ]
 
 
-def test_a_table_shows_the_worst_element_of_each_array_and_a_verdict(capsys: Capture) -> None:
+def test_a_table_shows_the_worst_element_of_each_array_and_a_verdict(capsys):
     assert main(SMALL) == 0
     output = capsys.readouterr().out
     (first, *_) = checks.gradcheck(("rnn",), hidden=2, seq_len=3)
@@ -53,7 +48,7 @@ def test_a_table_shows_the_worst_element_of_each_array_and_a_verdict(capsys: Cap
     assert output.splitlines()[-1].startswith("All 26 arrays agree")
 
 
-def test_above_the_tolerance_everything_is_printed_and_the_exit_code_is_1(capsys: Capture) -> None:
+def test_above_the_tolerance_everything_is_printed_and_the_exit_code_is_1(capsys):
     assert main([*SMALL, "--tolerance", "1e-15"]) == 1
     captured = capsys.readouterr()
     assert captured.out.count("FAILS") == 4
@@ -62,10 +57,10 @@ def test_above_the_tolerance_everything_is_printed_and_the_exit_code_is_1(capsys
     assert captured.err.count("\n") == 1
 
 
-def test_a_wrong_gradient_fails(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_gradient_fails(capsys, monkeypatch):
     right = checks.Network.gradient
 
-    def wrong(self: Any, *arguments: Any, out: Any, **options: Any) -> Any:
+    def wrong(self, *arguments, out, **options):
         result = right(self, *arguments, out=out, **options)
         out["layers.0.W"][:] = out["layers.0.W"].T.copy()
         return result
@@ -77,9 +72,7 @@ def test_a_wrong_gradient_fails(capsys: Capture, monkeypatch: pytest.MonkeyPatch
     assert "gradcheck failed" in captured.err
 
 
-def test_at_trained_weights_it_checks_the_models_own_arrays(
-    tmp_path: Path, capsys: Capture
-) -> None:
+def test_at_trained_weights_it_checks_the_models_own_arrays(tmp_path, capsys):
     model = tiny("abcdef", cell="gru", hidden=7, layers=2, spread=0.3)
     result = printed(capsys, "gradcheck", "--model", saved(model, tmp_path))
     (check,) = result["checks"]
@@ -89,16 +82,14 @@ def test_at_trained_weights_it_checks_the_models_own_arrays(
 
 
 @pytest.fixture
-def no_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_checks(monkeypatch):
     """Leave the gradient check itself out: these tests are of the lecture."""
     (one, *_) = checks.gradcheck(("rnn",), hidden=1, seq_len=3)
     monkeypatch.setattr(checks, "gradcheck", lambda *_, **__: [one])
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_the_lectures_json_has_the_candidates_as_the_quiz_numbers_them_one_right(
-    capsys: Capture,
-) -> None:
+def test_the_lectures_json_has_the_candidates_as_the_quiz_numbers_them_one_right(capsys):
     result = printed(capsys, "gradcheck", "--lecture", "--seed", "3")
     assert [candidate["candidate"] for candidate in result["b_y"]] == [1, 2, 3, 4, 5]
     assert [candidate["candidate"] for candidate in result["b_h"]] == [1, 2, 3, 4]
@@ -119,8 +110,8 @@ def test_the_lectures_json_has_the_candidates_as_the_quiz_numbers_them_one_right
 @pytest.mark.usefixtures("no_checks")
 @pytest.mark.parametrize("columns", [80, 200])
 def test_the_display_fits_marks_the_right_ones_and_shows_each_network_beside_the_others(
-    columns: int, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    columns, capsys, monkeypatch
+):
     monkeypatch.setenv("COLUMNS", str(columns))
     assert main(["gradcheck", "--lecture"]) == 0
     output = capsys.readouterr().out
@@ -137,7 +128,7 @@ def test_the_display_fits_marks_the_right_ones_and_shows_each_network_beside_the
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_gains_and_sizes_are_those_asked_for_and_the_figures_the_apis(capsys: Capture) -> None:
+def test_gains_and_sizes_are_those_asked_for_and_the_figures_the_apis(capsys):
     options = [
         "--lecture",
         "--cell",
@@ -163,9 +154,7 @@ def test_gains_and_sizes_are_those_asked_for_and_the_figures_the_apis(capsys: Ca
         assert " ".join(found.sentence.split()) in " ".join(output.split())
 
 
-def test_with_a_model_the_lecture_shows_its_trained_weights(
-    tmp_path: Path, capsys: Capture
-) -> None:
+def test_with_a_model_the_lecture_shows_its_trained_weights(tmp_path, capsys):
     model = tiny("abcdef\n", cell="lstm", hidden=5, spread=0.3)
     (network,) = printed(capsys, "gradcheck", "--lecture", "--model", saved(model, tmp_path))[
         "lags"
@@ -200,13 +189,13 @@ def test_with_a_model_the_lecture_shows_its_trained_weights(
         ["--exercise", "new.py", "--hint"],
     ],
 )
-def test_wrong_usage_is_one_line_and_exit_code_2(options: list[str], capsys: Capture) -> None:
+def test_wrong_usage_is_one_line_and_exit_code_2(options, capsys):
     assert main(["gradcheck", *options]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
 
 
-def test_bars_are_as_long_as_their_share() -> None:
+def test_bars_are_as_long_as_their_share():
     assert [bar(share, 4) for share in (-1, 0, 0.5, 1, 2)] == ["", "", "██", "████", "████"]
     assert [bar(share, 4, ascii=True) for share in (0, 0.5, 1)] == ["", "##", "####"]

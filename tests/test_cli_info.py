@@ -1,11 +1,8 @@
 """`charrnn info`: what is said of a model, whoever made it."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -15,7 +12,7 @@ from charrnn.cli.app import main
 from charrnn.cli.info import WINDOWS, feed_forward_facts
 
 TEXT = "hello world\n"
-META: dict[str, Any] = {
+META = {
     "training": {
         "batch_size": 32,
         "seq_len": 64,
@@ -40,14 +37,12 @@ META: dict[str, Any] = {
 Capture = pytest.CaptureFixture[str]
 
 
-def shown(capsys: Capture, *arguments: str) -> str:
+def shown(capsys, *arguments):
     assert main(["info", *arguments]) == 0
     return capsys.readouterr().out
 
 
-def test_one_screen_says_what_it_is_how_it_was_trained_and_how_well(
-    tmp_path: Path, capsys: Capture
-) -> None:
+def test_one_screen_says_what_it_is_how_it_was_trained_and_how_well(tmp_path, capsys):
     path = saved(tiny(TEXT, cell="gru", hidden=4, layers=2, **META), tmp_path)
     output = shown(capsys, path)
     assert len(output.splitlines()) <= 34
@@ -66,8 +61,8 @@ def test_one_screen_says_what_it_is_how_it_was_trained_and_how_well(
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_narrow_terminal_gets_whole_words_a_fact_below_the_other(
-    number: int, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    number, tmp_path, capsys, monkeypatch
+):
     monkeypatch.setenv("COLUMNS", "20")
     monkeypatch.chdir(tmp_path)
     saved(tiny(TEXT, cell="gru", hidden=4, **META), tmp_path)
@@ -83,8 +78,8 @@ def test_a_narrow_terminal_gets_whole_words_a_fact_below_the_other(
     ids=["interrupted", "ended"],
 )
 def test_the_command_that_made_a_model_is_put_together_from_what_the_file_says(
-    steps: int | None, length: str, tmp_path: Path, capsys: Capture
-) -> None:
+    steps, length, tmp_path, capsys
+):
     training = {**META["training"], "budget": 90.0, "ranks": 2, "lines": True}
     path = saved(tiny(TEXT, **META | {"training": training, "steps": steps}), tmp_path)
     told = (
@@ -98,9 +93,7 @@ def test_the_command_that_made_a_model_is_put_together_from_what_the_file_says(
     assert json.loads(shown(capsys, unknown, "--json"))["command"] is None
 
 
-def test_the_feed_forward_network_is_counted_weight_by_weight(
-    tmp_path: Path, capsys: Capture
-) -> None:
+def test_the_feed_forward_network_is_counted_weight_by_weight(tmp_path, capsys):
     model = tiny(TEXT, cell="rnn", hidden=3)
     H, N = 3, len(model.vocabulary)
     result = json.loads(shown(capsys, saved(model, tmp_path), "--json"))
@@ -114,9 +107,7 @@ def test_the_feed_forward_network_is_counted_weight_by_weight(
 
 @pytest.mark.parametrize("hidden", [1, 5, 40])
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_it_says_for_which_windows_the_feed_forward_network_is_the_smaller(
-    cell: Any, hidden: int
-) -> None:
+def test_it_says_for_which_windows_the_feed_forward_network_is_the_smaller(cell, hidden):
     model = tiny(TEXT, cell=cell, hidden=hidden)
     N = len(model.vocabulary)
     smaller = [
@@ -128,7 +119,7 @@ def test_it_says_for_which_windows_the_feed_forward_network_is_the_smaller(
     assert [label for label, said in rows.items() if said.endswith("(fewer)")] == smaller
 
 
-def test_a_model_without_training_still_shows(tmp_path: Path, capsys: Capture) -> None:
+def test_a_model_without_training_still_shows(tmp_path, capsys):
     output = shown(capsys, saved(tiny(TEXT), tmp_path))
     assert "lstm, 1 layer of 6 units" in output
     assert "trained on" not in output
@@ -137,9 +128,7 @@ def test_a_model_without_training_still_shows(tmp_path: Path, capsys: Capture) -
     assert (result["val_loss"], result["curve"], result["training"]) == (None, [], {})
 
 
-def test_json_has_the_losses_the_curve_and_the_configuration(
-    tmp_path: Path, capsys: Capture
-) -> None:
+def test_json_has_the_losses_the_curve_and_the_configuration(tmp_path, capsys):
     result = json.loads(shown(capsys, saved(tiny(TEXT, **META), tmp_path), "--json"))
     for key in (
         "training",
@@ -158,9 +147,7 @@ def test_json_has_the_losses_the_curve_and_the_configuration(
     assert result["vocabulary"] == "".join(sorted(set(TEXT)))
 
 
-def test_the_default_model_is_the_one_here_and_is_named(
-    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_default_model_is_the_one_here_and_is_named(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("charrnn.checkpoint.model.SHIPPED", tmp_path / "none.npz")
     assert main(["info"]) == 1
@@ -172,7 +159,7 @@ def test_the_default_model_is_the_one_here_and_is_named(
     assert captured.err == "model: model.npz\n"
 
 
-def test_several_models_stand_side_by_side(tmp_path: Path, capsys: Capture) -> None:
+def test_several_models_stand_side_by_side(tmp_path, capsys):
     paths = [
         saved(tiny(TEXT, cell=cell, **META), tmp_path, f"{cell}.npz") for cell in ("rnn", "lstm")
     ]
@@ -197,9 +184,7 @@ ANYTHING = st.recursive(
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(meta=st.dictionaries(st.sampled_from(sorted(META)), ANYTHING))
-def test_whatever_a_strangers_meta_says_it_shows(
-    meta: dict[str, Any], tmp_path: Path, capsys: Capture
-) -> None:
+def test_whatever_a_strangers_meta_says_it_shows(meta, tmp_path, capsys):
     meta["training"] = meta.get("training") if isinstance(meta.get("training"), dict) else {}
     path = saved(tiny("ab", hidden=1, **meta), tmp_path)
     assert "2: ab" in shown(capsys, path)
@@ -207,9 +192,7 @@ def test_whatever_a_strangers_meta_says_it_shows(
     assert json.loads(shown(capsys, path, "--json"))["params"] > 0
 
 
-def test_control_characters_of_the_vocabulary_and_the_corpus_are_escaped(
-    tmp_path: Path, capsys: Capture
-) -> None:
+def test_control_characters_of_the_vocabulary_and_the_corpus_are_escaped(tmp_path, capsys):
     path = saved(tiny("\x1b\x9b\u202eab", corpus={"names": ["\x1b[2J"], "characters": 3}), tmp_path)
     output = shown(capsys, path) + shown(capsys, path, path)
     assert "\x1b" not in output
@@ -217,7 +200,7 @@ def test_control_characters_of_the_vocabulary_and_the_corpus_are_escaped(
     assert r"\x9b" in output
 
 
-def test_a_file_that_is_no_model_is_one_clear_line(tmp_path: Path, capsys: Capture) -> None:
+def test_a_file_that_is_no_model_is_one_clear_line(tmp_path, capsys):
     (tmp_path / "no.npz").write_text("no")
     assert main(["info", str(tmp_path / "no.npz")]) == 1
     captured = capsys.readouterr()
@@ -228,8 +211,8 @@ def test_a_file_that_is_no_model_is_one_clear_line(tmp_path: Path, capsys: Captu
 
 @pytest.mark.parametrize("json_too", [[], ["--json"]])
 def test_the_good_ones_are_shown_beside_those_that_cannot_be_opened(
-    json_too: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
-) -> None:
+    json_too, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     Path("torn.npz").write_bytes(b"PK")
     good, other = saved(tiny("ab"), Path(), "good.npz"), saved(tiny("abc"), Path())
@@ -241,7 +224,7 @@ def test_the_good_ones_are_shown_beside_those_that_cannot_be_opened(
     assert [line.split(": ")[:2] for line in err.splitlines()] == [["charrnn", b] for b in bad]
 
 
-def test_one_good_model_among_bad_ones_is_shown_as_alone(tmp_path: Path, capsys: Capture) -> None:
+def test_one_good_model_among_bad_ones_is_shown_as_alone(tmp_path, capsys):
     good = saved(tiny("ab"), tmp_path)
     assert main(["info", good]) == 0
     alone = capsys.readouterr().out

@@ -1,7 +1,5 @@
 """`charrnn train` as it is typed: bad input, events, the log, signals, the dry run, the display."""
 
-from __future__ import annotations
-
 import errno
 import io
 import json
@@ -9,11 +7,9 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +25,7 @@ from charrnn.cli.train import Session, seconds
 from charrnn.network.cells import CELL_CLASSES
 from charrnn.network.parameters import Parameters
 from charrnn.training.defaults import BASE_BYTES, Facts, memory_bytes, resolve
-from charrnn.training.events import Done, Event, Notice, Sampled, Saved, Start, Step, Validated
+from charrnn.training.events import Done, Notice, Sampled, Saved, Start, Step, Validated
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 40
 TINY = ["--hidden", "8", "--batch-size", "4", "--seq-len", "16", "--workers", "1"]
@@ -47,7 +43,7 @@ KEYS = {
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path, monkeypatch):
     """A folder of its own with corpora of all kinds."""
     monkeypatch.chdir(tmp_path)
     Path("text.txt").write_text(TEXT)
@@ -58,16 +54,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def contents(folder: Path) -> dict[str, bytes]:
+def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def trained(*options: str, steps: int = 5, out: str = "m.npz") -> int:
+def trained(*options, steps=5, out="m.npz"):
     return app.main(["train", "text.txt", *TINY, "--steps", str(steps), "--out", out, *options])
 
 
-def events(printed: str) -> list[dict[str, Any]]:
-    def refuse(token: str) -> None:
+def events(printed):
+    def refuse(token):
         raise AssertionError(token)
 
     return [json.loads(line, parse_constant=refuse) for line in printed.splitlines()]
@@ -115,8 +111,8 @@ BAD = {
 
 @pytest.mark.parametrize("options", BAD)
 def test_bad_input_is_one_line_with_the_right_code_and_touches_no_file(
-    options: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    options, folder, capsys, monkeypatch
+):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
     Path("old.npz").write_bytes(b"PK not really")
     before = contents(folder)
@@ -135,9 +131,7 @@ def test_bad_input_is_one_line_with_the_right_code_and_touches_no_file(
     assert contents(folder) == before
 
 
-def test_json_has_the_events_in_order_with_the_keys_of_the_contract(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_json_has_the_events_in_order_with_the_keys_of_the_contract(capsys):
     assert trained("--json", "--sample-every", "2", "--val-every", "3") == 0
     out, err = capsys.readouterr()
     told = events(out)
@@ -159,17 +153,13 @@ def test_json_has_the_events_in_order_with_the_keys_of_the_contract(
     assert told[-1]["steps"] == 5
 
 
-def test_a_bar_that_the_environment_switches_off_is_drawn_all_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_bar_that_the_environment_switches_off_is_drawn_all_the_same(monkeypatch):
     monkeypatch.setenv("TQDM_DISABLE", "1")
     monkeypatch.setattr("charrnn.cli.display.is_plain", lambda stream: False)
     assert trained() == 0
 
 
-def test_the_printed_command_repeats_the_run_bit_for_bit(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_the_printed_command_repeats_the_run_bit_for_bit(capsys):
     trained("--json", "--seed", "3", "--val-every", "2")
     words = events(capsys.readouterr().out)[-1]["command"].split()
     first = charrnn.load("m.npz").parameters.flat
@@ -178,28 +168,24 @@ def test_the_printed_command_repeats_the_run_bit_for_bit(
     assert capsys.readouterr() == ("", "")
 
 
-def test_without_validation_losses_are_null(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_validation_losses_are_null(capsys):
     trained("--json", "--val-fraction", "0")
     done = events(capsys.readouterr().out)[-1]
     assert (done["val_loss"], done["val_bpc"], done["floor_nats"]) == (None, None, None)
 
 
-def test_a_short_text_works_with_fewer_streams_and_says_so(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_short_text_works_with_fewer_streams_and_says_so(capsys):
     Path("short.txt").write_text("abcabcabc")
     assert app.main(["train", "short.txt", "--hidden", "8", "--steps", "2", "--workers", "1"]) == 0
     assert "the text is short" in capsys.readouterr().err
 
 
-def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_says_nothing(capsys):
     assert trained("--quiet") == 0
     assert capsys.readouterr() == ("", "")
 
 
-def test_plain_output_is_few_lines_on_stderr_with_the_next_commands(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_plain_output_is_few_lines_on_stderr_with_the_next_commands(capsys):
     trained("--val-every", "1", steps=60)
     out, err = capsys.readouterr()
     assert out == ""
@@ -210,9 +196,7 @@ def test_plain_output_is_few_lines_on_stderr_with_the_next_commands(
     assert "\r" not in err
 
 
-def test_without_a_terminal_samples_are_shown_only_where_sample_every_asks_for_them(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_without_a_terminal_samples_are_shown_only_where_sample_every_asks_for_them(capsys):
     trained("--sample-every", "2", "--quiet")
     trained("--sample-every", "2", "--overwrite")
     err = capsys.readouterr().err
@@ -222,9 +206,7 @@ def test_without_a_terminal_samples_are_shown_only_where_sample_every_asks_for_t
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_terminal_shows_every_sample_where_sample_every_asks_for_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_terminal_shows_every_sample_where_sample_every_asks_for_them(monkeypatch):
     for samples, expected in ((True, 4), (False, 1)):
         stream = screen(monkeypatch)
         live = Live(samples)
@@ -234,9 +216,7 @@ def test_a_terminal_shows_every_sample_where_sample_every_asks_for_them(
         assert stream.getvalue().count("  text") == expected
 
 
-def test_resume_without_options_takes_the_runs_own_and_a_given_default_counts_as_given(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_resume_without_options_takes_the_runs_own_and_a_given_default_counts_as_given(capsys):
     trained("--cell", "gru", "--seed", "7", "--quiet")
     assert app.main(["train", "--resume", "--out", "m.npz", "--steps", "8", "--json"]) == 0
     told = events(capsys.readouterr().out)
@@ -246,9 +226,7 @@ def test_resume_without_options_takes_the_runs_own_and_a_given_default_counts_as
     assert "--cell lstm was asked for, but the run has gru" in capsys.readouterr().err
 
 
-def test_nothing_left_to_do_says_so_and_leaves_the_log_alone(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_nothing_left_to_do_says_so_and_leaves_the_log_alone(capsys):
     trained("--quiet", "--log", "run.jsonl")
     before = Path("run.jsonl").read_bytes()
     assert app.main(["train", "--resume", "--out", "m.npz", "--log", "run.jsonl"]) == 0
@@ -256,12 +234,12 @@ def test_nothing_left_to_do_says_so_and_leaves_the_log_alone(
     assert Path("run.jsonl").read_bytes() == before
 
 
-def test_the_log_is_what_json_prints(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_log_is_what_json_prints(capsys):
     trained("--json", "--log", "run.jsonl")
     assert Path("run.jsonl").read_text() == capsys.readouterr().out
 
 
-def test_a_resumed_log_is_cut_back_to_the_checkpoint_and_continued() -> None:
+def test_a_resumed_log_is_cut_back_to_the_checkpoint_and_continued():
     trained("--quiet", "--log", "run.jsonl", "--val-every", "2")
     whole = Path("run.jsonl").read_text()
     later = (
@@ -287,12 +265,10 @@ def test_a_resumed_log_is_cut_back_to_the_checkpoint_and_continued() -> None:
     assert told[-1]["steps"] == 8
 
 
-def test_before_the_first_step_neither_log_nor_checkpoint_is_there(
-    monkeypatch: pytest.MonkeyPatch, folder: Path
-) -> None:
+def test_before_the_first_step_neither_log_nor_checkpoint_is_there(monkeypatch, folder):
     before = contents(folder)
 
-    def stop(*_: object) -> None:
+    def stop(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("charrnn.training.replica.Replica.step", stop)
@@ -300,10 +276,10 @@ def test_before_the_first_step_neither_log_nor_checkpoint_is_there(
     assert contents(folder) == before
 
 
-def stopping(number: int) -> Callable[[Any, Event], None]:
+def stopping(number):
     """A listener's step that sends this process a signal after the third."""
 
-    def step(self: Plain, event: Any) -> None:
+    def step(self, event):
         if event.step == 3:
             os.kill(os.getpid(), number)
 
@@ -312,9 +288,7 @@ def stopping(number: int) -> Callable[[Any, Event], None]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_after_the_step_saves_and_can_be_resumed(
-    number: int, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_signal_ends_after_the_step_saves_and_can_be_resumed(number, code, monkeypatch, capsys):
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
         patch.setattr(Plain, "step", stopping(number))
@@ -330,7 +304,7 @@ def test_a_signal_ends_after_the_step_saves_and_can_be_resumed(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_a_second_ctrl_c_ends_at_once() -> None:
+def test_a_second_ctrl_c_ends_at_once():
     with Session([]) as session:
         session.tell(step(1))
         os.kill(os.getpid(), signal.SIGINT)
@@ -340,7 +314,7 @@ def test_a_second_ctrl_c_ends_at_once() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_a_signal_that_is_ignored_stays_ignored() -> None:
+def test_a_signal_that_is_ignored_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with Session([]) as session:
@@ -351,9 +325,7 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_diverging_run_is_exit_1_with_one_line_that_says_what_to_try(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_diverging_run_is_exit_1_with_one_line_that_says_what_to_try(capsys):
     assert trained("--optimizer", "sgd", "--lr", "1e6", "--clip", "0", "--quiet", steps=200) == 1
     err = capsys.readouterr().err
     assert err.count("\n") == 1
@@ -362,13 +334,13 @@ def test_a_diverging_run_is_exit_1_with_one_line_that_says_what_to_try(
     assert np.isfinite(charrnn.load("m.npz").parameters.flat).all()
 
 
-def deaf(event: Event) -> None:
+def deaf(event):
     """A listener whose pipe is closed."""
     raise BrokenPipeError
 
 
-def test_a_closed_pipe_lets_the_run_be_saved_once_it_has_begun() -> None:
-    heard: list[Event] = []
+def test_a_closed_pipe_lets_the_run_be_saved_once_it_has_begun():
+    heard = []
     with Session([deaf, heard.append]) as session:
         with pytest.raises(BrokenPipeError):
             session.tell(Saved(1, "m.npz"))
@@ -382,21 +354,19 @@ def test_a_closed_pipe_lets_the_run_be_saved_once_it_has_begun() -> None:
 class Gone(io.StringIO):
     """A terminal that was closed."""
 
-    def write(self, text: str) -> int:
+    def write(self, text):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    def isatty(self) -> bool:
+    def isatty(self):
         return True
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("signalled", [False, True])
-def test_a_terminal_that_is_closed_saves_the_run_and_is_exit_129(
-    signalled: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_terminal_that_is_closed_saves_the_run_and_is_exit_129(signalled, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
 
-    def step(self: Live, event: Step) -> None:
+    def step(self, event):
         if signalled:
             os.kill(os.getpid(), signal.SIGHUP)
         monkeypatch.setattr(sys, "stderr", Gone())
@@ -408,9 +378,7 @@ def test_a_terminal_that_is_closed_saves_the_run_and_is_exit_129(
     assert charrnn.load("m.npz").step == 1
 
 
-def test_a_dry_run_says_what_would_be_done_and_does_nothing(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(folder, capsys):
     Path("m.npz").write_text("an older model, which stays")
     before = contents(folder)
     assert trained("--dry-run", "--log", "run.jsonl", "--json") == 0
@@ -425,9 +393,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
     assert "hidden" in table
 
 
-def test_a_text_of_a_few_characters_is_said_to_be_short_in_plain_words(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_text_of_a_few_characters_is_said_to_be_short_in_plain_words(capsys):
     Path("short.txt").write_text("short\n")
     assert app.main(["train", "short.txt", "--dry-run"]) == 0
     assert capsys.readouterr().err.splitlines()[:2] == [
@@ -436,9 +402,7 @@ def test_a_text_of_a_few_characters_is_said_to_be_short_in_plain_words(
     ]
 
 
-def test_it_says_that_without_a_text_the_tales_are_taken(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_it_says_that_without_a_text_the_tales_are_taken(capsys):
     told = "no text given: training on the tales that ship with charrnn\n"
     for quiet, expected in (((), told), (("--quiet",), "")):
         assert (
@@ -447,13 +411,13 @@ def test_it_says_that_without_a_text_the_tales_are_taken(
         assert capsys.readouterr().err == expected
 
 
-def charrnn_parameters(N: int, H: int = 8) -> int:
+def charrnn_parameters(N, H=8):
     return 4 * H * (N + H + 1) + N * (H + 1)
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 @pytest.mark.parametrize("B", [64, 128])
-def test_the_memory_estimate_is_near_what_the_arrays_of_a_run_take(cell: Any, B: int) -> None:
+def test_the_memory_estimate_is_near_what_the_arrays_of_a_run_take(cell, B):
     config = charrnn.TrainConfig(
         cell=cell, hidden=64, batch_size=B, seq_len=64, steps=1, dropout=0.2
     )
@@ -472,9 +436,7 @@ def test_the_memory_estimate_is_near_what_the_arrays_of_a_run_take(cell: Any, B:
     assert memory_bytes(settings, 50, 1) == pytest.approx(expected, rel=0.15)
 
 
-def test_a_dry_run_of_a_resume_counts_from_the_checkpoint(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_dry_run_of_a_resume_counts_from_the_checkpoint(capsys):
     trained("--quiet")
     assert (
         app.main(["train", "--resume", "--out", "m.npz", "--steps", "20", "--dry-run", "--json"])
@@ -496,39 +458,34 @@ def test_a_dry_run_of_a_resume_counts_from_the_checkpoint(
         (" 2M ", 120),
     ],
 )
-def test_a_duration_is_read_in_seconds(text: str, expected: float) -> None:
+def test_a_duration_is_read_in_seconds(text, expected):
     assert seconds(text) == expected
 
 
 @pytest.mark.parametrize(
     "text", ["", "m", "3x", "3 m", "1h30", "-1s", "1e3", "nan", "3m!", "1..5h"]
 )
-def test_no_duration_is_refused(text: str) -> None:
+def test_no_duration_is_refused(text):
     with pytest.raises(typer.BadParameter, match="is not a duration such as 90s"):
         seconds(text)
 
 
-def test_a_time_is_shown_as_a_clock_shows_it() -> None:
+def test_a_time_is_shown_as_a_clock_shows_it():
     assert [duration(t) for t in (5, 75, 3675)] == ["00:05", "01:15", "1:01:15"]
 
 
 CURVE = [(100 * i, 1 + 2 / i, 1.2 + 2 / i) for i in range(1, 30)]
 
 
-def drawn(
-    points: list[tuple[int, float | None, float | None]],
-    floor: float | None = None,
-    columns: int = 81,
-    encoding: str = "utf-8",
-) -> list[str]:
+def drawn(points, floor=None, columns=81, encoding="utf-8"):
     """The lines of a learning curve on a screen of so many columns."""
     model = SimpleNamespace(curve=points, floor_nats=floor)
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    return curve(model, 12, Console(file=file, width=columns)).split("\n")  # type: ignore[arg-type]
+    return curve(model, 12, Console(file=file, width=columns)).split("\n")
 
 
 @pytest.mark.parametrize("width", [40, 80, 100])
-def test_a_curve_fits_and_falls_and_names_its_ends(width: int) -> None:
+def test_a_curve_fits_and_falls_and_names_its_ends(width):
     lines = drawn(CURVE, columns=width + 1)
     assert len(lines) == 12
     assert max(map(len, lines)) <= width
@@ -542,23 +499,23 @@ def test_a_curve_fits_and_falls_and_names_its_ends(width: int) -> None:
     assert heights == sorted(heights)
 
 
-def test_a_curve_in_ascii_is_ascii() -> None:
+def test_a_curve_in_ascii_is_ascii():
     assert "".join(drawn(CURVE, floor=1.1, encoding="ascii")).isascii()
 
 
-def test_a_curve_of_fewer_than_two_losses_is_empty_and_a_level_one_is_level() -> None:
+def test_a_curve_of_fewer_than_two_losses_is_empty_and_a_level_one_is_level():
     assert drawn([]) == drawn([(1, 2.0, 2.0)]) == [""]
     assert drawn([(1, None, None), (2, None, None)], floor=1.0) == [""]
     assert "·····" in drawn([(1, 2.0, None), (2, 2.0, None)])[0]
 
 
-def test_a_curve_has_the_floor_where_it_is_known() -> None:
+def test_a_curve_has_the_floor_where_it_is_known():
     assert "╌╌╌╌╌" in drawn(CURVE, floor=0.9)[9]
     assert "n-gram floor" in drawn(CURVE, floor=0.9)[-1]
     assert "floor" not in drawn(CURVE)[-1]
 
 
-def step(number: int, **more: Any) -> Step:
+def step(number, **more):
     given = {
         "steps": 1000,
         "epoch": 0.5,
@@ -571,7 +528,7 @@ def step(number: int, **more: Any) -> Step:
     return Step(**{"step": number, "seconds_left": 61.0, "shown": True, **given, **more})
 
 
-def test_the_line_of_figures_leaves_room_for_a_bar() -> None:
+def test_the_line_of_figures_leaves_room_for_a_bar():
     plain = Plain()
     plain.val_loss = 2 * math.log(2)
     plain.step(step(999, steps=123_456))
@@ -581,7 +538,7 @@ def test_the_line_of_figures_leaves_room_for_a_bar() -> None:
         assert shown in line
 
 
-def test_the_shown_loss_is_the_plain_mean_at_first() -> None:
+def test_the_shown_loss_is_the_plain_mean_at_first():
     plain = Plain()
     for loss in (3.0, 1.0):
         plain.step(step(1, loss=loss))
@@ -589,9 +546,7 @@ def test_the_shown_loss_is_the_plain_mean_at_first() -> None:
 
 
 @pytest.mark.parametrize("columns", [20, 40, 77, 100, 200])
-def test_the_live_line_fits_the_terminal_whatever_its_width_is_now(
-    columns: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_live_line_fits_the_terminal_whatever_its_width_is_now(columns, monkeypatch):
     stream = screen(monkeypatch)
     live = Live()
     for width in (150, columns):
@@ -609,11 +564,11 @@ class Screen(io.StringIO):
 
     encoding = "utf-8"
 
-    def isatty(self) -> bool:
+    def isatty(self):
         return True
 
 
-def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
+def screen(monkeypatch):
     """Standard error as a terminal without colour, from now on."""
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "1")
@@ -622,7 +577,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
     return stream
 
 
-def test_a_terminal_gets_a_bar_samples_and_a_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_gets_a_bar_samples_and_a_curve(monkeypatch):
     stream = screen(monkeypatch)
     assert trained("--sample-every", "5", "--val-every", "2", steps=20) == 0
     shown = stream.getvalue()
@@ -632,9 +587,7 @@ def test_a_terminal_gets_a_bar_samples_and_a_curve(monkeypatch: pytest.MonkeyPat
     assert shown.rstrip().endswith("--out m-again.npz")
 
 
-def test_without_a_terminal_the_lines_fit_into_80_columns(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_without_a_terminal_the_lines_fit_into_80_columns(capsys):
     plain = Plain()
     given = {
         "params": 1_107_713,
@@ -662,9 +615,7 @@ def test_without_a_terminal_the_lines_fit_into_80_columns(
     assert max(map(len, (*begun, line))) <= 80
 
 
-def test_samples_and_notices_cannot_move_the_cursor_or_speak_markup(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_samples_and_notices_cannot_move_the_cursor_or_speak_markup(monkeypatch):
     stream = screen(monkeypatch)
     live = Live()
     live(Notice("a\x1b[2J [red]b[/red]"))
@@ -679,7 +630,7 @@ def test_samples_and_notices_cannot_move_the_cursor_or_speak_markup(
     assert shown.endswith("\r\x1b[K")
 
 
-def test_an_excerpt_is_cut_by_columns_not_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_excerpt_is_cut_by_columns_not_characters(monkeypatch):
     stream = screen(monkeypatch)
     monkeypatch.setenv("COLUMNS", "22")
     plain = Plain()
@@ -690,7 +641,7 @@ def test_an_excerpt_is_cut_by_columns_not_characters(monkeypatch: pytest.MonkeyP
     assert len(excerpt(Sampled(7, "a\n" * 100)).plain.split("\n")) == 1 + 4
 
 
-def test_the_summary_holds_the_loss_against_floor_and_uniform_and_quotes_paths() -> None:
+def test_the_summary_holds_the_loss_against_floor_and_uniform_and_quotes_paths():
     trained("--quiet", out="a b.npz")
     model = charrnn.load("a b.npz")
     model.meta.update(val_loss=2.0, floor_nats=1.5, floor_order=3)
@@ -712,7 +663,7 @@ def test_the_summary_holds_the_loss_against_floor_and_uniform_and_quotes_paths()
     assert "go on" not in summary(Done(**given | {"stopped": "diverged"}))
 
 
-def test_a_log_is_only_opened_by_the_first_step(folder: Path) -> None:
+def test_a_log_is_only_opened_by_the_first_step(folder):
     log = Log(Path("run.jsonl"), (), charrnn.TrainConfig())
     start = Start(9, 3, 5, "lstm", 8, 1, 4, 16, 1, 1, 0, None, None, 0)
     log(start)
@@ -725,14 +676,14 @@ def test_a_log_is_only_opened_by_the_first_step(folder: Path) -> None:
     assert told[1]["loss"] is None
 
 
-def test_a_log_on_a_disk_that_takes_a_part_of_a_line_writes_the_rest(folder: Path) -> None:
-    taken: list[bytes] = []
+def test_a_log_on_a_disk_that_takes_a_part_of_a_line_writes_the_rest(folder):
+    taken = []
 
     class Disk(io.RawIOBase):
-        def writable(self) -> bool:
+        def writable(self):
             return True
 
-        def write(self, line: Any) -> int:
+        def write(self, line):
             taken.append(bytes(line[:10]))
             return len(taken[-1])
 
@@ -750,9 +701,7 @@ def test_a_log_on_a_disk_that_takes_a_part_of_a_line_writes_the_rest(folder: Pat
         ("texts/a.txt", "texts, which this run reads or writes"),
     ],
 )
-def test_a_log_that_would_become_the_model_or_a_text_is_refused(
-    log: str, what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_log_that_would_become_the_model_or_a_text_is_refused(log, what, tmp_path, capsys):
     tmp_path /= "apart"
     (tmp_path / "texts").mkdir(parents=True)
     (tmp_path / "texts" / "a.txt").write_text("abc" * 50, encoding="utf-8")
@@ -771,10 +720,8 @@ def test_a_log_that_would_become_the_model_or_a_text_is_refused(
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.txt", "texts"]
 
 
-def test_ctrl_c_before_the_first_step_says_that_nothing_was_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupt(*args: Any, **options: Any) -> Any:
+def test_ctrl_c_before_the_first_step_says_that_nothing_was_written(tmp_path, monkeypatch, capsys):
+    def interrupt(*args, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("charrnn.training.loop.prepare", interrupt)

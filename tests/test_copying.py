@@ -1,11 +1,8 @@
 """What a text copied: planted runs are found exactly, and a slow search agrees."""
 
-from __future__ import annotations
-
 import json
 import random
 import string
-from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
@@ -18,11 +15,11 @@ Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> str:
+def model(tmp_path):
     return saved(tiny("abcdefgh #\n"), tmp_path)
 
 
-def slow(texts: list[str], source: str) -> Copied:
+def slow(texts, source):
     """Return the same, by trying every run of every text."""
     longest, inside = "", 0
     for text in texts:
@@ -37,7 +34,7 @@ def slow(texts: list[str], source: str) -> Copied:
 
 
 @pytest.mark.parametrize("length", [19, 20, 50, 200])
-def test_a_planted_copy_is_found_exactly(length: int) -> None:
+def test_a_planted_copy_is_found_exactly(length):
     rng = random.Random(length)
     source = "".join(rng.choices(string.ascii_lowercase, k=5000))
     noise = "".join(rng.choices(string.ascii_uppercase, k=400))
@@ -50,12 +47,12 @@ texts = st.lists(st.text("ab", max_size=45), max_size=3)
 
 
 @given(texts, st.text("ab", max_size=120), st.integers(0, 30))
-def test_a_slow_search_finds_the_same(drawn: list[str], source: str, planted: int) -> None:
+def test_a_slow_search_finds_the_same(drawn, source, planted):
     drawn = [*drawn, source[:planted] + "c" + source[planted : planted + 25]]
     assert copied(drawn, source) == slow(drawn, source)
 
 
-def test_the_command_says_what_was_copied(model: str, tmp_path: Path, capsys: Capture) -> None:
+def test_the_command_says_what_was_copied(model, tmp_path, capsys):
     words = ["sample", model, "--length", "60", "--seed", "3"]
     assert main(words) == 0
     text = capsys.readouterr().out.removesuffix("\n")
@@ -80,9 +77,7 @@ def test_the_command_says_what_was_copied(model: str, tmp_path: Path, capsys: Ca
         (["--copied", "x", "--show-probs"], "don't go together"),
     ],
 )
-def test_bad_requests_are_one_line(
-    words: list[str], says: str, model: str, capsys: Capture
-) -> None:
+def test_bad_requests_are_one_line(words, says, model, capsys):
     assert main(["sample", model, *words]) != 0
     told = capsys.readouterr()
     assert told.out == ""

@@ -1,17 +1,14 @@
 """The texts that ship: what their README says of them is so."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 CORPORA = Path(__file__).parents[1] / "corpora"
 
 
-def test_the_tales_are_long_and_plain() -> None:
+def test_the_tales_are_long_and_plain():
     text = (CORPORA / "tales.txt").read_bytes()
     assert len(text) >= 100_000
     assert text.isascii()
@@ -20,7 +17,7 @@ def test_the_tales_are_long_and_plain() -> None:
     assert len(set(paragraphs)) == len(paragraphs)
 
 
-def test_the_minerals_are_distinct_names_one_a_line() -> None:
+def test_the_minerals_are_distinct_names_one_a_line():
     names = (CORPORA / "minerals.txt").read_text(encoding="ascii").split("\n")
     assert names.pop() == ""
     assert len(names) >= 1000
@@ -28,13 +25,13 @@ def test_the_minerals_are_distinct_names_one_a_line() -> None:
     assert all(name.isalpha() and name.islower() for name in names)
 
 
-def test_the_markov_text_is_what_its_source_writes(markov: ModuleType) -> None:
+def test_the_markov_text_is_what_its_source_writes(markov):
     assert markov.generate(markov.LENGTH, markov.SEED) == (CORPORA / "markov.txt").read_text(
         encoding="ascii"
     )
 
 
-def test_the_entropy_rate_is_what_the_text_costs_under_its_source(markov: ModuleType) -> None:
+def test_the_entropy_rate_is_what_the_text_costs_under_its_source(markov):
     text = (CORPORA / "markov.txt").read_text(encoding="ascii")
     nats, pair = 0.0, markov.START
     for char in text:

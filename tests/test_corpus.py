@@ -1,7 +1,5 @@
 """Reading against bytes.decode and str.replace on the whole file at once."""
 
-from __future__ import annotations
-
 import bz2
 import gc
 import gzip
@@ -14,7 +12,6 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from fractions import Fraction
@@ -27,37 +24,25 @@ from hypothesis import given, strategies as st
 
 from charrnn.errors import CharRNNError, CorpusError, UsageError
 from charrnn.text import corpus as corpus_module, sources as sources_module
-from charrnn.text.corpus import (
-    Corpus,
-    Part,
-    Store,
-    default_corpus,
-    read_corpus,
-    read_text,
-    training_share,
-)
+from charrnn.text.corpus import Part, Store, default_corpus, read_corpus, read_text, training_share
 from charrnn.text.vocabulary import Vocabulary
 
 SHARED = Path(__file__).parents[2] / "shared" / "corpora"
-COMPRESS: dict[str, Callable[[bytes], bytes]] = {
-    ".gz": gzip.compress,
-    ".bz2": bz2.compress,
-    ".xz": lzma.compress,
-}
+COMPRESS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
 MIXED = "Ωmega\tжук\r\nзвук\rαβγ\n\r\n日本語 😀 e\u0301 é\0\x85\u2028\x0c\r"
 posix = pytest.mark.skipif(os.name == "nt", reason="needs POSIX files")
 
 
-def text_of(corpus: Corpus) -> str:
+def text_of(corpus):
     return corpus.vocabulary.decode(corpus.store.read(0, corpus.characters))
 
 
-def clean(text: str) -> str:
+def clean(text):
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 @contextmanager
-def chunks(size: int) -> Iterator[None]:
+def chunks(size):
     """Within it, files are read in chunks of so many bytes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sources_module, "CHUNK", size)
@@ -65,33 +50,28 @@ def chunks(size: int) -> Iterator[None]:
 
 
 @contextmanager
-def standard_input(data: bytes) -> Iterator[None]:
+def standard_input(data):
     """Within it, this is what stands on standard input."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdin", TextIOWrapper(BytesIO(data)))
         yield
 
 
-def piped(
-    data: bytes,
-    encoding: str | None = "utf-8",
-    chunk_size: int = 1 << 20,
-    base: Vocabulary | None = None,
-) -> Corpus:
+def piped(data, encoding="utf-8", chunk_size=1 << 20, base=None):
     with chunks(chunk_size), standard_input(data):
         return read_corpus(["-"], encoding=encoding, base=base)
 
 
-def written(folder: Path, files: dict[str, bytes]) -> Path:
+def written(folder, files):
     for name, data in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
     return folder
 
 
-def refusal(*sources: str | Path, kind: type[CharRNNError] = CorpusError, **options: str) -> str:
+def refusal(*sources, kind=CorpusError, **options):
     with pytest.raises(kind) as raised:
-        read_corpus(sources, **options)  # type: ignore[arg-type]
+        read_corpus(sources, **options)
     message = str(raised.value)
     assert "\n" not in message
     return message
@@ -101,9 +81,7 @@ def refusal(*sources: str | Path, kind: type[CharRNNError] = CorpusError, **opti
 
 
 @given(st.text(st.sampled_from("ab\r\néж語😀\0"), min_size=2), st.integers(1, 9))
-def test_indices_vocabulary_and_digest_do_not_depend_on_the_chunks(
-    text: str, chunk_size: int
-) -> None:
+def test_indices_vocabulary_and_digest_do_not_depend_on_the_chunks(text, chunk_size):
     if len(clean(text)) < 2:
         return
     corpus, whole = piped(text.encode(), chunk_size=chunk_size), piped(text.encode())
@@ -119,7 +97,7 @@ def test_indices_vocabulary_and_digest_do_not_depend_on_the_chunks(
 
 @pytest.mark.parametrize("chunk_size", [1, 2, 3, 1 << 20])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be", "utf-32", "utf-7", "gb18030"])
-def test_characters_and_line_ends_may_lie_across_chunks(encoding: str, chunk_size: int) -> None:
+def test_characters_and_line_ends_may_lie_across_chunks(encoding, chunk_size):
     corpus = piped(MIXED.encode(encoding), encoding, chunk_size)
     assert text_of(corpus) == clean(MIXED)
     assert corpus.digest == piped(MIXED.encode()).digest
@@ -129,18 +107,18 @@ def test_characters_and_line_ends_may_lie_across_chunks(encoding: str, chunk_siz
     ("encoding", "text"),
     [("latin-1", "café\n"), ("cp1251", "жук\n"), ("shift_jis", "日本\n"), ("UTF8", "é\n")],
 )
-def test_other_encodings_are_read_when_named(encoding: str, text: str) -> None:
+def test_other_encodings_are_read_when_named(encoding, text):
     assert text_of(piped(text.encode(encoding), encoding, chunk_size=1)) == text
 
 
-def test_line_ends_are_noted_once_a_source_and_nothing_else_is_changed() -> None:
+def test_line_ends_are_noted_once_a_source_and_nothing_else_is_changed():
     corpus = piped(MIXED.encode(), chunk_size=1)
     assert text_of(corpus) == clean(MIXED)
     assert corpus.notes == [r"standard input: line ends \r or \r\n changed to \n"]
     assert piped(b"a\nb\n").notes == []
 
 
-def test_the_dtype_grows_with_the_symbols() -> None:
+def test_the_dtype_grows_with_the_symbols():
     for size, dtype in ((256, "u1"), (257, "u2"), (65_537, "u4")):
         text = "ba" * 5000 + "".join(map(chr, range(0x10000, 0x10000 + size - 2)))
         corpus = piped(text.encode(), chunk_size=8192)
@@ -148,14 +126,14 @@ def test_the_dtype_grows_with_the_symbols() -> None:
         assert text_of(corpus) == text
 
 
-def test_characters_of_a_base_keep_their_indices_and_new_ones_follow_in_order() -> None:
+def test_characters_of_a_base_keep_their_indices_and_new_ones_follow_in_order():
     corpus = piped("zebra ж".encode(), base=Vocabulary("zyxa"), chunk_size=2)
     assert corpus.vocabulary.characters == "zyxa berж"
     assert text_of(corpus) == "zebra ж"
     assert piped(b"azza", base=Vocabulary("za")).store.read(0, 4).tolist() == [1, 0, 0, 1]
 
 
-def test_each_source_is_a_text_and_the_digest_tells_where_it_ends(tmp_path: Path) -> None:
+def test_each_source_is_a_text_and_the_digest_tells_where_it_ends(tmp_path):
     written(tmp_path, {"1": b"ab", "2": b"cab", "3": b"abc", "4": b"ab"})
     one = read_corpus([tmp_path / "1", str(tmp_path / "2")])
     other = read_corpus([tmp_path / "3", tmp_path / "4"])
@@ -168,7 +146,7 @@ def test_each_source_is_a_text_and_the_digest_tells_where_it_ends(tmp_path: Path
 # Byte order marks and encodings
 
 
-def test_a_byte_order_mark_is_left_out_at_the_start_alone(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_left_out_at_the_start_alone(tmp_path):
     written(tmp_path, {"a": "\ufeffone\ufeff".encode()})
     with chunks(1):
         corpus = read_corpus([tmp_path / "a"])
@@ -177,7 +155,7 @@ def test_a_byte_order_mark_is_left_out_at_the_start_alone(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig", "utf-16-le"])
-def test_a_mark_that_belongs_to_the_encoding_is_no_character(encoding: str) -> None:
+def test_a_mark_that_belongs_to_the_encoding_is_no_character(encoding):
     data = "ab".encode(encoding) if encoding != "utf-16-le" else b"\xff\xfe" + "ab".encode(encoding)
     assert text_of(piped(data, encoding)) == "ab"
 
@@ -192,11 +170,9 @@ def test_a_mark_that_belongs_to_the_encoding_is_no_character(encoding: str) -> N
         (b"abcd\0", "utf-16", ""),
     ],
 )
-def test_what_is_good_before_a_broken_byte_is_read(
-    data: bytes, encoding: str, good: str, tmp_path: Path
-) -> None:
+def test_what_is_good_before_a_broken_byte_is_read(data, encoding, good, tmp_path):
     (tmp_path / "t").write_bytes(data)
-    pieces: list[str] = []
+    pieces = []
     with pytest.raises(CorpusError):
         pieces.extend(sources_module.Source(tmp_path / "t", encoding))
     assert "".join(pieces) == good
@@ -225,18 +201,15 @@ def test_what_is_good_before_a_broken_byte_is_read(
         (b"+2AA-", "utf-7", r"U\+D800\) is half of a UTF-16 pair"),
     ],
 )
-def test_undecodable_bytes_are_named_with_their_offset(
-    data: bytes, encoding: str, message: str, chunk_size: int
-) -> None:
+def test_undecodable_bytes_are_named_with_their_offset(data, encoding, message, chunk_size):
     with pytest.raises(CharRNNError, match=message):
         piped(data, encoding, chunk_size)
 
 
 @pytest.mark.parametrize(
-    "encoding",
-    ["rot13", "hex", "base64", "zlib", "nonsense", "", "a\0b", "undefined"],
+    "encoding", ["rot13", "hex", "base64", "zlib", "nonsense", "", "a\0b", "undefined"]
 )
-def test_what_is_not_an_encoding_of_text_is_refused(encoding: str) -> None:
+def test_what_is_not_an_encoding_of_text_is_refused(encoding):
     assert "--encoding" in refusal("-", kind=UsageError, encoding=encoding)
 
 
@@ -244,7 +217,7 @@ def test_what_is_not_an_encoding_of_text_is_refused(encoding: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".GZ"])
-def test_archives_are_read_as_what_they_hold(tmp_path: Path, suffix: str) -> None:
+def test_archives_are_read_as_what_they_hold(tmp_path, suffix):
     file = written(tmp_path, {"a" + suffix: COMPRESS[suffix.lower()](MIXED.encode())}) / (
         "a" + suffix
     )
@@ -255,7 +228,7 @@ def test_archives_are_read_as_what_they_hold(tmp_path: Path, suffix: str) -> Non
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz"])
-def test_a_truncated_or_corrupt_archive_is_refused(tmp_path: Path, suffix: str) -> None:
+def test_a_truncated_or_corrupt_archive_is_refused(tmp_path, suffix):
     data = COMPRESS[suffix](
         np.random.default_rng(0).integers(97, 123, 5000).astype(np.uint8).tobytes()
     )
@@ -269,7 +242,7 @@ def test_a_truncated_or_corrupt_archive_is_refused(tmp_path: Path, suffix: str) 
         assert str(file) in refusal(file)
 
 
-def packed(name: str) -> bytes:
+def packed(name):
     """An archive of a text, in memory."""
     out, text = BytesIO(), b"a text " * 20
     if name == "tar":
@@ -305,9 +278,7 @@ def packed(name: str) -> bytes:
     ],
     ids=lambda value: value if isinstance(value, str) else value[:4].hex(),
 )
-def test_what_is_no_text_is_refused_with_the_likely_cause(
-    data: bytes, cause: str, tmp_path: Path
-) -> None:
+def test_what_is_no_text_is_refused_with_the_likely_cause(data, cause, tmp_path):
     with pytest.raises(CorpusError, match=f"^standard input: .*{cause}"):
         piped(data, None)
     path = written(tmp_path, {"a": data}) / "a"
@@ -320,14 +291,14 @@ def test_what_is_no_text_is_refused_with_the_likely_cause(
         assert text_of(read_corpus([tmp_path])) == "text"
 
 
-def test_nul_characters_are_read_if_the_encoding_is_named(tmp_path: Path) -> None:
+def test_nul_characters_are_read_if_the_encoding_is_named(tmp_path):
     path = written(tmp_path, {"a": b"a\0b"}) / "a"
     assert text_of(read_corpus([path], encoding="utf-8")) == "a\0b"
     assert read_text(path, encoding="ascii") == ("a\0b", [])
     assert text_of(piped(packed("tar"), "latin-1")).startswith("a.txt\0")
 
 
-def test_no_mark_is_looked_for_where_the_encoding_is_named() -> None:
+def test_no_mark_is_looked_for_where_the_encoding_is_named():
     assert text_of(piped(b"%PDF-1.7 ", "ascii")) == "%PDF-1.7 "
 
 
@@ -335,36 +306,36 @@ def test_no_mark_is_looked_for_where_the_encoding_is_named() -> None:
     ("data", "message"),
     [(b"", "no utf-8 text"), (b"\xef\xbb\xbf", "no utf-8 text"), (b"x", "nothing to predict")],
 )
-def test_too_short_texts_are_refused(tmp_path: Path, data: bytes, message: str) -> None:
+def test_too_short_texts_are_refused(tmp_path, data, message):
     assert message in refusal(written(tmp_path, {"a": data}) / "a")
     with pytest.raises(CorpusError, match=message):
         piped(data)
 
 
-def test_an_empty_folder_is_said_to_be_empty(tmp_path: Path) -> None:
+def test_an_empty_folder_is_said_to_be_empty(tmp_path):
     assert "or is empty" in refusal(tmp_path)
 
 
-def test_an_empty_archive_has_no_text(tmp_path: Path) -> None:
+def test_an_empty_archive_has_no_text(tmp_path):
     for suffix, compress in COMPRESS.items():
         assert "no utf-8 text" in refusal(
             written(tmp_path, {"a" + suffix: compress(b"")}) / ("a" + suffix)
         )
 
 
-def test_one_character_in_each_of_two_texts_is_enough(tmp_path: Path) -> None:
+def test_one_character_in_each_of_two_texts_is_enough(tmp_path):
     written(tmp_path, {"a": b"x", "b": b"y"})
     assert read_corpus([tmp_path / "a", tmp_path / "b"]).characters == 2
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path):
     for path in (tmp_path / "x", tmp_path / "x" / "y"):
         assert refusal(path).startswith(
             f"{path}: cannot be read (No such file or directory); check the path"
         )
 
 
-def test_names_that_cannot_be_files_are_refused(tmp_path: Path) -> None:
+def test_names_that_cannot_be_files_are_refused(tmp_path):
     assert "an empty name: cannot be read" in refusal("")
     assert "a\0b: cannot be read" in refusal("a\0b")
     assert "nothing to predict" in refusal()
@@ -372,9 +343,7 @@ def test_names_that_cannot_be_files_are_refused(tmp_path: Path) -> None:
 
 
 @posix
-def test_sockets_empty_devices_and_link_loops_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sockets_empty_devices_and_link_loops_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX) as unix:
         unix.bind("socket")
@@ -386,16 +355,14 @@ def test_sockets_empty_devices_and_link_loops_are_refused(
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_file_without_permission_is_refused_by_name(tmp_path):
     file = written(tmp_path, {"a": b"ab"}) / "a"
     file.chmod(0)
     assert "Permission denied" in refusal(file)
 
 
-def test_an_unreadable_file_is_refused_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def denied(*_: object) -> BytesIO:
+def test_an_unreadable_file_is_refused_by_name(tmp_path, monkeypatch):
+    def denied(*_):
         raise PermissionError(13, "Permission denied")
 
     file = written(tmp_path, {"a": b"ab"}) / "a"
@@ -408,7 +375,7 @@ def test_an_unreadable_file_is_refused_by_name(
 
 
 @posix
-def test_a_pipe_that_is_named_is_read(tmp_path: Path) -> None:
+def test_a_pipe_that_is_named_is_read(tmp_path):
     reading, writing = os.pipe()
     os.write(writing, b"piped")
     os.close(writing)
@@ -421,7 +388,7 @@ def test_a_pipe_that_is_named_is_read(tmp_path: Path) -> None:
 # Folders
 
 
-def test_a_folder_is_one_text_in_the_order_of_paths(tmp_path: Path) -> None:
+def test_a_folder_is_one_text_in_the_order_of_paths(tmp_path):
     files = {"b.txt": b"4", "a/z": b"1", "a/y/x": b"0", "a-b/x": b"2", "a.txt": b"3"}
     corpus = read_corpus([written(tmp_path, files)])
     expected = "".join(
@@ -434,7 +401,7 @@ def test_a_folder_is_one_text_in_the_order_of_paths(tmp_path: Path) -> None:
     assert corpus.notes == []
 
 
-def test_what_is_hidden_or_no_text_is_skipped_and_said(tmp_path: Path) -> None:
+def test_what_is_hidden_or_no_text_is_skipped_and_said(tmp_path):
     files = {
         "a.txt": b"text",
         ".git/config": b"hidden",
@@ -459,7 +426,7 @@ def test_what_is_hidden_or_no_text_is_skipped_and_said(tmp_path: Path) -> None:
     }
 
 
-def test_a_folder_is_read_in_the_encoding_given(tmp_path: Path) -> None:
+def test_a_folder_is_read_in_the_encoding_given(tmp_path):
     written(tmp_path, {"a": "жук".encode("utf-16"), "b": "é\r\n".encode("utf-16"), "c": b"plain"})
     corpus = read_corpus([tmp_path], encoding="utf-16")
     assert text_of(corpus) == "жукé\n"
@@ -469,7 +436,7 @@ def test_a_folder_is_read_in_the_encoding_given(tmp_path: Path) -> None:
     ]
 
 
-def test_a_late_wrong_byte_in_a_folder_is_an_error(tmp_path: Path) -> None:
+def test_a_late_wrong_byte_in_a_folder_is_an_error(tmp_path):
     for wrong in (b"\xe9", b"\xd0"):
         data = b"x" * sources_module.CHUNK + wrong
         written(tmp_path, {"a": b"ab", "b": data})
@@ -479,13 +446,13 @@ def test_a_late_wrong_byte_in_a_folder_is_an_error(tmp_path: Path) -> None:
             read_corpus([tmp_path])
 
 
-def test_a_character_across_the_head_of_a_file_is_read(tmp_path: Path) -> None:
+def test_a_character_across_the_head_of_a_file_is_read(tmp_path):
     for shift in range(3):
         text = "x" * (sources_module.CHUNK - shift) + "語" * sources_module.CHUNK
         assert text_of(read_corpus([written(tmp_path, {"a": text.encode()})])) == text
 
 
-def test_with_lines_the_end_of_a_file_ends_a_line(tmp_path: Path) -> None:
+def test_with_lines_the_end_of_a_file_ends_a_line(tmp_path):
     files = {"a": b"anna\nbob", "b": b"clara\n", "c": b"", "d": b"dora", "e": b"x\r", "f": b"\n"}
     folder = written(tmp_path / "in", files)
     corpus = read_corpus([folder], lines=True)
@@ -496,11 +463,11 @@ def test_with_lines_the_end_of_a_file_ends_a_line(tmp_path: Path) -> None:
         assert read_corpus([folder], lines=True).digest == corpus.digest
 
 
-def test_a_line_end_does_not_reach_over_two_files(tmp_path: Path) -> None:
+def test_a_line_end_does_not_reach_over_two_files(tmp_path):
     assert text_of(read_corpus([written(tmp_path, {"a": b"x\r", "b": b"\ny"})])) == "x\n\ny"
 
 
-def test_each_files_byte_order_mark_is_left_out(tmp_path: Path) -> None:
+def test_each_files_byte_order_mark_is_left_out(tmp_path):
     corpus = read_corpus([written(tmp_path, {f"{i}": b"\xef\xbb\xbfx" for i in range(8)})])
     assert text_of(corpus) == "x" * 8
     assert len(corpus.notes) == 6
@@ -508,12 +475,12 @@ def test_each_files_byte_order_mark_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("files", [{}, {"a": b""}, {".a": b"ab"}, {"a": b"\0"}])
-def test_a_folder_without_text_is_refused(tmp_path: Path, files: dict[str, bytes]) -> None:
+def test_a_folder_without_text_is_refused(tmp_path, files):
     assert "no utf-8 text" in refusal(written(tmp_path, files))
 
 
 @posix
-def test_links_to_files_are_followed_and_links_to_folders_are_not(tmp_path: Path) -> None:
+def test_links_to_files_are_followed_and_links_to_folders_are_not(tmp_path):
     folder = written(tmp_path / "in", {"a": b"a", "d/b": b"b"})
     written(tmp_path / "out", {"c": b"c"})
     (folder / "d" / "up").symlink_to("..")
@@ -534,9 +501,7 @@ def test_links_to_files_are_followed_and_links_to_folders_are_not(tmp_path: Path
 
 
 @posix
-def test_pipes_and_sockets_in_a_folder_are_skipped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pipes_and_sockets_in_a_folder_are_skipped(tmp_path, monkeypatch):
     monkeypatch.chdir(written(tmp_path, {"a": b"ab"}))
     os.mkfifo("pipe")
     with socket.socket(socket.AF_UNIX) as unix:
@@ -552,7 +517,7 @@ def test_pipes_and_sockets_in_a_folder_are_skipped(
 # One text for eval
 
 
-def test_read_text_gives_the_clean_text_and_notes(tmp_path: Path) -> None:
+def test_read_text_gives_the_clean_text_and_notes(tmp_path):
     file = written(tmp_path, {"a": "\ufeffé\r\nb".encode()}) / "a"
     text, notes = read_text(file)
     assert text == "é\nb"
@@ -569,7 +534,7 @@ def test_read_text_gives_the_clean_text_and_notes(tmp_path: Path) -> None:
 # The store
 
 
-def filled(dtype: str = "u1") -> Store:
+def filled(dtype="u1"):
     """A store of 1,000 indices."""
     store = Store(dtype)
     for start in range(0, 1000, 300):
@@ -578,7 +543,7 @@ def filled(dtype: str = "u1") -> Store:
 
 
 @pytest.fixture(params=[True, False], ids=["as on POSIX", "as on Windows"])
-def unnamed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+def unnamed(request, monkeypatch):
     """Whether temporary files have no name, as on POSIX; on Windows they have one."""
     if request.param and os.name == "nt":
         pytest.skip("needs POSIX files")
@@ -589,7 +554,7 @@ def unnamed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("dtype", ["u1", "u2", "u4"])
-def test_any_range_reads_what_was_appended(unnamed: bool, dtype: str) -> None:
+def test_any_range_reads_what_was_appended(unnamed, dtype):
     store = filled(dtype)
     assert store.length == 1000
     for start, stop in ((0, 1000), (0, 0), (1000, 1000), (299, 301), (7, 990)):
@@ -599,12 +564,12 @@ def test_any_range_reads_what_was_appended(unnamed: bool, dtype: str) -> None:
 
 
 @pytest.mark.parametrize(("start", "stop"), [(-1, 3), (4, 3), (0, 1001)])
-def test_a_range_outside_is_refused(start: int, stop: int) -> None:
+def test_a_range_outside_is_refused(start, stop):
     with pytest.raises(IndexError):
         filled().read(start, stop)
 
 
-def test_a_table_stands_for_every_index_here_and_in_other_processes(unnamed: bool) -> None:
+def test_a_table_stands_for_every_index_here_and_in_other_processes(unnamed):
     store = filled()
     store.table = np.random.default_rng(0).permutation(250).astype("u1")
     for reader in (store, pickle.loads(pickle.dumps(store))):
@@ -613,9 +578,7 @@ def test_a_table_stands_for_every_index_here_and_in_other_processes(unnamed: boo
 
 
 @pytest.mark.parametrize("to", ["u2", "u4"])
-def test_a_wider_store_has_the_same_indices_and_takes_more(
-    unnamed: bool, monkeypatch: pytest.MonkeyPatch, to: str
-) -> None:
+def test_a_wider_store_has_the_same_indices_and_takes_more(unnamed, monkeypatch, to):
     monkeypatch.setattr(corpus_module, "_BLOCK", 77)
     store = filled()
     kept = store.read(0, 10)
@@ -628,14 +591,14 @@ def test_a_wider_store_has_the_same_indices_and_takes_more(
     assert kept.tolist() == list(range(10))
 
 
-def test_several_threads_may_read(unnamed: bool) -> None:
+def test_several_threads_may_read(unnamed):
     store = filled()
     with ThreadPoolExecutor(4) as pool:
         read = list(pool.map(lambda at: store.read(at, at + 3).tolist(), range(240)))
     assert read == [[at, at + 1, at + 2] for at in range(240)]
 
 
-def test_an_attached_store_reads_the_same(unnamed: bool) -> None:
+def test_an_attached_store_reads_the_same(unnamed):
     store = filled("u2")
     attached = pickle.loads(pickle.dumps(store))
     assert len(store.descriptors) == unnamed
@@ -645,7 +608,7 @@ def test_an_attached_store_reads_the_same(unnamed: bool) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="descriptors are not handed over on Windows")
-def test_a_child_process_reads_the_same() -> None:
+def test_a_child_process_reads_the_same():
     store = filled()
     code = f"import pickle; print(pickle.loads({pickle.dumps(store)!r}).read(248, 252).tolist())"
     done = subprocess.run(
@@ -659,9 +622,7 @@ def test_a_child_process_reads_the_same() -> None:
     assert done.stdout.strip() == "[248, 249, 0, 1]"
 
 
-def test_nothing_stays_on_disk(
-    unnamed: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_nothing_stays_on_disk(unnamed, monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     store = filled()
     attached = pickle.loads(pickle.dumps(store))
@@ -671,16 +632,14 @@ def test_nothing_stays_on_disk(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_temporary_folder_that_cannot_be_used_is_said(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_temporary_folder_that_cannot_be_used_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     with pytest.raises(CorpusError, match=r"cannot store the corpus .* set TMPDIR"):
         piped(b"text")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_a_corpus_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_a_corpus_error(monkeypatch):
     full = os.fdopen(os.open("/dev/full", os.O_WRONLY), "wb")
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: full)
     with pytest.raises(
@@ -695,20 +654,20 @@ def test_a_full_disk_is_a_corpus_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @given(st.integers(0, 10**12), st.decimals(0, "0.9", places=4))
-def test_the_training_share_is_exact(n: int, fraction: object) -> None:
+def test_the_training_share_is_exact(n, fraction):
     F = float(str(fraction))
     assert training_share(n, F) == n * (10_000 - round(F * 10_000)) // 10_000
     assert 0 <= Fraction(training_share(n, F)) <= n
 
 
-def test_the_split_of_ten_characters_leaves_nine() -> None:
+def test_the_split_of_ten_characters_leaves_nine():
     assert [training_share(n, 0.1) for n in (1, 9, 10, 1_115_394)] == [0, 8, 9, 1_003_854]
     assert training_share(10, 0.9) == 1  # 1 - 0.9 as a float is less than a tenth
     assert training_share(1000, 1e-05) == 999
     assert training_share(7, 0) == 7
 
 
-def test_each_text_is_split_by_itself(tmp_path: Path) -> None:
+def test_each_text_is_split_by_itself(tmp_path):
     written(tmp_path, {"1": b"abcdefghij", "2": b"k", "3": b"lmno"})
     corpus = read_corpus([tmp_path / name for name in "123"])
     training, validation = corpus.split(0.25)
@@ -718,16 +677,14 @@ def test_each_text_is_split_by_itself(tmp_path: Path) -> None:
     assert (training.characters, validation.characters) == (10, 5)
 
 
-def test_without_validation_everything_trains() -> None:
+def test_without_validation_everything_trains():
     training, validation = piped(b"abcd").split(0)
     assert (training.characters, validation.characters) == (4, 0)
     assert validation.read(0, 0).tolist() == []
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 10)), max_size=6), st.data())
-def test_a_part_reads_as_its_extents_joined(
-    extents: list[tuple[int, int]], data: st.DataObject
-) -> None:
+def test_a_part_reads_as_its_extents_joined(extents, data):
     store = Store(np.uint8)
     store.append(np.arange(40))
     part = Part(store, [(start, start + length) for start, length in extents])
@@ -743,9 +700,7 @@ def test_a_part_reads_as_its_extents_joined(
 # The texts that ship and the shared ones
 
 
-def test_the_default_corpus_is_in_the_package_or_beside_it_in_a_checkout(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_default_corpus_is_in_the_package_or_beside_it_in_a_checkout(monkeypatch, tmp_path):
     monkeypatch.setattr(corpus_module, "__file__", str(tmp_path / "charrnn/text/corpus.py"))
     assert "tales.txt: cannot be read" in refusal(default_corpus())
     for folder in (".", "charrnn"):
@@ -763,9 +718,7 @@ def test_the_default_corpus_is_in_the_package_or_beside_it_in_a_checkout(
         ("vazov_bg", 111_747, 104),
     ],
 )
-def test_the_shared_corpora_have_their_published_sizes(
-    name: str, characters: int, distinct: int
-) -> None:
+def test_the_shared_corpora_have_their_published_sizes(name, characters, distinct):
     file = SHARED / f"{name}.txt"
     with chunks(9999):
         corpus = read_corpus([file])
@@ -774,10 +727,7 @@ def test_the_shared_corpora_have_their_published_sizes(
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the shared corpora")
-def test_the_published_split_of_tinyshakespeare() -> None:
+def test_the_published_split_of_tinyshakespeare():
     assert [
         part.characters for part in read_corpus([SHARED / "tinyshakespeare.txt"]).split(0.1)
-    ] == [
-        1_003_854,
-        111_540,
-    ]
+    ] == [1_003_854, 111_540]

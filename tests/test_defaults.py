@@ -1,12 +1,9 @@
 """What a run uses where nothing was asked for."""
 
-from __future__ import annotations
-
 import json
 import math
 import timeit
 from itertools import pairwise
-from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
@@ -32,32 +29,27 @@ from charrnn.training.setup import prepare
 
 
 @pytest.fixture(autouse=True)
-def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def known_machine(monkeypatch):
     monkeypatch.setattr(defaults, "measured_flops", lambda: 80e9)
 
 
-def chosen(characters: int = 1_000_000, item: float | None = None, **options: Any) -> TrainConfig:
+def chosen(characters=1_000_000, item=None, **options):
     facts = Facts(characters, characters // 9, 65, 2, item=item)
     return resolve(TrainConfig(**{"workers": "auto", **options}), facts)
 
 
-def test_at_a_given_number_of_steps_sizes_are_the_documented_ones() -> None:
+def test_at_a_given_number_of_steps_sizes_are_the_documented_ones():
     config = chosen(steps=1000)
-    assert (config.hidden, config.layers, config.batch_size, config.seq_len) == (
-        256,
-        1,
-        64,
-        64,
-    )
+    assert (config.hidden, config.layers, config.batch_size, config.seq_len) == (256, 1, 64, 64)
     assert config.steps == 1000
     assert config.budget is None
 
 
-def test_no_length_at_all_is_three_minutes() -> None:
+def test_no_length_at_all_is_three_minutes():
     assert chosen().budget == 180
 
 
-def test_a_longer_budget_gives_a_wider_network_with_more_dropout() -> None:
+def test_a_longer_budget_gives_a_wider_network_with_more_dropout():
     runs = [chosen(budget=seconds) for seconds in (30, 180, 900, 3600)]
     assert [run.hidden for run in runs] == sorted({run.hidden for run in runs})
     assert [run.dropout for run in runs] == sorted(run.dropout for run in runs)
@@ -66,7 +58,7 @@ def test_a_longer_budget_gives_a_wider_network_with_more_dropout() -> None:
 @given(
     st.sampled_from(["hidden", "batch_size", "seq_len"]), st.integers(1, 700), st.floats(1, 10_000)
 )
-def test_what_was_asked_for_is_never_overridden(name: str, value: int, budget: float) -> None:
+def test_what_was_asked_for_is_never_overridden(name, value, budget):
     assert getattr(chosen(budget=budget, **{name: value}), name) == value
 
 
@@ -81,25 +73,25 @@ def test_what_was_asked_for_is_never_overridden(name: str, value: int, budget: f
         ("sample_every", 0),
     ],
 )
-def test_other_options_are_never_overridden_either(name: str, value: float) -> None:
+def test_other_options_are_never_overridden_either(name, value):
     assert getattr(chosen(budget=60, **{name: value}), name) == value
 
 
 @given(st.floats(1e9, 1e20), st.floats(1e9, 1e20))
-def test_more_operations_never_give_a_narrower_network(one: float, other: float) -> None:
+def test_more_operations_never_give_a_narrower_network(one, other):
     few, many = sorted((one, other))
     assert chosen_hidden(few, 10**9) <= chosen_hidden(many, 10**9)
 
 
 @pytest.mark.parametrize(("characters", "width"), [(1, 32), (450, 32), (4_500, 96), (10**6, 256)])
-def test_a_short_text_gets_a_narrow_network(characters: int, width: int) -> None:
+def test_a_short_text_gets_a_narrow_network(characters, width):
     assert chosen_hidden(OPERATIONS, characters) == width
 
 
 @pytest.mark.parametrize(
     ("characters", "decay"), [(100, 0.2), (1_000, 0.2), (10_000, 0.02), (10**9, 0.02)]
 )
-def test_weights_decay_more_on_a_short_text(characters: int, decay: float) -> None:
+def test_weights_decay_more_on_a_short_text(characters, decay):
     assert chosen(characters, steps=1).weight_decay == decay
     assert chosen(characters, steps=1, optimizer="sgd").weight_decay == 0
 
@@ -109,8 +101,8 @@ AMOUNTS = st.integers(1, 10**8)
 
 @given(st.floats(0, 1e6), st.floats(0, 1e6), AMOUNTS, AMOUNTS, AMOUNTS, AMOUNTS)
 def test_reading_more_often_with_more_parameters_or_in_a_shorter_text_never_gives_less_dropout(
-    one: float, other: float, few: int, many: int, short: int, long: int
-) -> None:
+    one, other, few, many, short, long
+):
     few, many = sorted((few, many))
     short, long = sorted((short, long))
     assert (
@@ -121,20 +113,20 @@ def test_reading_more_often_with_more_parameters_or_in_a_shorter_text_never_give
     )
 
 
-def auto_workers(H: int, B: int, processors: int) -> int:
+def auto_workers(H, B, processors):
     config = TrainConfig(hidden=H, batch_size=B, workers="auto", ranks=1)
     return chosen_workers(config, processors)
 
 
 @given(st.integers(1, 1024), st.integers(1, 1024), st.integers(1, 128))
-def test_workers_are_no_more_than_processors_and_streams(H: int, B: int, processors: int) -> None:
+def test_workers_are_no_more_than_processors_and_streams(H, B, processors):
     assert 1 <= auto_workers(H, B, processors) <= min(processors, B)
 
 
 @pytest.mark.parametrize(("small", "workers"), [(False, [1, 1, 1, 2]), (True, [1, 2, 2, 2])])
 def test_fewer_columns_make_two_workers_where_the_blas_has_kernels_for_them(
-    small: bool, workers: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    small, workers, monkeypatch
+):
     monkeypatch.setattr(defaults, "has_small_kernels", lambda: small)
     assert [auto_workers(512, B, 2) for B in (3, 4, 15, 16)] == workers
     assert [auto_workers(32, B, 2) for B in (16, 32, 48, 64)] == (
@@ -143,16 +135,14 @@ def test_fewer_columns_make_two_workers_where_the_blas_has_kernels_for_them(
 
 
 @pytest.mark.parametrize(("name", "most"), [("hidden", 1_000_000), ("layers", 300)])
-def test_a_model_larger_than_a_checkpoint_may_claim_is_refused_at_once(
-    name: str, most: int
-) -> None:
+def test_a_model_larger_than_a_checkpoint_may_claim_is_refused_at_once(name, most):
     assert getattr(ModelConfig(**{name: most}), name) == most
     for config in (ModelConfig, TrainConfig):
         with pytest.raises(UsageError, match=f"--{name} is .*at most {most}"):
             config(**{name: most + 1})
 
 
-def test_nothing_is_left_to_choose_but_the_length() -> None:
+def test_nothing_is_left_to_choose_but_the_length():
     for options in ({}, {"steps": 7}, {"epochs": 0.5}):
         config = chosen(**options)
         open_fields = {f.name for f in OPTIONS if getattr(config, f.name) is None}
@@ -167,14 +157,14 @@ def test_nothing_is_left_to_choose_but_the_length() -> None:
         assert len({"budget", "epochs", "steps"} - open_fields) == 1
 
 
-def test_a_kept_configuration_comes_back_as_it_was() -> None:
+def test_a_kept_configuration_comes_back_as_it_was():
     config = chosen(budget=60)
     assert TrainConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
 
 
 def test_a_field_that_an_older_checkpoint_lacks_takes_the_value_that_keeps_its_behaviour(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    monkeypatch,
+):
     kept = chosen(steps=5).as_dict()
     del kept["clip"]
     with pytest.raises(KeyError):
@@ -185,32 +175,32 @@ def test_a_field_that_an_older_checkpoint_lacks_takes_the_value_that_keeps_its_b
 
 
 @pytest.mark.parametrize("wrong", [{"new": 1}, {"hidden": "wide"}, {"hidden": 0}, {"cell": "x"}])
-def test_a_kept_configuration_that_no_run_can_have_is_refused(wrong: dict[str, Any]) -> None:
+def test_a_kept_configuration_that_no_run_can_have_is_refused(wrong):
     with pytest.raises((KeyError, TypeError, UsageError)):
         TrainConfig.from_dict(chosen(steps=5).as_dict() | wrong)
 
 
 @pytest.mark.parametrize("batch_size", [33, 64, 256])
-def test_dropout_sees_the_streams_that_a_short_text_gets(batch_size: int) -> None:
+def test_dropout_sees_the_streams_that_a_short_text_gets(batch_size):
     alike = [chosen(20_000, hidden=128, steps=500, batch_size=b).dropout for b in (307, 1000)]
     assert alike[0] == alike[1]
     assert chosen(20_000, hidden=128, steps=500, batch_size=batch_size).dropout <= alike[0]
 
 
-def test_steps_on_a_tiny_text_are_as_many_epochs_as_they_read() -> None:
+def test_steps_on_a_tiny_text_are_as_many_epochs_as_they_read():
     parameters = parameter_count(ModelConfig("lstm", 128, 1), 65)
     expected = chosen_dropout(20, parameters, 11)
     assert chosen(11, hidden=128, steps=20).dropout == pytest.approx(expected, abs=0.011)
 
 
-def test_ranks_of_mpi_have_one_worker_each() -> None:
+def test_ranks_of_mpi_have_one_worker_each():
     facts = Facts(10**6, 10**5, 65, 4)
     assert resolve(TrainConfig(steps=1, workers="auto", ranks=4), facts).workers == 1
     with pytest.raises(UsageError, match="--workers 2 cannot be used with 4 ranks"):
         prepare([], TrainConfig(steps=1, workers=2, ranks=4))
 
 
-def test_every_option_that_older_checkpoints_lack_says_what_their_runs_did() -> None:
+def test_every_option_that_older_checkpoints_lack_says_what_their_runs_did():
     """An option added after 0.2.0 needs `before`; without it older runs could not be resumed."""
     first = {
         *("init_from", "cell", "hidden", "layers", "dropout", "budget", "epochs", "steps"),
@@ -222,9 +212,7 @@ def test_every_option_that_older_checkpoints_lack_says_what_their_runs_did() -> 
 
 
 @pytest.mark.parametrize(("cell", "share"), [("rnn", 0.4), ("gru", 0.8), ("lstm", 1.0)])
-def test_the_rate_is_the_optimizers_by_cell_and_adams_falls_with_the_width(
-    cell: str, share: float
-) -> None:
+def test_the_rate_is_the_optimizers_by_cell_and_adams_falls_with_the_width(cell, share):
     rates = {name: OPTIMIZER_CLASSES[name].lr for name in OPTIMIZERS}
     assert chosen_rate("sgd", cell, 512) == rates["sgd"]
     for name in ("rmsprop", "adagrad"):
@@ -236,14 +224,12 @@ def test_the_rate_is_the_optimizers_by_cell_and_adams_falls_with_the_width(
 
 @pytest.mark.parametrize(("optimizer", "moments"), [("adam", 2), ("sgd", 1), ("rmsprop", 1)])
 @pytest.mark.parametrize("workers", [1, 3])
-def test_memory_counts_every_twin_of_the_parameters(
-    optimizer: str, moments: int, workers: int
-) -> None:
-    def needed(hidden: int) -> int:
+def test_memory_counts_every_twin_of_the_parameters(optimizer, moments, workers):
+    def needed(hidden):
         config = chosen(steps=1, hidden=hidden, optimizer=optimizer, dropout=0, seq_len=1)
         return memory_bytes(config, 65, workers)
 
-    def parameters(hidden: int) -> int:
+    def parameters(hidden):
         return parameter_count(ModelConfig("lstm", hidden), 65)
 
     growth = 4 * (5 * workers + 4 + moments) * (parameters(4000) - parameters(2000))
@@ -251,23 +237,21 @@ def test_memory_counts_every_twin_of_the_parameters(
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_memory_counts_a_block_of_probabilities_for_each_worker(workers: int) -> None:
-    def needed(batch_size: int) -> int:
+def test_memory_counts_a_block_of_probabilities_for_each_worker(workers):
+    def needed(batch_size):
         config = chosen(steps=1, hidden=1, seq_len=1, batch_size=batch_size)
         return memory_bytes(config, 100_000, workers)
 
     assert needed(1000) - needed(1) == pytest.approx(4 * 2 * (workers * BLOCK - 1e5), rel=0.01)
 
 
-def test_the_machine_is_measured_by_multiplications_and_additions_a_second(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_machine_is_measured_by_multiplications_and_additions_a_second(monkeypatch):
     monkeypatch.undo()  # measured_flops itself
     monkeypatch.setattr(timeit, "repeat", lambda multiply, number, repeat: [1.0] * repeat)
     assert defaults.measured_flops() == 2 * 1024 * 256 * 32 * 8  # 8 products took a second
 
 
-def test_speed_is_guessed_from_operations_a_character() -> None:
+def test_speed_is_guessed_from_operations_a_character():
     model, flops = ModelConfig("rnn", 100, 3), 1e9
     operations = 6 * (100 * 100 * 5 + 65 * 100) + 60 * 100
     speed = characters_per_second(model, 65, 2, flops)
@@ -277,7 +261,7 @@ def test_speed_is_guessed_from_operations_a_character() -> None:
 @pytest.mark.parametrize(
     ("item", "expected"), [(1000.0, 32), (33.0, 32), (20.0, 64), (8.0, 128), (4.0, 256), (1.5, 256)]
 )
-def test_short_items_make_steps_of_about_1024_characters(item: float, expected: int) -> None:
+def test_short_items_make_steps_of_about_1024_characters(item, expected):
     assert chosen(item=item, budget=60.0).batch_size == expected
     assert chosen(item=item, steps=100).batch_size == 64
 
@@ -286,9 +270,7 @@ def test_short_items_make_steps_of_about_1024_characters(item: float, expected: 
     ("processors", "B", "rate"),
     [(1, 32, 1), (4, 32, 1), (8, 64, 2**0.5), (16, 128, 2), (64, 128, 2)],
 )
-def test_more_processors_share_more_streams_at_a_higher_rate_under_a_budget(
-    processors: int, B: int, rate: float
-) -> None:
+def test_more_processors_share_more_streams_at_a_higher_rate_under_a_budget(processors, B, rate):
     facts = Facts(1_000_000, 100_000, 65, processors)
     config = resolve(TrainConfig(budget=60.0, hidden=256, workers="auto"), facts)
     assert config.batch_size == B
@@ -300,13 +282,13 @@ def test_more_processors_share_more_streams_at_a_higher_rate_under_a_budget(
 
 
 @pytest.mark.parametrize("ranks", [1, 8, 20])
-def test_each_rank_of_mpi_has_eight_columns(ranks: int) -> None:
+def test_each_rank_of_mpi_has_eight_columns(ranks):
     facts = Facts(1_000_000, 100_000, 65, 2)
     assert resolve(TrainConfig(steps=100, ranks=ranks), facts).batch_size == max(64, 8 * ranks)
     assert resolve(TrainConfig(budget=60.0, ranks=ranks), facts).batch_size == max(32, 8 * ranks)
 
 
-def test_dropout_grows_with_the_times_that_a_parameter_sees_a_character() -> None:
+def test_dropout_grows_with_the_times_that_a_parameter_sees_a_character():
     little = chosen_dropout(1.0, 1_000, 1_000_000)
     assert little == 0
     grown = [chosen_dropout(2.0**k, 100_000, 100_000) for k in range(2, 12)]
@@ -315,7 +297,7 @@ def test_dropout_grows_with_the_times_that_a_parameter_sees_a_character() -> Non
     assert chosen_dropout(1e9, 1_000_000, 10) == 0.7
 
 
-def test_validation_takes_three_hundredths_of_the_time_and_is_three_times_as_fast() -> None:
+def test_validation_takes_three_hundredths_of_the_time_and_is_three_times_as_fast():
     for validation in (1_000_000, 10_000_000):
         facts = Facts(10 * validation, validation, 65, 1)
         config = resolve(TrainConfig(steps=10**6, batch_size=64, seq_len=64), facts)
@@ -324,7 +306,7 @@ def test_validation_takes_three_hundredths_of_the_time_and_is_three_times_as_fas
     assert short.val_every == 25
 
 
-def test_eight_processors_and_no_more_make_a_network_wider() -> None:
+def test_eight_processors_and_no_more_make_a_network_wider():
     widths = [
         resolve(TrainConfig(budget=600.0), Facts(10**7, 10**6, 65, processors)).hidden
         for processors in (1, 2, 8, 64)
@@ -333,12 +315,12 @@ def test_eight_processors_and_no_more_make_a_network_wider() -> None:
 
 
 @pytest.mark.parametrize("workers", [None, 1, "auto"])
-def test_a_rank_of_mpi_may_be_asked_for_the_one_worker_that_it_has(workers: Any) -> None:
+def test_a_rank_of_mpi_may_be_asked_for_the_one_worker_that_it_has(workers):
     facts = Facts(1_000_000, 100_000, 65, 2)
     assert resolve(TrainConfig(steps=10, workers=workers, ranks=2), facts).workers == 1
 
 
-def test_the_same_budget_gives_a_shorter_text_more_dropout() -> None:
+def test_the_same_budget_gives_a_shorter_text_more_dropout():
     dropouts = [chosen(characters=10**n, budget=600.0, hidden=256).dropout for n in (5, 6, 7)]
     assert dropouts == sorted(set(dropouts), reverse=True)
 
@@ -353,7 +335,7 @@ def test_the_same_budget_gives_a_shorter_text_more_dropout() -> None:
         (65, None, 65),
     ],
 )
-def test_a_step_reads_what_the_text_has(characters: int, item: float | None, expected: int) -> None:
+def test_a_step_reads_what_the_text_has(characters, item, expected):
     facts = Facts(characters, 0, 65, 1, item=item)
     config = resolve(TrainConfig(steps=1, batch_size=64, seq_len=64), facts)
     assert config.sample_every == math.ceil(400_000 / expected)

@@ -1,7 +1,5 @@
 """`charrnn eval --each`: every line scored as an item, in order, as it comes."""
 
-from __future__ import annotations
-
 import io
 import json
 import math
@@ -9,8 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -26,18 +22,18 @@ LINES = ["ab", "", "a", "bbbbbbbbbbbb", "ba", "", "c"]
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Path:
+def model(tmp_path):
     """Return the path of a model of lines over abc and the newline."""
     path = tmp_path / "m.npz"
     charrnn.save(path, tiny("\nabc", cell="gru", training={"lines": True}))
     return path
 
 
-def rows(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+def rows(capsys):
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def alone(model: charrnn.Model, line: str) -> float:
+def alone(model, line):
     """Return the nats of one line by the network's own loss, one column, no batching."""
     from charrnn.network.network import Network, zero_state
 
@@ -47,9 +43,7 @@ def alone(model: charrnn.Model, line: str) -> float:
     return float(network.losses(model.parameters, indices[:-1], indices[1:], state)[0].sum())
 
 
-def test_each_line_is_an_item_of_its_own_whatever_stands_beside_it(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_line_is_an_item_of_its_own_whatever_stands_beside_it(model, tmp_path, capsys):
     (tmp_path / "t.txt").write_text("\n".join(LINES), encoding="ascii")
     assert main(["eval", str(model), str(tmp_path / "t.txt"), "--each", "--json"]) == 0
     found, opened = rows(capsys), charrnn.load(model)
@@ -61,9 +55,7 @@ def test_each_line_is_an_item_of_its_own_whatever_stands_beside_it(
         assert row["nats"] == pytest.approx(row["total"] / row["characters"])
 
 
-def test_the_text_form_is_nats_a_tab_and_the_line(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_text_form_is_nats_a_tab_and_the_line(model, tmp_path, capsys):
     (tmp_path / "t.txt").write_bytes(b"ab\r\n\r\nc")
     assert main(["eval", str(model), str(tmp_path / "t.txt"), "--each"]) == 0
     values = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
@@ -75,7 +67,7 @@ def test_the_text_form_is_nats_a_tab_and_the_line(
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
-def test_the_sum_is_what_eval_says_of_lines_that_are_not_empty(model: Path) -> None:
+def test_the_sum_is_what_eval_says_of_lines_that_are_not_empty(model):
     opened = charrnn.load(model)
     full = [line for line in LINES if line]
     lines, whole = score_lines(opened, "\n".join(full)), score(opened, "\n".join(full))
@@ -84,8 +76,8 @@ def test_the_sum_is_what_eval_says_of_lines_that_are_not_empty(model: Path) -> N
 
 
 def test_unknown_characters_are_skipped_or_cost_ln_of_one_more_than_the_training_part(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    model, tmp_path, capsys
+):
     opened = charrnn.load(model)
     _, nats, characters = score_lines(opened, "ab\naZb\nZZ", "skip").by_line()
     assert nats[0] == pytest.approx(nats[1], rel=1e-6)
@@ -105,7 +97,7 @@ def test_unknown_characters_are_skipped_or_cost_ln_of_one_more_than_the_training
     assert err.endswith("or use --unknown skip or score\n")
 
 
-def trained_on(model: charrnn.Model, characters: int) -> charrnn.Model:
+def trained_on(model, characters):
     from dataclasses import replace
 
     meta = {**model.meta, "corpus": {"training_characters": characters}}
@@ -115,14 +107,12 @@ def trained_on(model: charrnn.Model, characters: int) -> charrnn.Model:
     return found
 
 
-def test_a_vocabulary_without_a_newline_is_an_error() -> None:
+def test_a_vocabulary_without_a_newline_is_an_error():
     with pytest.raises(VocabularyError, match="newline"):
         each.write_each(tiny("ab", cell="rnn"), "-", None, "error", None, json=False)
 
 
-def test_bytes_that_are_no_text_end_it_after_the_lines_before_them(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bytes_that_are_no_text_end_it_after_the_lines_before_them(model, tmp_path, capsys):
     (tmp_path / "t.txt").write_bytes(b"ab\nb\nc\xff\n")
     assert main(["eval", str(model), str(tmp_path / "t.txt"), "--each"]) == 1
     out, err = capsys.readouterr()
@@ -134,17 +124,15 @@ def test_bytes_that_are_no_text_end_it_after_the_lines_before_them(
 @pytest.mark.parametrize(
     "more", [["--heat"], ["--worst", "2"], ["--unit", "0"], ["--streams", "3"], ["--svg", "x.svg"]]
 )
-def test_what_does_not_go_with_single_lines_is_a_usage_error(more: list[str], model: Path) -> None:
+def test_what_does_not_go_with_single_lines_is_a_usage_error(more, model):
     assert main(["eval", str(model), "-", "--each", *more]) == 2
 
 
-def test_above_alone_is_a_usage_error(model: Path) -> None:
+def test_above_alone_is_a_usage_error(model):
     assert main(["eval", str(model), "-", "--above", "2"]) == 2
 
 
-def test_lines_of_any_length_and_many_pieces_are_cut_at_newlines_alone(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_lines_of_any_length_and_many_pieces_are_cut_at_newlines_alone(monkeypatch, tmp_path):
     from charrnn.text import sources
 
     monkeypatch.setattr(sources, "CHUNK", 7)
@@ -159,7 +147,7 @@ def test_lines_of_any_length_and_many_pieces_are_cut_at_newlines_alone(
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="reads a pipe as it fills")
 @pytest.mark.parametrize("name", ["-", "pipe"])
-def test_a_line_is_out_before_the_input_has_ended(name: str, model: Path, tmp_path: Path) -> None:
+def test_a_line_is_out_before_the_input_has_ended(name, model, tmp_path):
     if name == "pipe":
         os.mkfifo(name := str(tmp_path / name))
     words = [sys.executable, "-m", "charrnn", "eval", str(model), name, "--each"]
@@ -175,23 +163,21 @@ def test_a_line_is_out_before_the_input_has_ended(name: str, model: Path, tmp_pa
     assert process.returncode == 0
 
 
-def test_a_reader_that_goes_away_ends_it_quietly(model: Path) -> None:
+def test_a_reader_that_goes_away_ends_it_quietly(model):
     command = f"yes ab | {sys.executable} -m charrnn eval {model} - --each | head -n 3"
     ended = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert (ended.stdout.count("\tab\n"), ended.stderr) == (3, "")
 
 
-def test_a_slow_pipe_is_waited_for_no_longer_than_a_tenth_of_a_second(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_slow_pipe_is_waited_for_no_longer_than_a_tenth_of_a_second(monkeypatch):
     class Slow(io.RawIOBase):
-        def __init__(self) -> None:
+        def __init__(self):
             self.left = [b"ab\n", b"c\n"]
 
-        def readable(self) -> bool:
+        def readable(self):
             return True
 
-        def readinto(self, buffer: Any) -> int:
+        def readinto(self, buffer):
             if not self.left:
                 return 0
             if len(self.left) == 1:
@@ -204,8 +190,8 @@ def test_a_slow_pipe_is_waited_for_no_longer_than_a_tenth_of_a_second(
 
     from charrnn.text.sources import Source
 
-    released: list[float] = []
-    seen: list[list[str]] = []
+    released = []
+    seen = []
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(Slow())))
     for batch in each.batches(Source("-")):
         seen += [batch]

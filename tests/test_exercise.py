@@ -1,12 +1,9 @@
 """The exercise: right files pass, each known mistake is named, a learner's file does no harm."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -219,11 +216,11 @@ REPEATS, H_FOR_H_LAST = (
 )
 
 
-def calls() -> list[dict[str, Any]]:
+def calls():
     return [*map(exercise.arguments, exercise.networks())]
 
 
-def verdicts(source: str, folder: Path) -> dict[str, exercise.Verdict]:
+def verdicts(source, folder):
     """Return the verdicts on a learner's file, run in this process to be quick."""
     path = folder / "mine.py"
     path.write_text(source, encoding="utf-8")
@@ -232,7 +229,7 @@ def verdicts(source: str, folder: Path) -> dict[str, exercise.Verdict]:
     return {verdict.name: verdict for verdict in mark(found["answers"])}
 
 
-def changed(*changes: tuple[str, str]) -> str:
+def changed(*changes):
     source = RIGHT
     for old, new in changes:
         assert source.count(old) == 1, old
@@ -240,9 +237,9 @@ def changed(*changes: tuple[str, str]) -> str:
     return source
 
 
-def test_the_template_is_short_and_runs(tmp_path: Path) -> None:
+def test_the_template_is_short_and_runs(tmp_path):
     assert len(template().splitlines()) <= 80
-    space: dict[str, Any] = {}
+    space = {}
     exec(template(), space)
     for net in exercise.networks():
         _, h, y_hat = forward(net)
@@ -255,17 +252,17 @@ def test_the_template_is_short_and_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", [RIGHT, BATCHED, AUTOGRAD], ids=["loops", "batched", "autograd"])
-def test_a_right_file_in_any_style_passes(source: str, tmp_path: Path) -> None:
+def test_a_right_file_in_any_style_passes(source, tmp_path):
     assert all(verdict.right for verdict in verdicts(source, tmp_path).values())
 
 
 @pytest.mark.parametrize("said", WRONG)
-def test_each_known_mistake_is_named_as_the_one_cause(said: str, tmp_path: Path) -> None:
+def test_each_known_mistake_is_named_as_the_one_cause(said, tmp_path):
     found = verdicts(changed(*WRONG[said]), tmp_path)
     assert {v.mistake for v in found.values() if not v.right} == {said}
 
 
-def test_the_catalogue_has_a_learners_version_of_each_mistake() -> None:
+def test_the_catalogue_has_a_learners_version_of_each_mistake():
     assert {*WRONG} == {*MISTAKES}
     assert len(WRONG) >= 24
 
@@ -289,7 +286,7 @@ def test_the_catalogue_has_a_learners_version_of_each_mistake() -> None:
         ("∂L/∂U: yours has h_{t−1} instead of h_t", "∂L/∂b_h lacks tanh'"),
     ],
 )
-def test_two_mistakes_at_once_are_both_named(one: str, other: str, tmp_path: Path) -> None:
+def test_two_mistakes_at_once_are_both_named(one, other, tmp_path):
     found = verdicts(changed(*WRONG[one], *WRONG[other]), tmp_path)
     said = {part for v in found.values() if not v.right for part in str(v.mistake).split("; ")}
     assert said == {one, other}
@@ -312,21 +309,19 @@ def test_two_mistakes_at_once_are_both_named(one: str, other: str, tmp_path: Pat
         (('"W": dW, ', ""), "W", "is missing from the dict"),
     ],
 )
-def test_what_is_wrong_with_one_gradient_is_said_of_it_alone(
-    change: tuple[str, str], name: str, said: str, tmp_path: Path
-) -> None:
+def test_what_is_wrong_with_one_gradient_is_said_of_it_alone(change, name, said, tmp_path):
     found = verdicts(changed(change), tmp_path)
     assert [v.name for v in found.values() if not v.right] == [name]
     assert said in str(found[name].mistake)
 
 
-def test_what_no_mistake_explains_is_wrong_without_a_name(tmp_path: Path) -> None:
+def test_what_no_mistake_explains_is_wrong_without_a_name(tmp_path):
     found = verdicts(changed(("db_y += g", "db_y += g ** 3")), tmp_path)
     assert (found["b_y"].right, found["b_y"].mistake) == (False, None)
     assert found["W"].right
 
 
-def test_no_false_alarm_over_200_random_networks() -> None:
+def test_no_false_alarm_over_200_random_networks():
     rng = np.random.default_rng(5)
     for _ in range(200):
         H, T, N = (int(rng.integers(1, 5)) for _ in range(3))
@@ -337,13 +332,13 @@ def test_no_false_alarm_over_200_random_networks() -> None:
             assert distance(found[name], numeric_gradient(net, name)) < TOLERANCE, name
 
 
-def test_numeric_gradients_do_not_come_from_the_reference_pass() -> None:
+def test_numeric_gradients_do_not_come_from_the_reference_pass():
     net = exercise.networks()[0]
     moved = replace(net, W=net.W + 0.1)
     assert distance(numeric_gradient(moved, "W"), numeric_gradient(net, "W")) > 1e-3
 
 
-def first(n: int) -> str:
+def first(n):
     """Return a file with the first n lines of the solution."""
     return RIGHT.replace(SOLUTION, "\n".join(SOLUTION.splitlines()[:n]) + "\n")
 
@@ -356,7 +351,7 @@ def first(n: int) -> str:
         (changed(("U.T @ g + back", "back")), {"V", "W", "b_h", "h_before"}),
     ],
 )
-def test_what_is_still_zero_is_no_mistake(source: str, zero: set[str], tmp_path: Path) -> None:
+def test_what_is_still_zero_is_no_mistake(source, zero, tmp_path):
     found = verdicts(source, tmp_path)
     said = {name: v.mistake for name, v in found.items() if not v.right}
     assert said == dict.fromkeys(zero, exercise.STILL_ZERO)
@@ -377,13 +372,11 @@ def test_what_is_still_zero_is_no_mistake(source: str, zero: set[str], tmp_path:
         (("(1 - h[t] ** 2)", "(1 - h[t] ** 3)"), "h_t is read twice"),
     ],
 )
-def test_the_hint_is_of_what_is_wrong(
-    change: tuple[str, str], equation: str, tmp_path: Path
-) -> None:
+def test_the_hint_is_of_what_is_wrong(change, equation, tmp_path):
     assert equation in str(exercise.hint([*verdicts(changed(change), tmp_path).values()]))
 
 
-def write(path: Path, source: str) -> Path:
+def write(path, source):
     path.write_text(source, encoding="utf-8")
     return path
 
@@ -400,9 +393,7 @@ def write(path: Path, source: str) -> Path:
         (("        g = y_hat[t].copy()", "        import os; os._exit(3)"), "exit code 3"),
     ],
 )
-def test_a_file_that_cannot_be_marked_says_why(
-    change: tuple[str, str], said: str, tmp_path: Path
-) -> None:
+def test_a_file_that_cannot_be_marked_says_why(change, said, tmp_path):
     marks = shown.marks_of(write(tmp_path / "mine.py", changed(change)))
     assert said in str(marks.error)
     assert "runner" not in str(marks.error)
@@ -412,7 +403,7 @@ def test_a_file_that_cannot_be_marked_says_why(
     "loop",
     ["while True: pass", "while True:\n            try: 1 / 0\n            except Exception: pass"],
 )
-def test_a_loop_without_end_is_stopped_and_its_line_is_named(loop: str, tmp_path: Path) -> None:
+def test_a_loop_without_end_is_stopped_and_its_line_is_named(loop, tmp_path):
     source = changed(("        g = y_hat[t].copy()", f"        {loop}"))
     found = runner.run(write(tmp_path / "mine.py", source), calls(), seconds=1)
     line, end = found["error"].splitlines()
@@ -420,15 +411,13 @@ def test_a_loop_without_end_is_stopped_and_its_line_is_named(loop: str, tmp_path
     assert end == "it was stopped after 1 s; does this loop ever end?"
 
 
-def test_what_takes_no_notice_is_ended(tmp_path: Path) -> None:
+def test_what_takes_no_notice_is_ended(tmp_path):
     source = "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(60)"
     found = runner.run(write(tmp_path / "mine.py", source), calls(), seconds=0.5)
     assert found["error"] == "it was still running after 1 s"
 
 
-def test_what_a_file_prints_is_not_among_the_marks(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_file_prints_is_not_among_the_marks(tmp_path, capfd):
     source = changed(("        g = y_hat[t].copy()", "        print('here'); g = y_hat[t].copy()"))
     path = write(tmp_path / "mine.py", source)
     assert main(["gradcheck", "--mine", str(path), "--json"]) == 0
@@ -437,9 +426,7 @@ def test_what_a_file_prints_is_not_among_the_marks(
     assert "here" in err
 
 
-def test_the_commands_write_mark_and_hint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_commands_write_mark_and_hint(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["gradcheck", "--exercise", "my_rnn.py"]) == 0
     out, err = capsys.readouterr()
@@ -465,13 +452,13 @@ def test_the_commands_write_mark_and_hint(
     assert "--exercise nothing.py writes it" in capsys.readouterr().err
 
 
-def test_a_hint_never_has_the_answer() -> None:
+def test_a_hint_never_has_the_answer():
     hints = exercise.HINTS.values()
     for answer in ("(1 − h", "1 - h", "Wᵀ", "Uᵀ", "onehot", "outer"):
         assert not any(answer in hint for hint in hints)
 
 
-def test_a_folder_is_a_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_is_a_class(tmp_path, capsys):
     for name, source in (
         ("ada", RIGHT),
         ("bob", changed(*WRONG[REPEATS])),
@@ -496,9 +483,7 @@ def test_a_folder_is_a_class(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out.endswith("4 of 4 files have all 6 gradients right\n")
 
 
-def test_an_exception_shows_the_lines_that_led_to_it_and_then_one_of_the_error(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_exception_shows_the_lines_that_led_to_it_and_then_one_of_the_error(tmp_path, capsys):
     path = write(tmp_path / "mine.py", changed(("db_y += g", "db_y += q")))
     assert main(["gradcheck", "--mine", str(path)]) == 1
     first, last = capsys.readouterr().err.splitlines()
@@ -508,7 +493,7 @@ def test_an_exception_shows_the_lines_that_led_to_it_and_then_one_of_the_error(
     assert ", in backward: db_y += q" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_long_traceback_is_cut(tmp_path: Path) -> None:
+def test_a_long_traceback_is_cut(tmp_path):
     call = "backward(x, targets, h_before, V, W, b_h, U, b_y, h, y_hat)"
     error = str(shown.marks_of(write(tmp_path / "mine.py", changed(("db_y += g", call)))).error)
     assert len(error) <= 2000
@@ -517,9 +502,7 @@ def test_a_long_traceback_is_cut(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["", "while True: print('stuck')", "raise ValueError"])
-def test_prints_are_capped_and_a_newline_ends_them(
-    end: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_prints_are_capped_and_a_newline_ends_them(end, tmp_path, capfd):
     start = "        g = y_hat[t].copy()"
     source = changed((start, f"        print('here', end='')\n        {end}\n{start}"))
     main(["gradcheck", "--mine", str(write(tmp_path / "mine.py", source)), "--json"])
@@ -534,17 +517,13 @@ def test_prints_are_capped_and_a_newline_ends_them(
     "words", ["--tolerance 1e-5", "--seed 0", "--hidden 3", "--cell rnn", "--model m", "--lecture"]
 )
 @pytest.mark.parametrize("command", ["--mine", "--exercise"])
-def test_options_of_other_checks_are_refused(
-    words: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_options_of_other_checks_are_refused(words, command, tmp_path, capsys):
     assert main(["gradcheck", command, str(tmp_path / "mine.py"), *words.split()]) == 2
     assert f"{command} and {words.split()[0]} don't go together" in capsys.readouterr().err
     assert not (tmp_path / "mine.py").exists()
 
 
-def test_a_verdict_wraps_between_words(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_verdict_wraps_between_words(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     path = write(tmp_path / "mine.py", changed(("back = W.T @ dA", "back = W @ dA")))
     main(["gradcheck", "--mine", str(path), "--hint"])

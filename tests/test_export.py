@@ -1,25 +1,22 @@
 """The page of a model: what is in it, how the command fails, and what it does in a real browser."""
 
-from __future__ import annotations
-
 import errno
 import json
 import math
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import pytest
-from browser import Browser, chromium, missing
+from browser import chromium, missing
 from tiny_models import always, saved, tiny
 
 import charrnn
-from charrnn.checkpoint.model import SHIPPED, Model, load, save
+from charrnn.checkpoint.model import SHIPPED, load, save
 from charrnn.cli.app import main
 from charrnn.config import CellName, SampleConfig
 from charrnn.errors import CheckpointError
@@ -31,18 +28,16 @@ from charrnn.sampling.stepping import Sampler
 PACKAGE = Path(charrnn.__file__).parent / "export"
 TEXT = "The quick brown fox jumps over the lazy dog.\nAnd then? It naps, and naps again.\n" * 3
 HOSTILE = "</script><img src=x onerror=hacked()>"
-MODELS: list[tuple[CellName, int]] = [
-    (cell, layers) for cell in get_args(CellName) for layers in (1, 2)
-]
+MODELS = [(cell, layers) for cell in get_args(CellName) for layers in (1, 2)]
 
 
-def halved(model: Model) -> Model:
+def halved(model):
     """Return the model with the weights that its page has."""
     model.parameters.flat[:] = model.parameters.flat.astype(np.float16)
     return model
 
 
-def written(folder: Path, model: Model, **options: Any) -> Path:
+def written(folder, model, **options):
     """Return a page of the model in a folder."""
     path = folder / "page.html"
     path.write_text(page(model, **({"title": "tiny"} | options)), encoding="utf-8", newline="")
@@ -55,21 +50,21 @@ def written(folder: Path, model: Model, **options: Any) -> Path:
 class Elements(HTMLParser):
     """The tags of a page and what stands in its scripts."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text):
         super().__init__()
-        self.tags: list[str] = []
-        self.scripts: list[str] = []
+        self.tags = []
+        self.scripts = []
         self.feed(text)
 
-    def handle_starttag(self, tag: str, attrs: object) -> None:
+    def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
 
-    def handle_data(self, data: str) -> None:
+    def handle_data(self, data):
         if self.tags and self.tags[-1] == "script":
             self.scripts.append(data)
 
 
-def test_what_a_learner_reads_has_at_most_900_lines() -> None:
+def test_what_a_learner_reads_has_at_most_900_lines():
     lines = [
         line
         for kind in ("html", "css", "js")
@@ -79,20 +74,20 @@ def test_what_a_learner_reads_has_at_most_900_lines() -> None:
     assert max(map(len, lines)) <= 100
 
 
-def test_the_page_of_the_shipped_model_has_at_most_one_and_a_half_times_its_weights() -> None:
+def test_the_page_of_the_shipped_model_has_at_most_one_and_a_half_times_its_weights():
     model = load(SHIPPED)
     size = len(page(model, title="shakespeare").encode())
     assert size <= 1.5 * 2 * model.parameters.flat.size
 
 
-def test_the_page_knows_every_cell_and_its_gates() -> None:
+def test_the_page_knows_every_cell_and_its_gates():
     code = (PACKAGE / "page.js").read_text(encoding="utf-8")
     (table,) = re.findall(r"^const CELLS = \{(.*)\};", code, re.MULTILINE)
     known = {name: int(G) for name, G in re.findall(r"(\w+): \[\w+, (\d)\]", table)}
     assert known == {name: len(gates) for name, gates in GATES.items()}
 
 
-def test_names_and_vocabularies_are_data() -> None:
+def test_names_and_vocabularies_are_data():
     text = page(tiny(HOSTILE), title=HOSTILE, prime=HOSTILE)
     own = page(tiny("ab"), title="tiny")
     assert Elements(text).tags == Elements(own).tags
@@ -101,7 +96,7 @@ def test_names_and_vocabularies_are_data() -> None:
     assert data["vocabulary"] == sorted(set(HOSTILE))
 
 
-def test_the_policy_allows_the_pages_own_script_and_style_alone() -> None:
+def test_the_policy_allows_the_pages_own_script_and_style_alone():
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page(tiny("a"), title=""))
     assert policy is not None
     rules = dict(rule.split(" ", 1) for rule in policy[1].split("; "))
@@ -110,7 +105,7 @@ def test_the_policy_allows_the_pages_own_script_and_style_alone() -> None:
     assert rules.keys() == {"script-src", "style-src"}
 
 
-def test_weights_that_half_precision_cannot_hold_are_refused() -> None:
+def test_weights_that_half_precision_cannot_hold_are_refused():
     model = tiny("ab")
     model.parameters["b_y"][0] = 1e5
     with pytest.raises(CheckpointError, match="half precision"):
@@ -118,8 +113,8 @@ def test_weights_that_half_precision_cannot_hold_are_refused() -> None:
 
 
 def test_the_command_names_the_page_after_the_model_and_tells_where_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    tmp_path, monkeypatch, capsys
+):
     (tmp_path / "models").mkdir()
     monkeypatch.chdir(tmp_path)
     model = saved(tiny("ab\n"), tmp_path / "models", "abba.npz")
@@ -150,13 +145,8 @@ def test_the_command_names_the_page_after_the_model_and_tells_where_it_is(
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_line_and_nothing_is_lost(
-    arguments: list[str],
-    code: int,
-    said: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+    arguments, code, said, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     saved(tiny("ab\n"), tmp_path, "abba.npz")
     Path("folder").mkdir()
@@ -169,13 +159,11 @@ def test_what_cannot_be_done_is_said_in_a_line_and_nothing_is_lost(
     assert before == {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
 
 
-def test_a_full_disk_leaves_the_page_that_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_full_disk_leaves_the_page_that_was_there(tmp_path, monkeypatch, capsys):
     model, old = saved(tiny("ab\n"), tmp_path), tmp_path / "old.html"
     old.write_text("old", encoding="ascii")
 
-    def full(descriptor: int) -> None:
+    def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
@@ -189,11 +177,11 @@ def test_a_full_disk_leaves_the_page_that_was_there(
 
 
 @pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_network(monkeypatch):
     """Allow the connection to the browser's driver on this machine, and no other."""
-    connect: Callable[..., None] = socket.socket.connect
+    connect = socket.socket.connect
 
-    def local(own: socket.socket, address: Any) -> None:
+    def local(own, address):
         assert address[0] in ("127.0.0.1", "::1", "localhost")
         connect(own, address)
 
@@ -201,13 +189,13 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def window() -> Iterator[Browser]:
+def window():
     with chromium() as browser:
         yield browser
 
 
 @pytest.fixture
-def browser(window: Browser) -> Iterator[Browser]:
+def browser(window):
     """A browser on whose pages nothing goes wrong and which asks for nothing but them."""
     window.show()
     window.logs()
@@ -218,7 +206,7 @@ def browser(window: Browser) -> Iterator[Browser]:
 
 
 @pytest.mark.parametrize(("cell", "layers"), MODELS)
-def test_logits_are_numpys(cell: CellName, layers: int, browser: Browser, tmp_path: Path) -> None:
+def test_logits_are_numpys(cell, layers, browser, tmp_path):
     model = halved(tiny(TEXT, cell=cell, hidden=37, layers=layers, spread=0.2))
     browser.open(written(tmp_path, model))
     actual = browser.run(
@@ -237,22 +225,20 @@ def test_logits_are_numpys(cell: CellName, layers: int, browser: Browser, tmp_pa
 
 
 @pytest.mark.parametrize(("cell", "layers"), MODELS)
-def test_the_likeliest_1000_characters_are_numpys(
-    cell: CellName, layers: int, browser: Browser, tmp_path: Path
-) -> None:
+def test_the_likeliest_1000_characters_are_numpys(cell, layers, browser, tmp_path):
     model = halved(tiny(TEXT, cell=cell, hidden=24, layers=layers, spread=0.1))
     browser.open(written(tmp_path, model, temp=0, prime="The "))
     expected = "".join(charrnn.sample(model, prime="The ", length=1000, temp=0))
     assert browser.write(length=1000) == "The " + expected
 
 
-def test_the_shipped_model_writes_what_numpy_does(browser: Browser, tmp_path: Path) -> None:
+def test_the_shipped_model_writes_what_numpy_does(browser, tmp_path):
     model = load(SHIPPED)
     browser.open(written(tmp_path, model, temp=0))
     assert browser.write(length=1000) == "".join(charrnn.sample(model, length=1000, temp=0))
 
 
-def test_a_seed_repeats_and_another_one_writes_otherwise(browser: Browser, tmp_path: Path) -> None:
+def test_a_seed_repeats_and_another_one_writes_otherwise(browser, tmp_path):
     browser.open(written(tmp_path, tiny(TEXT)))
     first = browser.write(seed=0, length=300)
     assert len(first) == 300
@@ -263,9 +249,7 @@ def test_a_seed_repeats_and_another_one_writes_otherwise(browser: Browser, tmp_p
     assert browser.write(seed=0, length=300) == first
 
 
-def test_what_is_drawn_follows_the_probabilities_at_the_temperature(
-    browser: Browser, tmp_path: Path
-) -> None:
+def test_what_is_drawn_follows_the_probabilities_at_the_temperature(browser, tmp_path):
     model = tiny("abcd\n")
     browser.open(written(tmp_path, model))
     drawn = browser.run(
@@ -281,9 +265,7 @@ def test_what_is_drawn_follows_the_probabilities_at_the_temperature(
     assert deviation.max() < 4
 
 
-def test_a_page_opens_with_its_title_beginning_and_temperature_and_writes(
-    browser: Browser, tmp_path: Path
-) -> None:
+def test_a_page_opens_with_its_title_beginning_and_temperature_and_writes(browser, tmp_path):
     browser.open(written(tmp_path, tiny(TEXT), title="A fox", prime="The ", temp=0.735))
     assert browser.driver.title == browser.text("title") == "A fox"
     assert browser.run("return element('temperature').valueAsNumber") == 0.735
@@ -291,9 +273,7 @@ def test_a_page_opens_with_its_title_beginning_and_temperature_and_writes(
     assert len(browser.written()) == 504
 
 
-def test_bars_are_the_likeliest_of_n_entries_that_sum_to_1(
-    browser: Browser, tmp_path: Path
-) -> None:
+def test_bars_are_the_likeliest_of_n_entries_that_sum_to_1(browser, tmp_path):
     model = halved(tiny(TEXT, spread=0.3))
     browser.open(written(tmp_path, model))
     text = browser.write(seed=3, length=60)
@@ -312,7 +292,7 @@ def test_bars_are_the_likeliest_of_n_entries_that_sum_to_1(
     assert came == names.get(text[40], text[40])
 
 
-def test_another_bar_goes_on_from_there(browser: Browser, tmp_path: Path) -> None:
+def test_another_bar_goes_on_from_there(browser, tmp_path):
     browser.open(written(tmp_path, tiny(TEXT)))
     text = browser.write(seed=3, length=60)
     browser.click("#characters [data-t='20']")
@@ -328,7 +308,7 @@ def test_another_bar_goes_on_from_there(browser: Browser, tmp_path: Path) -> Non
     assert browser.write() == text
 
 
-def interrupted(browser: Browser, code: str = "") -> Any:
+def interrupted(browser, code=""):
     """Begin a long text, run code after its first slice, press Stop; return the button's name."""
     browser.set(length=10000)
     name = browser.run(
@@ -344,7 +324,7 @@ def interrupted(browser: Browser, code: str = "") -> Any:
     return name
 
 
-def test_stop_ends_it_and_a_model_of_lines_writes_a_list(browser: Browser, tmp_path: Path) -> None:
+def test_stop_ends_it_and_a_model_of_lines_writes_a_list(browser, tmp_path):
     browser.open(written(tmp_path, tiny(TEXT)))
     assert interrupted(browser) == "Stop"
     assert 0 < len(browser.written()) < 10000
@@ -357,7 +337,7 @@ def test_stop_ends_it_and_a_model_of_lines_writes_a_list(browser: Browser, tmp_p
     assert browser.run("return element('characters').childElementCount") == 7
 
 
-def evaluated(model: Model, text: str, folder: Path, *options: str) -> Any:
+def evaluated(model, text, folder, *options):
     """Return what `charrnn eval` says of a text."""
     (folder / "text.txt").write_text(text, encoding="utf-8", newline="")
     save(folder / "half.npz", model, half=True)
@@ -369,7 +349,7 @@ def evaluated(model: Model, text: str, folder: Path, *options: str) -> Any:
     return json.loads(out.read_text())
 
 
-def read(browser: Browser, text: str) -> None:
+def read(browser, text):
     """Give the page a text to read."""
     browser.run("element('controls').elements.mode.value = 'read'; switchMode();")
     browser.wait()
@@ -379,9 +359,7 @@ def read(browser: Browser, text: str) -> None:
 
 @pytest.mark.parametrize("text", ["The fox?\n\nIt nap§s a lazy nap.\n", "The dog naps", "§The fox"])
 @pytest.mark.parametrize("lines", [False, True])
-def test_reading_gives_the_bits_and_the_units_of_eval(
-    text: str, lines: bool, browser: Browser, tmp_path: Path
-) -> None:
+def test_reading_gives_the_bits_and_the_units_of_eval(text, lines, browser, tmp_path):
     model = tiny(TEXT, hidden=9, layers=2, spread=0.3, training={"lines": lines})
     browser.open(written(tmp_path, model))
     read(browser, text)
@@ -410,9 +388,7 @@ def test_reading_gives_the_bits_and_the_units_of_eval(
     assert max(abs(a - b) for a, b in pairs) < 1e-2
 
 
-def test_typing_reads_on_and_a_bar_writes_on_from_what_was_read(
-    browser: Browser, tmp_path: Path
-) -> None:
+def test_typing_reads_on_and_a_bar_writes_on_from_what_was_read(browser, tmp_path):
     browser.open(written(tmp_path, tiny(TEXT)))
     read(browser, "The fox")
     browser.run("window.kept = steps[5]")
@@ -428,7 +404,7 @@ def test_typing_reads_on_and_a_bar_writes_on_from_what_was_read(
     assert len(browser.written()) == 505
 
 
-def test_the_keyboard_moves_through_the_text(browser: Browser, tmp_path: Path) -> None:
+def test_the_keyboard_moves_through_the_text(browser, tmp_path):
     browser.open(written(tmp_path, tiny(TEXT)))
     browser.write(length=30)
     browser.click("#characters [data-t='10']")
@@ -453,15 +429,13 @@ def test_the_keyboard_moves_through_the_text(browser: Browser, tmp_path: Path) -
         ("漢", "漢"),
     ],
 )
-def test_characters_are_shown_and_controls_made_visible(
-    text: str, shown: str, browser: Browser, tmp_path: Path
-) -> None:
+def test_characters_are_shown_and_controls_made_visible(text, shown, browser, tmp_path):
     browser.open(written(tmp_path, always(text)))
     assert browser.write(length=5) == text * 5
     assert browser.run("return element('characters').innerText") == shown * 5
 
 
-def test_a_large_vocabulary_is_read_whole(browser: Browser, tmp_path: Path) -> None:
+def test_a_large_vocabulary_is_read_whole(browser, tmp_path):
     text = "".join(map(chr, [*range(0x4E00, 0x5828), *range(0x1F600, 0x1F639)]))
     model = halved(tiny(text, spread=0.3))
     browser.open(written(tmp_path, model))
@@ -471,7 +445,7 @@ def test_a_large_vocabulary_is_read_whole(browser: Browser, tmp_path: Path) -> N
     assert np.allclose(nats, charrnn.score(model, text[::100]).nats, atol=1e-3)
 
 
-def test_markup_from_a_model_or_a_user_stays_text(browser: Browser, tmp_path: Path) -> None:
+def test_markup_from_a_model_or_a_user_stays_text(browser, tmp_path):
     model = tiny(HOSTILE, spread=0.3)
     browser.open(written(tmp_path, model, title=HOSTILE, prime=HOSTILE))
     browser.run("window.hacked = () => { window.harm = true; }")
@@ -481,7 +455,7 @@ def test_markup_from_a_model_or_a_user_stays_text(browser: Browser, tmp_path: Pa
     assert browser.run("return [document.images.length, window.harm]") == [0, None]
 
 
-def test_the_page_cannot_ask_for_anything(window: Browser, tmp_path: Path) -> None:
+def test_the_page_cannot_ask_for_anything(window, tmp_path):
     window.open(written(tmp_path, tiny(TEXT)))
     refused = window.driver.execute_async_script(
         """const done = arguments[0], refused = [];
@@ -499,9 +473,7 @@ def test_the_page_cannot_ask_for_anything(window: Browser, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("width", [360, 1280])
-def test_nothing_moves_while_it_writes_and_nothing_sticks_out(
-    width: int, browser: Browser, tmp_path: Path
-) -> None:
+def test_nothing_moves_while_it_writes_and_nothing_sticks_out(width, browser, tmp_path):
     browser.show(width)
     browser.open(written(tmp_path, tiny(TEXT, hidden=64)))
     browser.run(
@@ -520,7 +492,7 @@ def test_nothing_moves_while_it_writes_and_nothing_sticks_out(
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [360, 1280])
-def test_axe_finds_no_violation(width: int, dark: bool, browser: Browser, tmp_path: Path) -> None:
+def test_axe_finds_no_violation(width, dark, browser, tmp_path):
     axe = os.environ.get("CHARRNN_AXE", "")
     if not Path(axe).is_file():
         missing("CHARRNN_AXE does not name axe-core's axe.min.js (npm install axe-core)")
@@ -541,9 +513,7 @@ def test_axe_finds_no_violation(width: int, dark: bool, browser: Browser, tmp_pa
         assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found] == []
 
 
-def test_every_character_can_be_reached_after_more_was_written(
-    browser: Browser, tmp_path: Path
-) -> None:
+def test_every_character_can_be_reached_after_more_was_written(browser, tmp_path):
     browser.open(written(tmp_path, tiny(TEXT)))
     interrupted(browser, "choosePosition(0);")
     length, most = browser.run("return [steps.length, Number(element('position').max)]")

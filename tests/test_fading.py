@@ -2,12 +2,9 @@
 written again here.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +12,7 @@ from hypothesis import given, settings, strategies as st
 
 from charrnn.config import ModelConfig
 from charrnn.lecture import fading as module
-from charrnn.lecture.fading import GATES, Fading, fading, fading_of, step
-from charrnn.lecture.rnn import Array
+from charrnn.lecture.fading import GATES, fading, fading_of, step
 from charrnn.network.cells import GRU
 from charrnn.network.parameters import Parameters
 
@@ -25,11 +21,11 @@ STATES = {"rnn": 1, "gru": 1, "lstm": 2}
 each_cell = pytest.mark.parametrize("cell", CELLS)
 
 
-def sigma(a: Array) -> Array:
+def sigma(a):
     return 1 / (1 + np.exp(-a))
 
 
-def oracle_step(cell: str, A: Array, W: Array, s: Array) -> Array:
+def oracle_step(cell, A, W, s):
     """s_t by the contract's equations, block by block."""
     H = W.shape[1]
     h = s[-H:]
@@ -46,7 +42,7 @@ def oracle_step(cell: str, A: Array, W: Array, s: Array) -> Array:
     return np.concatenate([c, o * np.tanh(c)])
 
 
-def oracle_loss(cell: str, V: Array, W: Array, b_h: Array, U: Array, b_y: Array, x: Array) -> float:
+def oracle_loss(cell, V, W, b_h, U, b_y, x):
     H = W.shape[1]
     s, total = np.zeros(STATES[cell] * H), 0.0
     for now, then in pairwise(x):
@@ -56,25 +52,25 @@ def oracle_loss(cell: str, V: Array, W: Array, b_h: Array, U: Array, b_y: Array,
     return float(total)
 
 
-def weights(cell: str, H: int = 4, N: int = 3, steps: int = 6, seed: int = 0) -> list[Array]:
+def weights(cell, H=4, N=3, steps=6, seed=0):
     rng, G = np.random.default_rng(seed), len(GATES[cell])
     sizes = (G * H, N), (G * H, H), (G * H,), (N, H), (N,)
     return [*(rng.normal(0, 0.7, size) for size in sizes), rng.integers(N, size=steps + 1)]
 
 
-def fading_at(cell: Any, V: Array, W: Array, b_h: Array, U: Array, b_y: Array, x: Array) -> Fading:
+def fading_at(cell, V, W, b_h, U, b_y, x):
     parameters = Parameters(ModelConfig(cell, W.shape[1]), len(b_y), V.dtype)
     for (_, view), array in zip(parameters.items(), (V, W, b_h, U, b_y), strict=True):
         view[:] = array
     return fading_of(parameters, x)
 
 
-def terms_at(cell: Any, *arrays: Array) -> Array:
+def terms_at(cell, *arrays):
     """Return the terms (T+1, G·H) from which the shares come."""
-    found = list[Array]()
+    found = []
     original = module.terms_and_norms
 
-    def kept(*arguments: Any) -> Any:
+    def kept(*arguments):
         result = original(*arguments)
         found.append(result[0])
         return result
@@ -85,19 +81,17 @@ def terms_at(cell: Any, *arrays: Array) -> Array:
     return found[0]
 
 
-def gradient(cell: str, *arrays: Array) -> Array:
+def gradient(cell, *arrays):
     """Return ∂L/∂b_h, to which the terms of all lags add up."""
     return np.asarray(terms_at(cell, *arrays).sum(axis=0))
 
 
-def figures(result: Fading, name: str) -> list[float]:
+def figures(result, name):
     """Return a figure by lag."""
     return [getattr(lag, name) for lag in result.lags]
 
 
-def numeric_gradient(
-    cell: str, V: Array, W: Array, b_h: Array, U: Array, b_y: Array, x: Array
-) -> Array:
+def numeric_gradient(cell, V, W, b_h, U, b_y, x):
     return np.array(
         [
             (
@@ -110,13 +104,13 @@ def numeric_gradient(
     )
 
 
-def columns(function, at: Array) -> Array:  # type: ignore[no-untyped-def]
+def columns(function, at):
     return np.transpose(
         [(function(at + e) - function(at - e)) / 2e-6 for e in 1e-6 * np.eye(len(at))]
     )
 
 
-def jacobians(cell: str, A: Array, W: Array, s: Array) -> tuple[Array, Array]:
+def jacobians(cell, A, W, s):
     """Return ∂s_t/∂s_{t−1} and ∂s_t/∂b_h by finite differences of the contract's equations."""
     return (
         columns(lambda at: oracle_step(cell, A, W, at), s),
@@ -127,9 +121,7 @@ def jacobians(cell: str, A: Array, W: Array, s: Array) -> tuple[Array, Array]:
 @each_cell
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), H=st.integers(1, 5))
-def test_a_step_and_both_its_jacobians_are_those_of_the_contract(
-    cell: str, seed: int, H: int
-) -> None:
+def test_a_step_and_both_its_jacobians_are_those_of_the_contract(cell, seed, H):
     rng, G, S = np.random.default_rng(seed), len(GATES[cell]), STATES[cell]
     A, W, s = rng.normal(size=G * H), rng.normal(size=(G * H, H)), rng.normal(size=S * H)
     state, slopes = step(cell, A, W, s)
@@ -143,7 +135,7 @@ def test_a_step_and_both_its_jacobians_are_those_of_the_contract(
 
 
 @each_cell
-def test_the_terms_of_all_lags_sum_to_the_numeric_gradient(cell: str) -> None:
+def test_the_terms_of_all_lags_sum_to_the_numeric_gradient(cell):
     arrays = weights(cell)
     np.testing.assert_allclose(
         gradient(cell, *arrays), numeric_gradient(cell, *arrays), rtol=1e-6, atol=1e-8
@@ -151,7 +143,7 @@ def test_the_terms_of_all_lags_sum_to_the_numeric_gradient(cell: str) -> None:
 
 
 @each_cell
-def test_a_term_is_its_double_sum_of_jacobian_products(cell: str) -> None:
+def test_a_term_is_its_double_sum_of_jacobian_products(cell):
     V, W, b_h, U, b_y, x = arrays = weights(cell)
     H, S = W.shape[1], STATES[cell]
     s, steps, rows = np.zeros(S * H), [], []
@@ -171,14 +163,14 @@ def test_a_term_is_its_double_sum_of_jacobian_products(cell: str) -> None:
 
 
 @each_cell
-def test_a_norm_is_that_of_the_last_h_by_an_earlier_state(cell: str) -> None:
+def test_a_norm_is_that_of_the_last_h_by_an_earlier_state(cell):
     V, W, b_h, U, b_y, x = weights(cell)
     H, A = W.shape[1], V[:, x[:-1]].T + b_h
     states = [np.zeros(STATES[cell] * H)]
     for A_t in A:
         states.append(oracle_step(cell, A_t, W, states[-1]))
 
-    def last_h(s: Array, k: int) -> Array:
+    def last_h(s, k):
         for A_t in A[k + 1 :]:
             s = oracle_step(cell, A_t, W, s)
         return s[-H:]
@@ -189,13 +181,13 @@ def test_a_norm_is_that_of_the_last_h_by_an_earlier_state(cell: str) -> None:
         assert norm == pytest.approx(np.linalg.norm(by_earlier, 2), rel=1e-6, abs=1e-9)
 
 
-def test_a_gru_step_without_its_r_is_found_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gru_step_without_its_r_is_found_wrong(monkeypatch):
     right = GRU.stepper
 
-    def without_r(Wh: Array, now: Array, then: Array) -> object:
+    def without_r(Wh, now, then):
         step = right(Wh, now, then)
 
-        def wrong(A: Array) -> None:
+        def wrong(A):
             Wh[:4] = 50  # r = 1
             step(A)
 
@@ -208,7 +200,7 @@ def test_a_gru_step_without_its_r_is_found_wrong(monkeypatch: pytest.MonkeyPatch
 
 @each_cell
 @pytest.mark.parametrize("gain", [0.5, 1.25])
-def test_each_gates_block_of_w_has_the_gain_as_singular_value(cell: str, gain: float) -> None:
+def test_each_gates_block_of_w_has_the_gain_as_singular_value(cell, gain):
     singular = fading(cell, 0, 6, 3, gain).singular
     assert tuple(singular) == GATES[cell]
     assert list(singular.values()) == pytest.approx([gain] * len(singular), rel=1e-12)
@@ -216,14 +208,12 @@ def test_each_gates_block_of_w_has_the_gain_as_singular_value(cell: str, gain: f
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), gain=st.floats(0.1, 2))
-def test_the_norms_of_the_rnn_never_exceed_the_gain_to_the_power_of_the_lag(
-    seed: int, gain: float
-) -> None:
+def test_the_norms_of_the_rnn_never_exceed_the_gain_to_the_power_of_the_lag(seed, gain):
     for lag, norm in enumerate(figures(fading("rnn", seed, 5, 12, gain), "norm")):
         assert norm <= gain**lag * (1 + 1e-12)
 
 
-def test_with_gain_one_half_the_rnns_gradient_fades() -> None:
+def test_with_gain_one_half_the_rnns_gradient_fades():
     result = fading("rnn", 0, 16, 24, 0.5)
     assert result.lags[-1].norm <= 0.5**24
     assert result.factor <= 0.5
@@ -231,33 +221,33 @@ def test_with_gain_one_half_the_rnns_gradient_fades() -> None:
     assert result.sentence.endswith("the gradient fades.")
 
 
-def test_with_gain_two_the_rnns_gradient_explodes_and_truncation_loses_it() -> None:
+def test_with_gain_two_the_rnns_gradient_explodes_and_truncation_loses_it():
     result = fading("rnn", 0, 32, 32, 2.0)
     assert result.lags[-1].norm > 10
     assert result.lags[7].lost > 0.5
     assert result.sentence.endswith("the gradient explodes.")
 
 
-def test_with_hardly_any_w_the_lstm_remembers_by_its_forget_gate_of_about_sigma_of_1() -> None:
+def test_with_hardly_any_w_the_lstm_remembers_by_its_forget_gate_of_about_sigma_of_1():
     norms = figures(fading("lstm", 0, 16, 24, 1e-9), "norm")
     assert (norms[24] / norms[1]) ** (1 / 23) == pytest.approx(sigma(np.ones(1))[0], abs=0.1)
     assert fading("rnn", 0, 16, 24, 1e-9).lags[24].norm < 1e-200
 
 
 @each_cell
-def test_the_factor_taken_once_a_step_leads_to_the_last_norm(cell: str) -> None:
+def test_the_factor_taken_once_a_step_leads_to_the_last_norm(cell):
     result = fading(cell, 0, 16, 9, 1.0)
     assert result.factor**9 == pytest.approx(result.lags[9].norm, rel=1e-12)
 
 
 @each_cell
-def test_a_larger_gain_keeps_more_of_the_gradient_at_the_longest_lag(cell: str) -> None:
+def test_a_larger_gain_keeps_more_of_the_gradient_at_the_longest_lag(cell):
     norms = [fading(cell, 0, 16, 24, gain).lags[-1].norm for gain in (0.8, 1.0, 1.25)]
     assert norms == sorted(norms)
 
 
 @each_cell
-def test_shares_sum_to_1_and_follow_the_terms(cell: str) -> None:
+def test_shares_sum_to_1_and_follow_the_terms(cell):
     arrays = weights(cell)
     shares = figures(fading_at(cell, *arrays), "share")
     sizes = [float(np.sqrt((term**2).sum())) for term in terms_at(cell, *arrays)]
@@ -266,7 +256,7 @@ def test_shares_sum_to_1_and_follow_the_terms(cell: str) -> None:
 
 
 @each_cell
-def test_truncation_keeps_the_lags_below_its_steps_and_all_of_them_at_the_end(cell: str) -> None:
+def test_truncation_keeps_the_lags_below_its_steps_and_all_of_them_at_the_end(cell):
     arrays = weights(cell)
     lost, terms = figures(fading_at(cell, *arrays), "lost"), terms_at(cell, *arrays)
     two, whole = terms[0] + terms[1], gradient(cell, *arrays)
@@ -274,14 +264,14 @@ def test_truncation_keeps_the_lags_below_its_steps_and_all_of_them_at_the_end(ce
     assert lost[-1] < 1e-14
 
 
-def test_the_lags_run_from_0_where_the_norm_is_1_to_t() -> None:
+def test_the_lags_run_from_0_where_the_norm_is_1_to_t():
     for cell in CELLS:
         result = fading(cell, 0, 3, 6, 1.0)
         assert figures(result, "lag") == [*range(7)]
         assert result.lags[0].norm == pytest.approx(1, rel=1e-12)
 
 
-def test_float32_weights_and_small_integer_symbols_give_the_float64_figures() -> None:
+def test_float32_weights_and_small_integer_symbols_give_the_float64_figures():
     arrays = [array.astype(np.float32) for array in weights("lstm")[:5]]
     x = weights("lstm")[5]
     small = fading_at("lstm", *arrays, x.astype(np.uint8))
@@ -290,13 +280,13 @@ def test_float32_weights_and_small_integer_symbols_give_the_float64_figures() ->
     assert small.gain is None
 
 
-def test_a_vocabulary_of_one_symbol_has_no_gradient_and_no_division_by_zero() -> None:
-    result: Fading = fading_at("rnn", *weights("rnn", N=1))
+def test_a_vocabulary_of_one_symbol_has_no_gradient_and_no_division_by_zero():
+    result = fading_at("rnn", *weights("rnn", N=1))
     assert {(lag.share, lag.lost) for lag in result.lags} == {(0.0, 0.0)}
 
 
 @each_cell
-def test_json_has_a_norm_and_a_share_for_each_lag(cell: str) -> None:
+def test_json_has_a_norm_and_a_share_for_each_lag(cell):
     result = fading(cell, 0, 3, 4, 1.25)
     data = json.loads(json.dumps(asdict(result), allow_nan=False))
     assert [entry["lag"] for entry in data["lags"]] == [0, 1, 2, 3, 4]

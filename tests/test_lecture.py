@@ -2,8 +2,6 @@
 find it.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, replace
 
@@ -13,18 +11,18 @@ from hypothesis import given, settings, strategies as st
 
 from charrnn.checkpoint.model import finite_json
 from charrnn.lecture import quiz as lecture, rnn as lecture_rnn
-from charrnn.lecture.quiz import Quiz, quiz, take_quiz
-from charrnn.lecture.rnn import Array, Example, distance, random_network
+from charrnn.lecture.quiz import quiz, take_quiz
+from charrnn.lecture.rnn import distance, random_network
 
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-def network(seed: int = 0, H: int = 4, T: int = 5, N: int = 3, gain: float = 1.0) -> Example:
+def network(seed=0, H=4, T=5, N=3, gain=1.0):
     net = random_network(np.random.default_rng(seed), H, T, N)
     return replace(net, W=gain * net.W)
 
 
-def right(result: Quiz) -> tuple[list[int], list[int]]:
+def right(result):
     """Return the numbers of the right candidates."""
     b_y, b_h = ([n for n, c in enumerate(cs, 1) if c.right] for cs in (result.b_y, result.b_h))
     return b_y, b_h
@@ -38,9 +36,7 @@ def right(result: Quiz) -> tuple[list[int], list[int]]:
     N=st.integers(3, 7),
     gain=st.floats(0.1, 2),
 )
-def test_exactly_2_of_b_y_and_4_of_b_h_are_right(
-    seed: int, H: int, T: int, N: int, gain: float
-) -> None:
+def test_exactly_2_of_b_y_and_4_of_b_h_are_right(seed, H, T, N, gain):
     assert right(take_quiz(network(seed, H, T, N, gain))) == ([2], [4])
 
 
@@ -49,25 +45,25 @@ def test_exactly_2_of_b_y_and_4_of_b_h_are_right(
     seed=SEEDS,
     W=st.lists(st.floats(-1.5, 1.5).filter(lambda w: abs(w) > 0.05), min_size=9, max_size=9),
 )
-def test_the_same_two_are_right_when_w_is_not_orthogonal(seed: int, W: list[float]) -> None:
+def test_the_same_two_are_right_when_w_is_not_orthogonal(seed, W):
     assert right(take_quiz(replace(network(seed, H=3), W=np.reshape(W, (3, 3))))) == ([2], [4])
 
 
 @pytest.mark.parametrize("H", [1, 2, 8, 40, 64])
 @pytest.mark.parametrize("T", [3, 10, 20])
-def test_the_numbers_decide_at_all_sizes_that_the_command_takes(H: int, T: int) -> None:
+def test_the_numbers_decide_at_all_sizes_that_the_command_takes(H, T):
     assert right(quiz(0, H, T, 6)) == ([2], [4])
 
 
-def test_without_recurrence_2_and_4_of_b_h_are_one_and_the_same() -> None:
+def test_without_recurrence_2_and_4_of_b_h_are_one_and_the_same():
     assert right(take_quiz(replace(network(), W=np.zeros((4, 4))))) == ([2], [2, 4])
 
 
-def test_numeric_gradient_and_bptt_agree_with_complex_steps() -> None:
+def test_numeric_gradient_and_bptt_agree_with_complex_steps():
     """ln(softmax) is analytic, so Im L(b + iε) / ε is the gradient to machine accuracy."""
     net = network(T=7)
 
-    def complex_loss(b_h: np.ndarray, b_y: np.ndarray) -> complex:
+    def complex_loss(b_h, b_y):
         h, total = net.h_before.astype(complex), 0j
         for x, target in zip(net.x, net.targets, strict=True):
             h = np.tanh(net.V[:, x] + net.W @ h + b_h)
@@ -93,28 +89,28 @@ def test_numeric_gradient_and_bptt_agree_with_complex_steps() -> None:
         )
 
 
-def test_each_jacobian_is_that_of_finite_differences() -> None:
+def test_each_jacobian_is_that_of_finite_differences():
     net = network()
     _, h, y_hat = lecture_rnn.forward(net)
 
-    def differences(function, at: Array) -> Array:  # type: ignore[no-untyped-def]
+    def differences(function, at):
         return np.transpose(
             [(function(at + e) - function(at - e)) / 2e-6 for e in 1e-6 * np.eye(len(at))]
         )
 
-    def step(h_before: Array) -> Array:
+    def step(h_before):
         return np.tanh(net.V[:, net.x[2]] + net.W @ h_before + net.b_h)
 
-    def step_by_bias(b_h: Array) -> Array:
+    def step_by_bias(b_h):
         return np.tanh(net.V[:, net.x[2]] + net.W @ h[1] + b_h)
 
-    def y_hat_of_bias(b_y: Array) -> Array:
+    def y_hat_of_bias(b_y):
         return np.exp(net.U @ h[2] + b_y) / np.exp(net.U @ h[2] + b_y).sum()
 
-    def loss_2(y: Array) -> Array:
+    def loss_2(y):
         return -np.log(y[net.targets[2]])
 
-    def loss_2_of_h(h_2: Array) -> Array:
+    def loss_2_of_h(h_2):
         return loss_2(np.exp(net.U @ h_2 + net.b_y) / np.exp(net.U @ h_2 + net.b_y).sum())
 
     np.testing.assert_allclose(
@@ -140,32 +136,32 @@ def test_each_jacobian_is_that_of_finite_differences() -> None:
     )
 
 
-def test_a_transposed_w_in_the_product_is_found_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transposed_w_in_the_product_is_found_wrong(monkeypatch):
     monkeypatch.setattr(lecture, "h_by_h_before", lambda W, h: np.diag(1 - h**2) @ W.T)
     result = quiz(0, 4, 5, 3)
     assert right(result) == ([2], [])
     assert result.b_h[3].distance > 0.01
 
 
-def test_a_product_in_the_wrong_order_is_found_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_product_in_the_wrong_order_is_found_wrong(monkeypatch):
     monkeypatch.setattr(lecture, "h_by_h_before", lambda W, h: W @ np.diag(1 - h**2))
     assert right(quiz(0, 4, 5, 3)) == ([2], [])
 
 
-def test_bptt_gives_what_the_right_candidates_give() -> None:
+def test_bptt_gives_what_the_right_candidates_give():
     result = quiz(0, 4, 5, 3)
     found = lecture_rnn.bptt(result.net)
     assert distance(found["b_y"], result.b_y[1].value) < 1e-14
     assert distance(found["b_h"], result.b_h[3].value) < 1e-14
 
 
-def test_3_to_5_of_b_y_are_zero_vectors_at_distance_1() -> None:
+def test_3_to_5_of_b_y_are_zero_vectors_at_distance_1():
     for candidate in quiz(1, 4, 5, 3).b_y[2:]:
         np.testing.assert_array_equal(candidate.value, np.zeros(3))
         assert candidate.distance == 1.0
 
 
-def test_1_is_shown_at_the_t_where_it_comes_nearest() -> None:
+def test_1_is_shown_at_the_t_where_it_comes_nearest():
     net = network(seed=3, T=6)
     y_hat = lecture_rnn.forward(net)[2]
     first = take_quiz(net).b_y[0]
@@ -177,14 +173,14 @@ def test_1_is_shown_at_the_t_where_it_comes_nearest() -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(seed=SEEDS, gain=st.floats(0.1, 2))
-def test_2_of_b_h_read_with_the_total_derivative_is_4(seed: int, gain: float) -> None:
+def test_2_of_b_h_read_with_the_total_derivative_is_4(seed, gain):
     result = take_quiz(network(seed, 3, 4, 4, gain))
     assert distance(result.b_h_total.value, result.b_h[3].value) < 1e-12
     assert result.b_h_total.right
     assert not result.b_h[1].right
 
 
-def test_all_four_of_b_h_at_t_1_are_the_sums_written_out_by_hand() -> None:
+def test_all_four_of_b_h_at_t_1_are_the_sums_written_out_by_hand():
     net = network(T=1)
     _, h, y_hat = lecture_rnn.forward(net)
     e = (y_hat - np.eye(3)[net.targets]) @ net.U  # ∂L_t/∂h_t
@@ -200,7 +196,7 @@ def test_all_four_of_b_h_at_t_1_are_the_sums_written_out_by_hand() -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(seed=SEEDS, N=st.integers(2, 9), T=st.integers(1, 6))
-def test_each_y_hat_has_length_n_elements_in_0_to_1_and_sum_1(seed: int, N: int, T: int) -> None:
+def test_each_y_hat_has_length_n_elements_in_0_to_1_and_sum_1(seed, N, T):
     result = quiz(seed, 3, T, N)
     y_hat, facts = lecture_rnn.forward(result.net)[2], result.y_hat
     assert y_hat.shape == (T + 1, N) == (facts.vectors, facts.length)
@@ -209,16 +205,16 @@ def test_each_y_hat_has_length_n_elements_in_0_to_1_and_sum_1(seed: int, N: int,
     assert facts.sum_error == abs(y_hat.sum(axis=1) - 1).max()
 
 
-def test_all_singular_values_of_w_are_1() -> None:
+def test_all_singular_values_of_w_are_1():
     assert np.linalg.svd(quiz(0, 5, 3, 4).net.W)[1] == pytest.approx(np.ones(5), rel=1e-12)
 
 
-def test_the_same_seed_gives_the_same_quiz_and_another_seed_another() -> None:
+def test_the_same_seed_gives_the_same_quiz_and_another_seed_another():
     first, again, other = (lecture_rnn.forward(quiz(seed, 4, 5, 3).net)[0] for seed in (0, 0, 1))
     assert first == again != other
 
 
-def test_every_formula_and_sentence_is_one_line_without_a_placeholder_left() -> None:
+def test_every_formula_and_sentence_is_one_line_without_a_placeholder_left():
     result = quiz(0, 4, 5, 3)
     for candidate in (*result.b_y, *result.b_h, result.b_h_total):
         assert "{at}" not in candidate.sentence
@@ -226,7 +222,7 @@ def test_every_formula_and_sentence_is_one_line_without_a_placeholder_left() -> 
         assert candidate.sentence.endswith(".")
 
 
-def test_json_numbers_the_candidates_as_the_quiz_does() -> None:
+def test_json_numbers_the_candidates_as_the_quiz_does():
     data = json.loads(json.dumps(finite_json(asdict(quiz(0, 4, 5, 3))), allow_nan=False))
     assert [(c["candidate"], c["right"]) for c in data["b_y"]] == [
         (1, False),

@@ -1,7 +1,5 @@
 """The output layer: loss, probabilities and gradients at ordinary and extreme logits."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -19,7 +17,7 @@ from charrnn.network.parameters import initialize
     scale=st.sampled_from([1.0, 100.0, 1e4]),
     seed=st.integers(0, 99),
 )
-def test_losses_are_right_for_any_logits(N: int, P: int, scale: float, seed: int) -> None:
+def test_losses_are_right_for_any_logits(N, P, scale, seed):
     rng = np.random.default_rng(seed)
     U, b_y, h = (
         rng.standard_normal((N, 3)) * scale,
@@ -32,7 +30,7 @@ def test_losses_are_right_for_any_logits(N: int, P: int, scale: float, seed: int
     np.testing.assert_allclose(loss.losses(U, b_y, h, y), expected, rtol=1e-12, atol=1e-9)
 
 
-def test_blocks_of_positions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_positions_change_nothing(monkeypatch):
     rng = np.random.default_rng(0)
     U, b_y, h, y = (
         rng.standard_normal((7, 4)),
@@ -42,7 +40,7 @@ def test_blocks_of_positions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     )
     weight = rng.random(23)
 
-    def run() -> list[np.ndarray]:
+    def run():
         out = [np.empty_like(U), np.empty_like(b_y), np.empty_like(h)]
         return [loss.losses_backward(U, b_y, h, y, weight, dU=out[0], db_y=out[1], dh=out[2]), *out]
 
@@ -59,9 +57,7 @@ def test_blocks_of_positions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     at_once=st.sampled_from([7, 512]),
     seed=st.integers(0, 99),
 )
-def test_columns_of_repeated_symbols_add_up_with_few_and_with_many(
-    N: int, P: int, at_once: int, seed: int
-) -> None:
+def test_columns_of_repeated_symbols_add_up_with_few_and_with_many(N, P, at_once, seed):
     rng = np.random.default_rng(seed)
     dA, x, dV = rng.standard_normal((40, P)), rng.integers(0, N, P), rng.standard_normal((40, N))
     expected = np.zeros((40, N))
@@ -75,9 +71,9 @@ def test_columns_of_repeated_symbols_add_up_with_few_and_with_many(
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("N", [1, 2, 50])
-def test_the_first_loss_is_uniform_or_the_unigram_entropy(cell: str, N: int) -> None:
+def test_the_first_loss_is_uniform_or_the_unigram_entropy(cell, N):
     rng = np.random.default_rng(1)
-    config = ModelConfig(cell, 64, 1)  # type: ignore[arg-type]
+    config = ModelConfig(cell, 64, 1)
     frequencies = rng.integers(1, 1000, N).astype(float)
     share = frequencies / frequencies.sum()
     x = rng.choice(N, (65, 200), p=share)
@@ -92,7 +88,7 @@ def test_the_first_loss_is_uniform_or_the_unigram_entropy(cell: str, N: int) -> 
         assert float(nats.mean()) == pytest.approx(expected, rel=0.01, abs=1e-6)
 
 
-def test_a_character_that_training_never_saw_is_improbable_but_possible() -> None:
+def test_a_character_that_training_never_saw_is_improbable_but_possible():
     parameters = initialize(
         ModelConfig("rnn", 8), 3, np.random.default_rng(0), np.array([10.0, 5.0, 0.0])
     )
@@ -101,9 +97,7 @@ def test_a_character_that_training_never_saw_is_improbable_but_possible() -> Non
 
 
 @pytest.mark.parametrize(("N", "P"), [(1, 10), (7, 1000), (1000, 3), (10**7, 4)])
-def test_blocks_cover_all_positions_and_hold_no_more_than_they_may(
-    N: int, P: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blocks_cover_all_positions_and_hold_no_more_than_they_may(N, P, monkeypatch):
     monkeypatch.setattr(loss, "BLOCK", 4096)
     blocks = [*loss._blocks(N, P)]
     assert [i for block in blocks for i in range(P)[block]] == list(range(P))

@@ -1,18 +1,14 @@
 """What is drawn with a pattern matches it, with the frequencies of the masked process."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 from tiny_models import saved, tiny
 
-from charrnn.checkpoint.model import Model
 from charrnn.cli.app import main
 from charrnn.config import SampleConfig
 from charrnn.errors import UsageError
@@ -54,11 +50,11 @@ PATTERNS = [
 ]
 
 
-def strings(most: int) -> list[str]:
+def strings(most):
     return ["".join(s) for n in range(most + 1) for s in itertools.product(ALPHABET, repeat=n)]
 
 
-def ways(matcher: Matcher, left: int, state: int = 0, text: str = "") -> set[str]:
+def ways(matcher, left, state=0, text=""):
     """Return all texts that may be drawn, which end where no character is left."""
     if not matcher.goes_on(state, left):
         return {text}
@@ -73,7 +69,7 @@ def ways(matcher: Matcher, left: int, state: int = 0, text: str = "") -> set[str
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_what_may_be_drawn_is_what_re_matches(pattern: str) -> None:
+def test_what_may_be_drawn_is_what_re_matches(pattern):
     wanted = {text for text in strings(3) if re.fullmatch(pattern, text)}
     matcher = Matcher(pattern, ALPHABET + "\n", end="\n")
     if matcher.least > 3:
@@ -96,7 +92,7 @@ pieces = st.recursive(
 
 
 @given(pieces, st.sampled_from(["", "(?i)"]), st.sampled_from(["", "a", "b1"]))
-def test_and_so_for_any_pattern_after_any_prime(pattern: str, flag: str, prime: str) -> None:
+def test_and_so_for_any_pattern_after_any_prime(pattern, flag, prime):
     matcher = Matcher(flag + pattern, ALPHABET + "\n", end="\n", prime=prime)
     wanted = {s for s in strings(3) if re.fullmatch(flag + pattern, prime + s)}
     assert (ways(matcher, 3) if matcher.least <= 3 else set()) == wanted
@@ -118,19 +114,19 @@ def test_and_so_for_any_pattern_after_any_prime(pattern: str, flag: str, prime: 
         "a(",
     ],
 )
-def test_what_is_not_supported_is_named(pattern: str) -> None:
+def test_what_is_not_supported_is_named(pattern):
     with pytest.raises(UsageError, match="--match: "):
         Matcher(pattern, ALPHABET)
 
 
 @pytest.mark.parametrize("pattern", ["(a{1000}){1000}", "(a|b)*a(a|b){18}"])
-def test_a_pattern_that_is_too_large_is_refused(pattern: str) -> None:
+def test_a_pattern_that_is_too_large_is_refused(pattern):
     with pytest.raises(UsageError, match="too large"):
         Matcher(pattern, ALPHABET)
 
 
 @pytest.fixture
-def items() -> Model:
+def items():
     return tiny("abc\n", training={"lines": True})
 
 
@@ -146,23 +142,21 @@ def items() -> Model:
         ("(ab?c)+", {"min_p": 0.2, "top_p": 0.9}),
     ],
 )
-def test_ten_thousand_draws_all_match(
-    items: Model, pattern: str, options: dict[str, float]
-) -> None:
-    drawn = sample_many(items, 10_000 // 6, seed=1, match=pattern, **options)  # type: ignore[arg-type]
+def test_ten_thousand_draws_all_match(items, pattern, options):
+    drawn = sample_many(items, 10_000 // 6, seed=1, match=pattern, **options)
     prime = str(options.get("prime", ""))
     for one in drawn.samples():
         assert re.fullmatch(pattern, prime + one.text)
-    alone = "".join(sample(items, seed=1, match=pattern, **options))  # type: ignore[arg-type]
-    assert alone == sample_many(items, 1, seed=1, match=pattern, **options).sample(0).text  # type: ignore[arg-type]
+    alone = "".join(sample(items, seed=1, match=pattern, **options))
+    assert alone == sample_many(items, 1, seed=1, match=pattern, **options).sample(0).text
 
 
-def test_frequencies_are_those_of_the_masked_process(items: Model) -> None:
+def test_frequencies_are_those_of_the_masked_process(items):
     """Each character is drawn from ŷ_t, to scale among those that can still lead to a match."""
     pattern, length, num = "a|b[ab]|c[abc]c?", 3, 40_000
-    expected = Counter[str]()
+    expected = Counter()
 
-    def follow(text: str, p: float) -> None:
+    def follow(text, p):
         sampler = Sampler(items)
         for char in "\n" + text:
             sampler.feed(items.vocabulary.index(char))
@@ -190,7 +184,7 @@ def test_frequencies_are_those_of_the_masked_process(items: Model) -> None:
     assert chi2 < 2 * len(expected) + 30
 
 
-def test_a_text_ends_at_the_stop_text_or_where_nothing_can_follow() -> None:
+def test_a_text_ends_at_the_stop_text_or_where_nothing_can_follow():
     model = tiny("ab. ")
     pattern = r"[ab]{2}( [ab]{2})*\."
     for one in sample_many(model, 300, seed=2, match=pattern, length=15).samples():
@@ -216,9 +210,7 @@ def test_a_text_ends_at_the_stop_text_or_where_nothing_can_follow() -> None:
         ("a(", "pattern"),
     ],
 )
-def test_the_command_refuses_before_the_first_character(
-    pattern: str, says: str, tmp_path: Path, capsys: Capture
-) -> None:
+def test_the_command_refuses_before_the_first_character(pattern, says, tmp_path, capsys):
     path = saved(tiny("abc\n", training={"lines": True}), tmp_path)
     assert main(["sample", path, "--match", pattern]) == 2
     told = capsys.readouterr()
@@ -230,5 +222,5 @@ def test_the_command_refuses_before_the_first_character(
     assert all(re.fullmatch("a[^b]*", line) for line in lines)
 
 
-def test_a_pattern_over_an_alphabet_without_its_characters_has_no_match() -> None:
+def test_a_pattern_over_an_alphabet_without_its_characters_has_no_match():
     assert Matcher("x|y", ALPHABET).least == NEVER

@@ -2,8 +2,6 @@
 the cuts.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
@@ -23,9 +21,7 @@ SIZES = st.integers(1, 40)
     narrow=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_a_cut_product_is_the_product(
-    R: int, K: int, P: int, small: int, narrow: bool, seed: int
-) -> None:
+def test_a_cut_product_is_the_product(R, K, P, small, narrow, seed):
     rng = np.random.default_rng(seed)
     M = rng.integers(-9, 10, (R, K)).astype(np.float32, order="CF"[seed % 2])
     x = rng.integers(-9, 10, (K, P + 2)).astype(np.float32)[:, 1:-1]
@@ -45,9 +41,7 @@ def test_a_cut_product_is_the_product(
 
 
 @pytest.mark.parametrize("shape", [(64, 96, 50), (64, 40, 50), (64, 96, 600)])
-def test_a_sum_of_outer_products_is_the_product(
-    shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sum_of_outer_products_is_the_product(shape, monkeypatch):
     monkeypatch.setattr(products, "is_faster_in_blocks", lambda: True)
     (R, C, P), rng = shape, np.random.default_rng(0)
     a, b = (rng.integers(-9, 10, (n, P + 3)).astype(np.float32)[:, 2:-1] for n in (R, C))
@@ -57,7 +51,7 @@ def test_a_sum_of_outer_products_is_the_product(
 
 
 @given(R=st.integers(1, 3000), K=st.integers(1, 3000), B=st.integers(1, 300))
-def test_blocks_are_small_and_even(R: int, K: int, B: int) -> None:
+def test_blocks_are_small_and_even(R, K, B):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(products, "is_faster_in_blocks", lambda: True)
         rows = products._rows(R, K, B)
@@ -71,7 +65,7 @@ def test_blocks_are_small_and_even(R: int, K: int, B: int) -> None:
     assert rows < R / -(-R // rows) + products.ROWS  # and as even as whole kernels' rows allow
 
 
-def test_products_are_cut_only_where_small_ones_are_best(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_products_are_cut_only_where_small_ones_are_best(monkeypatch):
     sizes = 1024, 256, 32
     monkeypatch.setattr(products, "is_faster_in_blocks", lambda: False)
     assert products._rows(*sizes) == 1024
@@ -83,9 +77,7 @@ def test_products_are_cut_only_where_small_ones_are_best(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     "small", [64, 256]
 )  # cuts the rnn's products, and those of the wider cells, back as well as forth
-def test_gradients_through_cut_products_pass(
-    cell: str, small: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gradients_through_cut_products_pass(cell, small, monkeypatch):
     real, cuts = products._cuts, []
     monkeypatch.setattr(products, "is_faster_in_blocks", lambda: True)
     monkeypatch.setattr(products, "SMALL", small)
@@ -93,7 +85,7 @@ def test_gradients_through_cut_products_pass(
     monkeypatch.setattr(
         products, "_cuts", lambda *sizes: cuts.append(list(real(*sizes))) or cuts[-1]
     )
-    assert gradcheck.check_network(cell, 2, dropout=False).error < SOUND  # type: ignore[arg-type]
+    assert gradcheck.check_network(cell, 2, dropout=False).error < SOUND
     assert any(len(parts) == 2 for parts in cuts)
 
 
@@ -107,13 +99,9 @@ BUGS = {
 
 
 @pytest.mark.parametrize("bug", BUGS)
-def test_a_bug_planted_in_a_cut_is_found(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_planted_in_a_cut_is_found(bug, monkeypatch):
     broken = planted(products, *BUGS[bug])
-    for name, value in {
-        "is_faster_in_blocks": lambda: True,
-        "SMALL": 64,
-        "COLUMNS": 4,
-    }.items():
+    for name, value in {"is_faster_in_blocks": lambda: True, "SMALL": 64, "COLUMNS": 4}.items():
         monkeypatch.setitem(broken.__dict__, name, value)
     monkeypatch.setattr(cells, "step_product", broken.step_product)
     monkeypatch.setattr(loss, "product", broken.product)

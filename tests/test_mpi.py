@@ -1,7 +1,5 @@
 """Runs in ranks over MPI: what they learn, what each keeps of the text, how they end in trouble."""
 
-from __future__ import annotations
-
 import json
 import os
 import select
@@ -10,10 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -60,13 +56,13 @@ SECONDS = 300  # after which a run that should have ended has failed
 
 
 @pytest.fixture
-def corpus(tmp_path: Path) -> Path:
+def corpus(tmp_path):
     path = tmp_path / "corpus.txt"
     path.write_text(TEXT, encoding="utf-8")
     return path
 
 
-def environment() -> dict[str, str]:
+def environment():
     """Return this environment without what a launcher may have set, and with this package."""
     kept = {
         name: value
@@ -76,12 +72,12 @@ def environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": str(HERE.parent), "OPENBLAS_NUM_THREADS": "1"}
 
 
-def command(ranks: int, *words: str | Path) -> list[str]:
+def command(ranks, *words):
     assert MPIEXEC is not None
     return [MPIEXEC, "-n", str(ranks), sys.executable, *map(str, words)]
 
 
-def in_ranks(ranks: int, *words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+def in_ranks(ranks, *words, **options):
     """Return the ended `charrnn` with these words, as so many ranks."""
     line = command(ranks, "-m", "charrnn", *words)
     return subprocess.run(
@@ -95,7 +91,7 @@ def in_ranks(ranks: int, *words: str | Path, **options: Any) -> subprocess.Compl
     )
 
 
-def learned(ranks: int, corpus: Path, **options: Any) -> dict[str, np.ndarray]:
+def learned(ranks, corpus, **options):
     """Return what a run in ranks learned, under options that the command hasn't got."""
     out = corpus.with_name(f"learned-{ranks}.npz")
     line = command(ranks, HERE / "mpi_run.py", corpus, out, json.dumps({**EXACT, **options}))
@@ -104,7 +100,7 @@ def learned(ranks: int, corpus: Path, **options: Any) -> dict[str, np.ndarray]:
         return dict(archive)
 
 
-def kept(path: Path) -> dict[str, np.ndarray]:
+def kept(path):
     """Return the arrays of a checkpoint but for what tells the time."""
     with np.load(path) as archive:
         return {
@@ -112,7 +108,7 @@ def kept(path: Path) -> dict[str, np.ndarray]:
         }
 
 
-def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
+def assert_same(one, other):
     assert set(one) == set(other)
     for name, array in one.items():
         np.testing.assert_array_equal(array, other[name], err_msg=name)
@@ -123,9 +119,7 @@ def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Non
 @pytest.mark.parametrize(
     "options", [{}, {"val_characters": 70}, {"lines": True}], ids=["text", "characters", "lines"]
 )
-def test_ranks_learn_what_one_process_learns_to_float_accuracy(
-    corpus: Path, options: dict[str, Any]
-) -> None:
+def test_ranks_learn_what_one_process_learns_to_float_accuracy(corpus, options):
     if "lines" in options:
         corpus.write_text(
             "".join(f"{k * 7919 % 1009:o}{'ab' * (k % 5)}\n" for k in range(90)), encoding="utf-8"
@@ -139,7 +133,7 @@ def test_ranks_learn_what_one_process_learns_to_float_accuracy(
 
 
 @with_mpi
-def test_one_rank_is_the_plain_run_to_the_last_bit(corpus: Path, tmp_path: Path) -> None:
+def test_one_rank_is_the_plain_run_to_the_last_bit(corpus, tmp_path):
     assert (
         in_ranks(
             1,
@@ -173,9 +167,7 @@ def test_one_rank_is_the_plain_run_to_the_last_bit(corpus: Path, tmp_path: Path)
 
 @with_mpi
 @pytest.mark.slow
-def test_the_same_ranks_repeat_and_resume_themselves_to_the_last_bit(
-    corpus: Path, tmp_path: Path
-) -> None:
+def test_the_same_ranks_repeat_and_resume_themselves_to_the_last_bit(corpus, tmp_path):
     words = ["train", corpus, *WORDS, "--json", "--quiet", "--out"]
     told = in_ranks(3, *words, tmp_path / "a.npz", "--steps", "30").stdout
     in_ranks(3, *words, tmp_path / "b.npz", "--steps", "30")
@@ -192,7 +184,7 @@ def test_the_same_ranks_repeat_and_resume_themselves_to_the_last_bit(
 
 @with_mpi
 @pytest.mark.slow
-def test_a_run_goes_from_workers_to_ranks_and_back(corpus: Path, tmp_path: Path) -> None:
+def test_a_run_goes_from_workers_to_ranks_and_back(corpus, tmp_path):
     straight, parts = tmp_path / "straight.npz", tmp_path / "parts.npz"
     options = {**SMALL, "steps": 36, "lr": 1e-3}
     list(charrnn.train([corpus], TrainConfig(**{**options, "out": straight})))
@@ -221,9 +213,9 @@ def test_a_run_goes_from_workers_to_ranks_and_back(corpus: Path, tmp_path: Path)
     )
 
 
-def ranks_of(launcher: int) -> list[int]:
+def ranks_of(launcher):
     """Return the processes of the ranks under a launcher, in their order, from Linux's /proc."""
-    children: dict[int, list[int]] = {}
+    children = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
@@ -233,7 +225,7 @@ def ranks_of(launcher: int) -> list[int]:
     return sorted(rank for proxy in children[launcher] for rank in children[proxy])
 
 
-def stopped_by(act: Callable[[int], None], out: Path, corpus: Path) -> tuple[int, str]:
+def stopped_by(act, out, corpus):
     """Return the exit code and stderr of a run of 2 ranks that would take hours.
 
     `act` is called with the launcher's process when the run has saved once.
@@ -269,11 +261,11 @@ def stopped_by(act: Callable[[int], None], out: Path, corpus: Path) -> tuple[int
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_rank_that_is_killed_ends_all(rank: int, corpus: Path, tmp_path: Path) -> None:
-    ends: list[int] = []  # of each rank, a descriptor that is readable when it has ended
-    ended: list[bool] = []  # whether each has, within 10 seconds
+def test_a_rank_that_is_killed_ends_all(rank, corpus, tmp_path):
+    ends = []  # of each rank, a descriptor that is readable when it has ended
+    ended = []  # whether each has, within 10 seconds
 
-    def kill(launcher: int) -> None:
+    def kill(launcher):
         processes = ranks_of(launcher)
         ends.extend(map(os.pidfd_open, processes))
         os.kill(processes[rank], signal.SIGKILL)
@@ -299,9 +291,7 @@ def test_a_rank_that_is_killed_ends_all(rank: int, corpus: Path, tmp_path: Path)
 @with_mpi
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_to_the_launcher_saves_and_ends_all(
-    number: int, code: int, corpus: Path, tmp_path: Path
-) -> None:
+def test_a_signal_to_the_launcher_saves_and_ends_all(number, code, corpus, tmp_path):
     ended, _ = stopped_by(lambda launcher: os.kill(launcher, number), tmp_path / "m.npz", corpus)
     assert ended == code
     assert charrnn.load(tmp_path / "m.npz").meta["step"] > 0
@@ -336,9 +326,7 @@ def test_a_signal_to_the_launcher_saves_and_ends_all(
     ],
     ids=["file", "workers", "option", "columns", "diverged"],
 )
-def test_what_is_wrong_is_said_once(
-    words: list[str], code: int, message: str, corpus: Path, tmp_path: Path
-) -> None:
+def test_what_is_wrong_is_said_once(words, code, message, corpus, tmp_path):
     ended = in_ranks(2, "train", *words, "--quiet", cwd=tmp_path)
     assert ended.returncode == code
     assert len(ended.stderr.splitlines()) == 1
@@ -346,7 +334,7 @@ def test_what_is_wrong_is_said_once(
 
 
 @with_mpi
-def test_an_error_on_one_rank_ends_all_and_names_it(corpus: Path, tmp_path: Path) -> None:
+def test_an_error_on_one_rank_ends_all_and_names_it(corpus, tmp_path):
     code = (
         "import os, sys\nfrom charrnn.cli.app import main\n"
         "from charrnn.training.replica import Replica\n"
@@ -377,9 +365,7 @@ def test_an_error_on_one_rank_ends_all_and_names_it(corpus: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(("rank", "lines"), [("0", 1), ("3", 0)])
-def test_without_mpi4py_rank_0_says_so_and_nothing_is_written(
-    rank: str, lines: int, corpus: Path, tmp_path: Path
-) -> None:
+def test_without_mpi4py_rank_0_says_so_and_nothing_is_written(rank, lines, corpus, tmp_path):
     code = (
         "import sys; sys.modules['mpi4py'] = None\n"
         "from charrnn.cli.app import main\nsys.exit(main(sys.argv[1:]))"
@@ -420,15 +406,11 @@ def test_without_mpi4py_rank_0_says_so_and_nothing_is_written(
         ({"PMI_RANK": "no number", "PMI_SIZE": "2"}, (0, 1)),
     ],
 )
-def test_launchers_are_known_by_what_they_set(
-    variables: dict[str, str], expected: tuple[int, int]
-) -> None:
+def test_launchers_are_known_by_what_they_set(variables, expected):
     assert launched(variables) == expected
 
 
-def test_an_mpi_that_sees_another_number_of_ranks_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_an_mpi_that_sees_another_number_of_ranks_is_refused(monkeypatch):
     class World:
         rank, size = 0, 1
 
@@ -436,7 +418,7 @@ def test_an_mpi_that_sees_another_number_of_ranks_is_refused(
         COMM_WORLD = World
 
         @staticmethod
-        def Get_library_version() -> str:
+        def Get_library_version():
             return "Other MPI 1.0\0"
 
     monkeypatch.setitem(sys.modules, "mpi4py", type("mpi4py", (), {"MPI": Other}))
@@ -447,7 +429,7 @@ def test_an_mpi_that_sees_another_number_of_ranks_is_refused(
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5])
-def test_a_rank_needs_no_character_but_its_own(ranks: int) -> None:
+def test_a_rank_needs_no_character_but_its_own(ranks):
     rng = np.random.default_rng(1)
     whole, columns = Store(np.uint8), 5
     whole.append(rng.integers(0, 9, 203))
@@ -468,7 +450,7 @@ def test_a_rank_needs_no_character_but_its_own(ranks: int) -> None:
     assert total == streams.part.characters
 
 
-def test_more_ranks_than_streams_are_refused_and_the_batch_grows_with_them(corpus: Path) -> None:
+def test_more_ranks_than_streams_are_refused_and_the_batch_grows_with_them(corpus):
     from charrnn.training.setup import prepare
 
     with pytest.raises(UsageError, match="3 ranks share a batch of 2 streams"):
@@ -478,7 +460,7 @@ def test_more_ranks_than_streams_are_refused_and_the_batch_grows_with_them(corpu
 
 
 @with_mpi
-def test_an_order_may_have_any_size() -> None:
+def test_an_order_may_have_any_size():
     code = (
         "import sys\nfrom charrnn.cli.app import launched\n"
         "from charrnn.training.mpi import MPIEnd\n"
@@ -490,7 +472,7 @@ def test_an_order_may_have_any_size() -> None:
 
 
 @with_mpi
-def test_a_large_gradient_is_summed_and_shared() -> None:
+def test_a_large_gradient_is_summed_and_shared():
     code = (
         "import numpy as np\nfrom charrnn.cli.app import launched\n"
         "from charrnn.training.mpi import MPIEnd\n"

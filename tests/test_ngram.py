@@ -1,11 +1,8 @@
 """The n-gram floor against a slow model that keeps dictionaries, and against published figures."""
 
-from __future__ import annotations
-
 import math
 import tracemalloc
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +12,9 @@ from charrnn.text import ngram as ngram_module
 from charrnn.text.batches import Items
 from charrnn.text.corpus import Part, Store
 from charrnn.text.ngram import Floor, floor, witten_bell as counted
-from charrnn.text.vocabulary import Indices
 
 
-def witten_bell(train: Indices, val: Indices, N: int, *options: int) -> tuple[float, ...]:
+def witten_bell(train, val, N, *options):
     """The nats on `val` by what is counted in `train`."""
     return counted(np.concatenate([train, val]), len(train), N, *options)
 
@@ -26,7 +22,7 @@ def witten_bell(train: Indices, val: Indices, N: int, *options: int) -> tuple[fl
 texts = st.lists(st.integers(0, 3), max_size=60)
 
 
-def slow_witten_bell(train: list[int], val: list[int], N: int, max_order: int) -> list[float]:
+def slow_witten_bell(train, val, N, max_order):
     """The same by its recursive definition, one character at a time."""
     grams = Counter(
         tuple(train[i : i + n]) for n in range(max_order + 1) for i in range(len(train) - n + 1)
@@ -37,7 +33,7 @@ def slow_witten_bell(train: list[int], val: list[int], N: int, max_order: int) -
             distinct[gram[:-1]] += 1
             total[gram[:-1]] += count
 
-    def probability(context: tuple[int, ...], w: int) -> float:
+    def probability(context, w):
         lower = probability(context[1:], w) if context else 1 / N
         c = tuple(context)
         if not total[c]:
@@ -56,35 +52,33 @@ def slow_witten_bell(train: list[int], val: list[int], N: int, max_order: int) -
 
 
 @given(texts, texts.filter(bool))
-def test_every_order_agrees_with_a_model_that_keeps_dictionaries(
-    train: list[int], val: list[int]
-) -> None:
+def test_every_order_agrees_with_a_model_that_keeps_dictionaries(train, val):
     found = witten_bell(np.array(train, np.uint8), np.array(val, np.uint8), 4)
     assert found == pytest.approx(slow_witten_bell(train, val, 4, 7), rel=1e-12)
 
 
 @given(st.lists(st.integers(0, 90), min_size=2, max_size=60), st.integers(91, 2**40))
-def test_large_vocabularies_are_counted_by_sorting_and_agree_too(text: list[int], N: int) -> None:
+def test_large_vocabularies_are_counted_by_sorting_and_agree_too(text, N):
     train, val = text[: len(text) // 2], text[len(text) // 2 :]
     found = witten_bell(np.array(train, np.uint32), np.array(val, np.uint32), N, 3)
     assert found == pytest.approx(slow_witten_bell(train, val, N, 3), rel=1e-12)
 
 
-def slow_items(train: list[list[int]], val: list[list[int]], N: int, max_order: int) -> list[float]:
+def slow_items(train, val, N, max_order):
     """The Witten-Bell models of items by their definition: 0 stands before and behind each, and no
     context goes beyond. The 0 before the first item is counted like the others.
     """
-    grams = Counter[tuple[int, ...]]([(0,)])
+    grams = Counter([(0,)])
     for item in train:
         whole = (0, *item, 0)
         grams.update(
             whole[i - n + 1 : i + 1] for i in range(1, len(whole)) for n in range(1, i + 2)
         )
-    after: dict[tuple[int, ...], list[tuple[int, int]]] = {}
+    after = {}
     for gram, count in grams.items():
         after.setdefault(gram[:-1], []).append((gram[-1], count))
 
-    def probability(context: tuple[int, ...], w: int) -> float:
+    def probability(context, w):
         lower = probability(context[1:], w) if context else 1 / N
         seen = after.get(context, [])
         return (
@@ -94,7 +88,7 @@ def slow_items(train: list[list[int]], val: list[list[int]], N: int, max_order: 
             else lower
         )
 
-    def nats(order: int) -> float:
+    def nats(order):
         pairs = [
             ((0, *item)[max(0, i - order + 2) : i + 1], w)
             for item in val
@@ -109,9 +103,7 @@ items = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=9), min_size=1
 
 
 @given(items, items)
-def test_items_agree_with_a_model_that_keeps_dictionaries(
-    train: list[list[int]], val: list[list[int]]
-) -> None:
+def test_items_agree_with_a_model_that_keeps_dictionaries(train, val):
     stream = [
         np.array([symbol for item in part for symbol in (*item, 0)], np.uint8)
         for part in (train, val)
@@ -120,30 +112,30 @@ def test_items_agree_with_a_model_that_keeps_dictionaries(
     assert found == pytest.approx(slow_items(train, val, 4, 7), rel=1e-12)
 
 
-def test_the_text_is_left_as_it_was() -> None:
+def test_the_text_is_left_as_it_was():
     text = np.array([0, 1, 0, 2, 1, 1, 0], np.uint8)
     before = text.copy()
     counted(text, 5, 3)
     assert np.array_equal(text, before)
 
 
-def test_one_symbol_is_certain() -> None:
+def test_one_symbol_is_certain():
     assert witten_bell(np.zeros(9, np.uint8), np.zeros(3, np.uint8), 1) == (0.0,) * 7
 
 
-def part(indices: Indices) -> Part:
+def part(indices):
     """A text of its own."""
     store = Store(indices.dtype)
     store.append(indices)
     return Part(store, [(0, len(indices))])
 
 
-def test_a_certain_text_has_a_floor_of_0_and_not_of_minus_0() -> None:
+def test_a_certain_text_has_a_floor_of_0_and_not_of_minus_0():
     text = np.zeros(100, np.uint8)
     assert {math.copysign(1, nats) for nats in witten_bell(text, text, 1)} == {1}
 
 
-def test_the_floor_is_the_best_order() -> None:
+def test_the_floor_is_the_best_order():
     text = np.tile([0, 1, 1, 2, 0, 2], 60).astype(np.uint8)
     found = floor(part(text[:300]), part(text[300:]), 3)
     assert found is not None
@@ -153,9 +145,7 @@ def test_the_floor_is_the_best_order() -> None:
     assert found.notes == ()
 
 
-def test_of_a_long_text_what_lies_about_the_border_is_counted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_of_a_long_text_what_lies_about_the_border_is_counted(monkeypatch):
     text = np.random.default_rng(0).integers(0, 3, 1000).astype(np.uint8)
     monkeypatch.setattr(ngram_module, "LIMIT", 500)
     found = floor(part(text[:900]), part(text[900:]), 3)
@@ -169,9 +159,7 @@ def test_of_a_long_text_what_lies_about_the_border_is_counted(
 
 
 @pytest.mark.parametrize(("N", "val"), [(3, 0.1), (65, 0.1), (70_000, 0.1), (70_000, 0.9)])
-def test_a_long_text_is_counted_in_bounded_memory(
-    N: int, val: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_text_is_counted_in_bounded_memory(N, val, monkeypatch):
     monkeypatch.setattr(ngram_module, "LIMIT", 25_000)  # a hundredth of what it is
     text = np.random.default_rng(0).integers(0, N, 200_000).astype(np.uint32)
     border = int(len(text) * (1 - val))
@@ -184,7 +172,7 @@ def test_a_long_text_is_counted_in_bounded_memory(
         tracemalloc.stop()
 
 
-def test_the_floor_of_items_knows_their_ends() -> None:
+def test_the_floor_of_items_knows_their_ends():
     symbols = np.array([0, 1, 2, 0, 2, 0, 1, 0, 1, 2, 0], np.uint8)
     train, val = Items(symbols).split(0.25)
     found = floor(train, val, 3)
@@ -195,19 +183,17 @@ def test_the_floor_of_items_knows_their_ends() -> None:
 
 
 @pytest.mark.parametrize(("train", "val", "N"), [(0, 5, 2), (5, 0, 2), (5, 5, 1 << 19)])
-def test_there_is_no_floor_where_a_part_is_empty_or_keys_have_no_room(
-    train: int, val: int, N: int
-) -> None:
+def test_there_is_no_floor_where_a_part_is_empty_or_keys_have_no_room(train, val, N):
     assert floor(part(np.zeros(train, np.uint8)), part(np.zeros(val, np.uint8)), N) == Floor()
 
 
-def test_the_largest_keys_have_room() -> None:
+def test_the_largest_keys_have_room():
     positions = ngram_module.LIMIT + 3  # shares are rounded up, and items begin with a boundary
     space = positions * ngram_module.MOST
     assert space.bit_length() + positions.bit_length() <= 63
 
 
-def test_the_published_figures_on_shakespeare_are_met(shakespeare: Path) -> None:
+def test_the_published_figures_on_shakespeare_are_met(shakespeare):
     characters = np.frombuffer(shakespeare.read_bytes(), np.uint8)
     indices = np.searchsorted(np.unique(characters), characters).astype(np.uint8)
     found = witten_bell(indices[:1_003_854], indices[1_003_854:], 65)

@@ -1,7 +1,5 @@
 """Optimizers beside their textbook formulas, one number at a time."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -15,7 +13,7 @@ PER_STEP = 3_000  # characters
 BETA2 = 0.5 ** (PER_STEP / 236_000)
 
 
-def textbook(name: str, gradients: list[float], lr: float) -> float:
+def textbook(name, gradients, lr):
     """Return θ from 1.0 on after one update for each gradient."""
     theta, m, v = 1.0, 0.0, 0.0
     for step, g in enumerate(gradients, 1):
@@ -35,7 +33,7 @@ def textbook(name: str, gradients: list[float], lr: float) -> float:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_updates_follow_the_formula(name: str) -> None:
+def test_updates_follow_the_formula(name):
     rng = np.random.default_rng(0)
     gradients = rng.standard_normal((12, 5))
     theta, optimizer = np.ones(5), OPTIMIZER_CLASSES[name](PER_STEP)
@@ -47,7 +45,7 @@ def test_updates_follow_the_formula(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_moments_carry_all_that_goes_on(name: str) -> None:
+def test_moments_carry_all_that_goes_on(name):
     rng = np.random.default_rng(1)
     gradients = rng.standard_normal((10, 4)).astype(np.float32)
     straight, optimizer = np.ones(4, np.float32), OPTIMIZER_CLASSES[name](PER_STEP)
@@ -61,14 +59,14 @@ def test_moments_carry_all_that_goes_on(name: str) -> None:
     np.testing.assert_array_equal(theta, straight)
 
 
-def test_adams_second_moment_forgets_within_ten_steps_at_the_slowest() -> None:
+def test_adams_second_moment_forgets_within_ten_steps_at_the_slowest():
     m, v = np.zeros((2, 1))
     OPTIMIZER_CLASSES["adam"](1e9).direction(np.array([3.0]), [m, v], 1)
     assert v == pytest.approx(0.1 * 9)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_stretches_are_updated_as_the_whole_is(name: str) -> None:
+def test_stretches_are_updated_as_the_whole_is(name):
     rng = np.random.default_rng(2)
     optimizer = OPTIMIZER_CLASSES[name](PER_STEP)
     whole = rng.standard_normal((1 + len(optimizer.names), 100)).astype(np.float32) ** 2
@@ -82,9 +80,7 @@ def test_stretches_are_updated_as_the_whole_is(name: str) -> None:
 
 
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=20), st.floats(0.01, 10))
-def test_clipping_keeps_the_direction_and_bounds_the_norm(
-    values: list[float], limit: float
-) -> None:
+def test_clipping_keeps_the_direction_and_bounds_the_norm(values, limit):
     g = np.array(values)
     before = g.copy()
     norm = math.sqrt(sum_of_squares(g))
@@ -96,12 +92,12 @@ def test_clipping_keeps_the_direction_and_bounds_the_norm(
         np.testing.assert_allclose(g, before * (limit / norm), rtol=1e-12)
 
 
-def test_no_clipping_leaves_the_gradient_alone() -> None:
+def test_no_clipping_leaves_the_gradient_alone():
     g = np.array([30.0, 40.0])
     clip(g, 50.0, 0)
     assert g.tolist() == [30.0, 40.0]
 
 
-def test_the_norm_of_huge_single_precision_gradients_is_finite() -> None:
+def test_the_norm_of_huge_single_precision_gradients_is_finite():
     g = np.full(4, 1e30, np.float32)
     assert math.sqrt(sum_of_squares(g)) == pytest.approx(2e30)

@@ -4,8 +4,6 @@ The options are read from the commands themselves. A switch is covered by itself
 value needs a line in TRAIN or SAMPLE below, and a test says which one is missing.
 """
 
-from __future__ import annotations
-
 import gzip
 import io
 import itertools
@@ -13,11 +11,9 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tiny_models import saved, tiny
@@ -81,11 +77,7 @@ TABLES = {"train": TRAIN, "sample": SAMPLE}
 LENGTHS = ("--budget", "--epochs", "--steps")
 # Options, or values of options, that exclude each other: exit code 2.
 CLASHES = {
-    "train": [
-        *combinations(LENGTHS, 2),
-        ("--resume", "--overwrite"),
-        ("--resume", "--init-from"),
-    ],
+    "train": [*combinations(LENGTHS, 2), ("--resume", "--overwrite"), ("--resume", "--init-from")],
     "sample": [
         ("--prime", "--prime-file"),
         ("--novel", "--show-probs"),
@@ -120,12 +112,12 @@ class Value:
     code: int = 0
 
     @classmethod
-    def of(cls, option: str, text: str) -> Value:
+    def of(cls, option, text):
         value, mark, code = text.partition("!")
         return cls(option, value, int(code) if mark else 0)
 
     @property
-    def names(self) -> set[str]:
+    def names(self):
         """What CLASHES and MISFITS may call it."""
         exact = f"{self.option}={self.text}"
         return {exact} if self.text is None else {exact, self.option}
@@ -134,19 +126,19 @@ class Value:
 class Row(dict[str, Value]):
     """A command line: a value for every option."""
 
-    def given(self, option: str) -> str | None:
+    def given(self, option):
         """What was given for an option, None if it is absent."""
         return self[option].text if option in self else None
 
-    def has(self, option: str) -> bool:
+    def has(self, option):
         return self.given(option) is not None
 
-    def meets(self, pairs: Sequence[tuple[str, str]]) -> bool:
+    def meets(self, pairs):
         """Whether both of one of the pairs are given."""
         names = set().union(*(value.names for value in self.values()))
         return any(names.issuperset(pair) for pair in pairs)
 
-    def words(self, **changes: str | None) -> list[str]:
+    def words(self, **changes):
         """The row as it is typed; changes: other values of options, None leaves one out."""
         words = []
         for option, value in self.items():
@@ -156,20 +148,20 @@ class Row(dict[str, Value]):
             words += text.split(",") if option.isupper() else [option, text] if text else [option]
         return words
 
-    def __str__(self) -> str:
+    def __str__(self):
         return " ".join(self.words()) or "nothing"
 
 
-def declared(command: str) -> Iterator[tuple[str, bool]]:
+def declared(command):
     """The options of a command by their first long names, and whether each is a switch."""
-    parameters = get_command(app.program()).commands[command].params  # type: ignore[attr-defined]
+    parameters = get_command(app.program()).commands[command].params
     for parameter in parameters:
         long = [name for name in parameter.opts if name.startswith("--")]
         if long:
             yield long[0], parameter.is_flag
 
 
-def values(command: str) -> list[list[Value]]:
+def values(command):
     """The values of each option that has some, absence first."""
     switches = {option: "" for option, switch in declared(command) if switch}
     return [
@@ -178,16 +170,14 @@ def values(command: str) -> list[list[Value]]:
     ]
 
 
-def covering(
-    options: Sequence[Sequence[Value]], clashes: Sequence[tuple[str, str]] = ()
-) -> list[Row]:
+def covering(options, clashes=()):
     """Rows in which every pair of values occurs, without pairs of options that clash.
 
     Greedy: each row begins with a pair that is missing, and takes for each further option the
     value that adds most missing pairs.
     """
 
-    def fit(*pair: Value) -> bool:
+    def fit(*pair):
         return not Row({value.option: value for value in pair}).meets(clashes)
 
     missing = {
@@ -210,20 +200,20 @@ def covering(
     return rows
 
 
-def right_rows(command: str) -> list[Row]:
+def right_rows(command):
     """Rows of right values, in which every pair of them occurs."""
     right = [[v for v in option if not v.code] for option in values(command)]
     return covering(right, CLASHES[command] + MISFITS[command])
 
 
-def cases(command: str) -> Any:
+def cases(command):
     """Right rows, and then rows in which all pairs of any values occur."""
     rows = [*right_rows(command), *covering(values(command))]
     return pytest.mark.parametrize("row", [pytest.param(r, id=f"{i}") for i, r in enumerate(rows)])
 
 
 @pytest.mark.parametrize("command", TABLES)
-def test_every_option_has_values_here(command: str) -> None:
+def test_every_option_has_values_here(command):
     options, table = dict(declared(command)), TABLES[command]
     unnamed = [option for option, switch in options.items() if not switch and option not in table]
     assert not unnamed, f"give values for {unnamed} in the table of {command} in this file"
@@ -233,7 +223,7 @@ def test_every_option_has_values_here(command: str) -> None:
 SIZES = {"a": 2, "b": 3, "c": 4, "d": 1, "e": 2}
 
 
-def test_every_pair_of_values_occurs() -> None:
+def test_every_pair_of_values_occurs():
     options = [[Value(n, None), *(Value(n, str(i)) for i in range(k))] for n, k in SIZES.items()]
     found = covering(options, [("a", "b")])
     seen = {pair for row in found for pair in combinations(row.values(), 2)}
@@ -246,7 +236,7 @@ def test_every_pair_of_values_occurs() -> None:
     assert wanted - seen == {(a, b) for a in options[0][1:] for b in options[1][1:]}
 
 
-def expected(command: str, row: Row) -> int:
+def expected(command, row):
     """The exit code that the contract has for a row."""
     codes = {value.code for value in row.values()}
     if row.given("--unknown") == "skip":
@@ -257,12 +247,12 @@ def expected(command: str, row: Row) -> int:
 
 
 @pytest.mark.parametrize("command", TABLES)
-def test_right_rows_are_to_succeed(command: str) -> None:
+def test_right_rows_are_to_succeed(command):
     assert not any(expected(command, row) for row in right_rows(command))
 
 
 @pytest.fixture
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def files(tmp_path, monkeypatch):
     """A folder with texts and models."""
     monkeypatch.chdir(tmp_path)
     Path("text.txt").write_text(TEXT)
@@ -278,9 +268,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def ended(
-    words: Sequence[str], monkeypatch: pytest.MonkeyPatch, given: str = ""
-) -> tuple[int, str, str]:
+def ended(words, monkeypatch, given=""):
     """The exit code of a command, and what it wrote to stdout and to stderr."""
     streams = io.StringIO(), io.StringIO()
     with monkeypatch.context() as patched:
@@ -297,10 +285,10 @@ def ended(
     return code, out, err
 
 
-def objects(text: str) -> list[dict[str, Any]]:
+def objects(text):
     """The objects of JSON lines, none of which has a NaN or an infinity."""
 
-    def refuse(token: str) -> None:
+    def refuse(token):
         raise AssertionError(token)
 
     return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
@@ -309,7 +297,7 @@ def objects(text: str) -> list[dict[str, Any]]:
 # train
 
 
-def make_checkpoint(row: Row, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def make_checkpoint(row, out, monkeypatch):
     """Write a checkpoint over which to train, or for --resume the same run after two steps."""
     if row.has("--resume") and not expected("train", row):
         asks = {"--resume": None, "--dry-run": None, **dict.fromkeys(LENGTHS), "--log": None}
@@ -322,7 +310,7 @@ def make_checkpoint(row: Row, out: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.slow
 @cases("train")
-def test_train_keeps_its_word(row: Row, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train_keeps_its_word(row, files, monkeypatch):
     ticks = itertools.count(time.perf_counter(), 5.0)  # so that a budget has some ten steps
     out, log = files / (row.given("--out") or "model.npz"), files / (row.given("--log") or "")
     if out.parent.exists():
@@ -344,7 +332,7 @@ def test_train_keeps_its_word(row: Row, files: Path, monkeypatch: pytest.MonkeyP
         assert objects(log.read_text())[-1]["event"] == "done"
 
 
-def check_model(row: Row, out: Path) -> None:
+def check_model(row, out):
     """Check that the checkpoint loads, and has the shape that was asked for."""
     model = charrnn.load(out)
     for option, has in (("--cell", model.config.cell), ("--hidden", str(model.config.hidden))):
@@ -353,7 +341,7 @@ def check_model(row: Row, out: Path) -> None:
     assert all(math.isfinite(x) for x in model.parameters.flat.tolist())
 
 
-def check_output(row: Row, code: int, out: str, err: str) -> None:
+def check_output(row, code, out, err):
     """Check that stdout has what was asked for and nothing else."""
     if code:
         assert out == ""
@@ -374,7 +362,7 @@ def check_output(row: Row, code: int, out: str, err: str) -> None:
 
 @pytest.mark.slow
 @cases("sample")
-def test_sample_keeps_its_word(row: Row, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sample_keeps_its_word(row, files, monkeypatch):
     (files / "model.npz").write_bytes((files / "text.npz").read_bytes())
     lines = row.given("MODEL") == "lines.npz"
     code, out, err = ended(["sample", *row.words()], monkeypatch, "the")
@@ -393,12 +381,12 @@ def test_sample_keeps_its_word(row: Row, files: Path, monkeypatch: pytest.Monkey
         check_text(row, out, lines)
 
 
-def prime_of(row: Row) -> str:
+def prime_of(row):
     prime = (row.given("--prime") or "").replace(UNKNOWN, "")
     return prime + "the" * row.has("--prime-file")
 
 
-def check_objects(row: Row, found: list[dict[str, Any]], seed: str, lines: bool) -> None:
+def check_objects(row, found, seed, lines):
     """Check the samples as JSON."""
     prime, length = prime_of(row), int(row.given("--length") or 500)
     assert len(found) == int(row.given("--num") or 1)
@@ -411,7 +399,7 @@ def check_objects(row: Row, found: list[dict[str, Any]], seed: str, lines: bool)
         assert drawn == length or (drawn < length and (lines or row.has("--stop")))
 
 
-def check_text(row: Row, out: str, lines: bool) -> None:
+def check_text(row, out, lines):
     """Check the samples as text."""
     prime = "" if row.has("--no-prime") else prime_of(row)
     num, length = int(row.given("--num") or 1), int(row.given("--length") or 500)

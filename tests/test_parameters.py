@@ -1,7 +1,5 @@
 """How training begins: each array's spread, orthogonal W, the forget gate."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -12,8 +10,8 @@ H, N = 64, 200
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_weights_have_the_spread_that_their_layer_needs(cell: str) -> None:
-    config = ModelConfig(cell, H, 3)  # type: ignore[arg-type]
+def test_weights_have_the_spread_that_their_layer_needs(cell):
+    config = ModelConfig(cell, H, 3)
     parameters = initialize(config, N, np.random.default_rng(0))
     spread = {"layers.0.V": 0.1, "layers.1.V": H**-0.5, "layers.2.V": H**-0.5}
     spread["U"] = 0.02 * (128 / H) ** 0.5
@@ -23,8 +21,8 @@ def test_weights_have_the_spread_that_their_layer_needs(cell: str) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_w_is_orthogonal_gate_by_gate_and_only_the_forget_gate_is_open(cell: str) -> None:
-    config = ModelConfig(cell, H, 2)  # type: ignore[arg-type]
+def test_w_is_orthogonal_gate_by_gate_and_only_the_forget_gate_is_open(cell):
+    config = ModelConfig(cell, H, 2)
     parameters = initialize(config, N, np.random.default_rng(0), dtype=np.float64)
     for layer in range(2):
         blocks = parameters[f"layers.{layer}.W"].reshape(-1, H, H)

@@ -1,7 +1,5 @@
 """Heat maps: cells and rows, a terminal's colours, and files in which no text becomes markup."""
 
-from __future__ import annotations
-
 import math
 import re
 import unicodedata
@@ -13,7 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 from rich.console import Console
 
-from charrnn.pictures.colormap import PROBABILITY, SURPRISE, Colormap, activation, ink
+from charrnn.pictures.colormap import PROBABILITY, SURPRISE, activation, ink
 from charrnn.pictures.heatmap import Heat, Painter, cells_of, html, rows_of, svg, symbol
 
 texts = st.text(
@@ -26,12 +24,12 @@ HOSTILE = (
 )
 
 
-def in_bits(*bits: float) -> list[float]:
+def in_bits(*bits):
     """Return surprises in nats."""
     return [value * math.log(2) for value in bits]
 
 
-def valued(text: str) -> Heat:
+def valued(text):
     return Heat(
         text,
         text,
@@ -41,7 +39,7 @@ def valued(text: str) -> Heat:
 
 
 @given(texts)
-def test_cells_hold_every_character_in_order_and_show_none_that_is_not_printable(text: str) -> None:
+def test_cells_hold_every_character_in_order_and_show_none_that_is_not_printable(text):
     cells = list(cells_of(text, range(len(text))))
     assert "".join(cell.text for cell in cells) == text
     ends = np.cumsum([len(cell.text) for cell in cells])
@@ -51,7 +49,7 @@ def test_cells_hold_every_character_in_order_and_show_none_that_is_not_printable
 
 
 @given(texts, st.integers(20, 40))
-def test_rows_keep_all_cells_within_the_width_and_end_at_newlines(text: str, width: int) -> None:
+def test_rows_keep_all_cells_within_the_width_and_end_at_newlines(text, width):
     rows = list(rows_of(text, [math.nan] * len(text), width))
     assert "".join(cell.text for row in rows for cell in row) == text
     for row in rows:
@@ -74,8 +72,8 @@ def test_rows_keep_all_cells_within_the_width_and_end_at_newlines(text: str, wid
     ],
 )
 def test_wide_combining_and_control_characters_take_the_columns_they_are_shown_in(
-    text: str, shown: list[str], widths: list[int]
-) -> None:
+    text, shown, widths
+):
     cells = list(cells_of(text, [math.nan] * len(text)))
     assert [cell.shown for cell in cells] == shown
     assert [cell.width for cell in cells] == widths
@@ -85,23 +83,21 @@ def test_wide_combining_and_control_characters_take_the_columns_they_are_shown_i
     ("encoding", "expected"),
     [("ascii", [r"\n", r"\xe9", r"\u4e2d"]), ("cp1252", [r"\n", "é", r"\u4e2d"])],
 )
-def test_what_a_stream_cannot_encode_is_shown_as_an_escape(
-    encoding: str, expected: list[str]
-) -> None:
+def test_what_a_stream_cannot_encode_is_shown_as_an_escape(encoding, expected):
     assert [symbol(char, encoding) for char in "\né中"] == expected
 
 
-def painter(color_system: str | None, colormap: Colormap = SURPRISE) -> Painter:
+def painter(color_system, colormap=SURPRISE):
     return Painter(
         colormap,
         Console(
             force_terminal=True, color_system=color_system, width=40, no_color=False, _environ={}
         ),
-    )  # type: ignore[arg-type]
+    )
 
 
 @pytest.mark.parametrize("system", ["standard", "256", "truecolor"])
-def test_colours_change_nothing_but_the_colours(system: str) -> None:
+def test_colours_change_nothing_but_the_colours(system):
     painted = "".join(
         painter(system).paint("abc\ndef", in_bits(math.nan, 0.5, 3.5, 9.5, 20, 1.5, 0))
     )
@@ -111,9 +107,7 @@ def test_colours_change_nothing_but_the_colours(system: str) -> None:
 
 
 @pytest.mark.parametrize("colormap", [SURPRISE, PROBABILITY, activation(3)])
-def test_without_colour_a_digit_stands_under_each_value_and_the_legend_says_what_it_means(
-    colormap: Colormap,
-) -> None:
+def test_without_colour_a_digit_stands_under_each_value_and_the_legend_says_what_it_means(colormap):
     shown = painter(None, colormap)
     title, keys = shown.legend().splitlines()
     assert title == colormap.title
@@ -124,7 +118,7 @@ def test_without_colour_a_digit_stands_under_each_value_and_the_legend_says_what
     assert digits == f"  {first}{second}   {third}\n"
 
 
-def test_levels_are_those_of_the_legends() -> None:
+def test_levels_are_those_of_the_legends():
     bits = in_bits(-0.1, 0, 0.99, 1.01, 8.9, 9.01, 1e9)
     assert [SURPRISE.level(nats) for nats in bits] == [0, 0, 0, 1, 8, 9, 9]
     assert [PROBABILITY.level(p) for p in (1, 0.51, 0.5, 0.26, 2**-9, 0)] == [0, 0, 1, 1, 9, 9]
@@ -132,13 +126,13 @@ def test_levels_are_those_of_the_legends() -> None:
 
 
 @pytest.mark.parametrize("colormap", [SURPRISE, PROBABILITY, activation(3)])
-def test_what_has_no_value_has_the_level_that_no_palette_colours(colormap: Colormap) -> None:
+def test_what_has_no_value_has_the_level_that_no_palette_colours(colormap):
     level = colormap.level(math.nan)
     assert colormap.light[level] is None
     assert colormap.dark[level] is None
 
 
-def luminance(colour: str) -> float:
+def luminance(colour):
     """Return the relative luminance, 0 to 1, of "#rrggbb" by WCAG 2."""
     channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
@@ -146,7 +140,7 @@ def luminance(colour: str) -> float:
 
 
 @pytest.mark.parametrize("colormap", [SURPRISE, activation(0)])
-def test_text_on_every_colour_has_a_contrast_of_at_least_4_5(colormap: Colormap) -> None:
+def test_text_on_every_colour_has_a_contrast_of_at_least_4_5(colormap):
     for colour in (*colormap.light, *colormap.dark):
         if colour is not None:
             light, dark = sorted((luminance(colour), luminance(ink(colour))), reverse=True)
@@ -154,7 +148,7 @@ def test_text_on_every_colour_has_a_contrast_of_at_least_4_5(colormap: Colormap)
 
 
 @given(texts | st.just(HOSTILE))
-def test_an_svg_is_well_formed_and_holds_the_text_as_text(text: str) -> None:
+def test_an_svg_is_well_formed_and_holds_the_text_as_text(text):
     page = "".join(
         svg([valued(text)], SURPRISE, title=text.replace("\n", " ") or "t", about=["<a & b>"])
     )
@@ -169,15 +163,15 @@ def test_an_svg_is_well_formed_and_holds_the_text_as_text(text: str) -> None:
 class Page(HTMLParser):
     """What a browser sees in a page: elements, the coloured cells, and their values."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text):
         super().__init__()
-        self.tags: list[str] = []
-        self.cells: list[str] = []
-        self.values: list[str | None] = []
+        self.tags = []
+        self.cells = []
+        self.values = []
         self.inside = self.reading = False
         self.feed(text)
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.inside |= ("class", "heat") in attrs
         self.reading = tag == "i" and self.inside
@@ -185,16 +179,16 @@ class Page(HTMLParser):
             self.cells.append("")
             self.values.append(dict(attrs).get("data-v"))
 
-    def handle_endtag(self, tag: str) -> None:
+    def handle_endtag(self, tag):
         self.reading = False
 
-    def handle_data(self, data: str) -> None:
+    def handle_data(self, data):
         if self.reading:
             self.cells[-1] += data
 
 
 @given(texts | st.just(HOSTILE))
-def test_a_page_has_no_script_and_every_cell_with_its_value(text: str) -> None:
+def test_a_page_has_no_script_and_every_cell_with_its_value(text):
     heat = valued(text)
     written = "".join(html([heat], SURPRISE, title=text, about=[text]))
     page = Page(written)
@@ -220,13 +214,13 @@ def test_a_page_has_no_script_and_every_cell_with_its_value(text: str) -> None:
             assert f"{cell.value / math.log(2):.2f} bits" in (value or "")
 
 
-def test_a_page_allows_no_script_and_loads_nothing() -> None:
+def test_a_page_allows_no_script_and_loads_nothing():
     page = "".join(html([valued(HOSTILE)], SURPRISE, title=HOSTILE, about=[]))
     assert "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'" in page
     assert not re.search(r"(src|href|url)\s*[=(]", page.replace("default-src", ""))
     assert "\x1b" not in page
 
 
-def test_marks_are_coloured_by_the_value_farthest_from_zero() -> None:
+def test_marks_are_coloured_by_the_value_farthest_from_zero():
     (cell,) = cells_of("e\u0301\u0302", [0.5, -0.75, math.nan])
     assert (cell.shown, cell.value) == ("e\u0301\u0302", -0.75)

@@ -2,11 +2,8 @@
 with `eval`.
 """
 
-from __future__ import annotations
-
 import json
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,11 +13,11 @@ from charrnn.config import CELLS, TrainConfig
 from charrnn.training.events import Done
 
 
-def sigmoid(a: np.ndarray) -> np.ndarray:
+def sigmoid(a):
     return 1 / (1 + np.exp(-a))
 
 
-def read_and_score(path: Path, text: str) -> float:
+def read_and_score(path, text):
     """Return the mean nats per character; knows the file alone, nothing of the package."""
     with np.load(path, allow_pickle=False) as file:
         arrays = {
@@ -55,7 +52,7 @@ def read_and_score(path: Path, text: str) -> float:
 
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_reader_of_ones_own_finds_the_same_loss(cell: str, layers: int, tmp_path: Path) -> None:
+def test_a_reader_of_ones_own_finds_the_same_loss(cell, layers, tmp_path):
     text = (
         "she sells sea shells by the sea shore; the shells she sells are sea shells, I'm sure.\n"
         * 20
@@ -64,7 +61,7 @@ def test_a_reader_of_ones_own_finds_the_same_loss(cell: str, layers: int, tmp_pa
     corpus.write_text(text, encoding="utf-8")
     config = TrainConfig(
         out=out, cell=cell, layers=layers, hidden=20, steps=60, batch_size=4, seq_len=16, lr=1e-2
-    )  # type: ignore[arg-type]
+    )
     events = list(charrnn.train([corpus], config))
     assert isinstance(events[-1], Done)
     score = charrnn.score(charrnn.load(out), text[:700])
@@ -74,7 +71,7 @@ def test_a_reader_of_ones_own_finds_the_same_loss(cell: str, layers: int, tmp_pa
     assert score.perplexity == pytest.approx(np.exp(score.mean))
 
 
-def test_validation_loss_is_that_of_the_named_arrays_read_as_streams(tmp_path: Path) -> None:
+def test_validation_loss_is_that_of_the_named_arrays_read_as_streams(tmp_path):
     text = "".join(chr(97 + k) for k in np.random.default_rng(0).integers(0, 7, 4000))
     corpus, out = tmp_path / "random.txt", tmp_path / "m.npz"
     corpus.write_text(text, encoding="utf-8")

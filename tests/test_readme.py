@@ -2,8 +2,6 @@
 is so.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import shlex
@@ -37,14 +35,12 @@ RECIPES = [
 QUICK = ("--steps", "3", "--hidden", "8", "--workers", "1", "--quiet")
 
 
-def test_it_is_short() -> None:
+def test_it_is_short():
     prose = re.sub(r"```.*?```|^\|.*?$", "", README, flags=re.DOTALL | re.MULTILINE)
     assert len(re.sub(r"\]\([^)]*\)", "]", prose).split()) <= 1300
 
 
-def test_the_recipes_run_one_after_the_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_recipes_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.stdin", io.StringIO("The \n"))
     tales = (ROOT / "corpora" / "tales.txt").read_text(encoding="ascii")
@@ -65,23 +61,19 @@ def test_the_recipes_run_one_after_the_other(
         assert main(words) == expected, f"{recipe}: {capsys.readouterr().err}"
 
 
-def test_the_model_that_ships_writes_the_sample_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_model_that_ships_writes_the_sample_shown(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (words, shown), *_ = re.findall(r"\$ \S+/charrnn (.*)\n((?:.*\n)*?)```", README)
     assert main(shlex.split(words)) == 0
     assert capsys.readouterr().out.startswith(shown)
 
 
-def test_the_python_examples_run_as_they_stand(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_python_examples_run_as_they_stand(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("corpus.txt").write_text(
         (ROOT / "corpora" / "tales.txt").read_text(encoding="ascii")[:20_000], encoding="ascii"
     )
-    namespace: dict[str, object] = {}
+    namespace = {}
     for example in re.findall(
         r"```python\n(.*?)```", README[README.index("## Python") :], re.DOTALL
     ):
@@ -90,7 +82,7 @@ def test_the_python_examples_run_as_they_stand(
 
 
 @pytest.mark.parametrize(("page", "link"), LINKS, ids=lambda part: str(part).split("/")[-1])
-def test_links_lead_to_files_and_headings(page: Path, link: str) -> None:
+def test_links_lead_to_files_and_headings(page, link):
     path, _, heading = link.partition("#")
     target = page.parent / path if path else page
     assert target.exists()
@@ -100,7 +92,7 @@ def test_links_lead_to_files_and_headings(page: Path, link: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["training", "trained", "heat", "lecture"])
-def test_each_picture_is_shown_with_words_is_small_and_fetches_nothing(name: str) -> None:
+def test_each_picture_is_shown_with_words_is_small_and_fetches_nothing(name):
     assert re.search(rf"^!\[[^\]]{{40,}}\]\(\.github/{name}\.svg\)$", README, re.MULTILINE)
     picture = (ROOT / ".github" / f"{name}.svg").read_text(encoding="utf-8")
     assert len(picture.encode()) < 150_000
@@ -112,14 +104,14 @@ def test_each_picture_is_shown_with_words_is_small_and_fetches_nothing(name: str
     assert all(reference.startswith("#") for reference in re.findall(r"url\(([^)]*)\)", picture))
 
 
-def test_the_exported_page_is_shown_with_words_and_small() -> None:
+def test_the_exported_page_is_shown_with_words_and_small():
     assert re.search(r"^!\[[^\]]{40,}\]\(\.github/page\.webp\)$", README, re.MULTILINE)
     picture = (ROOT / ".github" / "page.webp").read_bytes()
     assert len(picture) < 150_000
     assert (picture[:4], picture[8:12]) == (b"RIFF", b"WEBP")
 
 
-def test_a_picture_has_the_last_that_was_written_on_each_line_of_the_terminal() -> None:
+def test_a_picture_has_the_last_that_was_written_on_each_line_of_the_terminal():
     pytest.importorskip("pty")  # not on Windows
     from readme_pictures import between, middle, screen
 
@@ -133,7 +125,7 @@ def test_a_picture_has_the_last_that_was_written_on_each_line_of_the_terminal() 
     ]
 
 
-def test_the_number_of_planted_bugs_is_the_one_told() -> None:
+def test_the_number_of_planted_bugs_is_the_one_told():
     import test_gradcheck as planted
     import test_matmul
 
@@ -147,7 +139,7 @@ def test_the_number_of_planted_bugs_is_the_one_told() -> None:
     assert f"The tests plant {bugs} bugs" in README
 
 
-def test_the_backward_pass_shown_is_the_one_that_runs() -> None:
+def test_the_backward_pass_shown_is_the_one_that_runs():
     code = (ROOT / "charrnn" / "network" / "cells.py").read_text(encoding="utf-8")
     shown = re.findall(r"```python\n(d \+= dh.*?)```", README, re.DOTALL)[0]
     for line in shown.splitlines():

@@ -1,7 +1,5 @@
 """The rooms of the package: who may import whom, read from the source; and what start-up loads."""
 
-from __future__ import annotations
-
 import ast
 import re
 import subprocess
@@ -29,13 +27,13 @@ ROOMS = [
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-def room_of(module: str) -> str | None:
+def room_of(module):
     """Return the room of charrnn.<module>, None for the package's own front door."""
     name = module.removeprefix("charrnn").lstrip(".").split(".")[0]
     return name if name and name not in ("__main__", "__init__") else None
 
 
-def imports(path: Path) -> set[str]:
+def imports(path):
     """Return every module that a file imports, anywhere in it."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -51,7 +49,7 @@ def imports(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_room_imports_only_from_itself_and_below(path: Path) -> None:
+def test_a_room_imports_only_from_itself_and_below(path):
     room = room_of(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
     if room is None:
         return
@@ -66,7 +64,7 @@ def test_a_room_imports_only_from_itself_and_below(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_third_parties_stay_in_their_room(path: Path) -> None:
+def test_third_parties_stay_in_their_room(path):
     room = room_of(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
     third = (
         {module.split(".")[0] for module in imports(path)} - sys.stdlib_module_names - {"charrnn"}
@@ -82,7 +80,7 @@ def test_third_parties_stay_in_their_room(path: Path) -> None:
 @pytest.mark.parametrize(
     "path", [f for f in FILES if f.parent.name == "network"], ids=lambda path: path.name
 )
-def test_the_mathematics_knows_no_files_no_screen_no_clock(path: Path) -> None:
+def test_the_mathematics_knows_no_files_no_screen_no_clock(path):
     assert not {module.split(".")[0] for module in imports(path)} & {
         "os",
         "pathlib",
@@ -106,7 +104,7 @@ def test_the_mathematics_knows_no_files_no_screen_no_clock(path: Path) -> None:
         "from charrnn.cli.app import main; import sys; sys.argv[1:] = ['--help']; main()",
     ],
 )
-def test_start_up_loads_no_numpy(code: str) -> None:
+def test_start_up_loads_no_numpy(code):
     report = (
         "import sys, atexit\n"
         "say = lambda: sys.stderr.write('numpy' if 'numpy' in sys.modules else 'none')\n"
@@ -118,12 +116,12 @@ def test_start_up_loads_no_numpy(code: str) -> None:
     assert done.stderr == "none"
 
 
-def test_eval_loads_the_heat_map_only_to_draw_one() -> None:
+def test_eval_loads_the_heat_map_only_to_draw_one():
     code = "import sys, charrnn.cli.eval; sys.exit('charrnn.pictures.heatmap' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_is_there():
     import charrnn
 
     for name in charrnn.__all__:
@@ -141,7 +139,7 @@ def test_every_public_name_is_there() -> None:
         _ = charrnn.nothing_like_it
 
 
-def test_nothing_tells_anyone_to_install_a_strangers_package() -> None:
+def test_nothing_tells_anyone_to_install_a_strangers_package():
     """PyPI's `charrnn` is not this program, whose distribution is called charrnn-numpy."""
     root = PACKAGE.parent
     texts = [

@@ -1,10 +1,7 @@
 """Drawing: the distribution beside brute force, the stepper beside the equations, samples."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
-from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
@@ -29,25 +26,19 @@ LETTERS = "\n abcdef"
 Array = np.ndarray[Any, Any]
 
 
-def make(
-    cell: str = "lstm",
-    layers: int = 1,
-    characters: str = LETTERS,
-    dtype: Any = np.float64,
-    lines: bool = False,
-) -> Model:
+def make(cell="lstm", layers=1, characters=LETTERS, dtype=np.float64, lines=False):
     """Return a model of 12 units with weights large enough that every gate matters."""
-    config = ModelConfig(cell=cell, hidden=12, layers=layers)  # type: ignore[arg-type]
+    config = ModelConfig(cell=cell, hidden=12, layers=layers)
     parameters = Parameters(config, len(characters), dtype)
     parameters.flat[:] = np.random.default_rng(layers).standard_normal(parameters.flat.size)
     return Model(config, Vocabulary(characters), parameters, {"training": {"lines": lines}})
 
 
-def sigmoid(a: Array) -> Array:
+def sigmoid(a):
     return 0.5 * (1 + np.tanh(a / 2))
 
 
-def slow_logits(model: Model, indices: list[int]) -> Array:
+def slow_logits(model, indices):
     """U h + b_y after the characters, gate by gate in float64, from the checkpoint's equations."""
     p = {name: array.astype(np.float64) for name, array in model.parameters.items()}
     H, cell = model.config.hidden, model.config.cell
@@ -74,9 +65,7 @@ def slow_logits(model: Model, indices: list[int]) -> Array:
     return p["U"] @ h[-1] + p["b_y"]
 
 
-def slow_distribution(
-    logits: list[float], temp: float, top_k: int | None, top_p: float | None, min_p: float | None
-) -> list[float]:
+def slow_distribution(logits, temp, top_k, top_p, min_p):
     """The definition, one number at a time."""
     peak = max(logits)
     p = [math.exp((y - peak) / temp) for y in logits]
@@ -108,7 +97,7 @@ configs = st.builds(
 
 
 @given(extreme, configs)
-def test_every_distribution_is_finite_and_sums_to_one(logits: Array, config: SampleConfig) -> None:
+def test_every_distribution_is_finite_and_sums_to_one(logits, config):
     before = logits.copy()
     p = distribution(logits, config)
     assert p.dtype == np.float64
@@ -120,7 +109,7 @@ def test_every_distribution_is_finite_and_sums_to_one(logits: Array, config: Sam
 
 @pytest.mark.parametrize("temp", [0, 1e-300, 1e-6, 1, 1e6])
 @pytest.mark.parametrize("N", [1, 65_537])
-def test_the_smallest_and_the_largest_vocabulary_are_right(N: int, temp: float) -> None:
+def test_the_smallest_and_the_largest_vocabulary_are_right(N, temp):
     logits = np.linspace(-1e4, 1e4, N, dtype=np.float32)
     p = distribution(logits, SampleConfig(temp=temp))
     assert abs(p.sum() - 1) <= 1e-12
@@ -135,16 +124,14 @@ def test_the_smallest_and_the_largest_vocabulary_are_right(N: int, temp: float) 
     st.none() | st.sampled_from([0.013, 0.31, 0.77, 0.999, 1.0]),
     st.none() | st.sampled_from([0.0, 0.011, 0.37, 1.0]),
 )
-def test_the_cuts_are_those_of_brute_force(
-    logits: list[float], temp: float, top_k: int | None, top_p: float | None, min_p: float | None
-) -> None:
+def test_the_cuts_are_those_of_brute_force(logits, temp, top_k, top_p, min_p):
     found = distribution(
         np.array(logits), SampleConfig(temp=temp, top_k=top_k, top_p=top_p, min_p=min_p)
     )
     assert found == pytest.approx(slow_distribution(logits, temp, top_k, top_p, min_p), abs=1e-12)
 
 
-def test_of_equal_logits_top_k_keeps_exactly_the_first_k() -> None:
+def test_of_equal_logits_top_k_keeps_exactly_the_first_k():
     assert distribution(np.array([1.0, 2, 2, 2, 0]), SampleConfig(top_k=2)).tolist() == [
         0,
         0.5,
@@ -154,12 +141,12 @@ def test_of_equal_logits_top_k_keeps_exactly_the_first_k() -> None:
     ]
 
 
-def test_top_p_keeps_the_most_probable_however_small_it_is() -> None:
+def test_top_p_keeps_the_most_probable_however_small_it_is():
     assert distribution(np.zeros(4), SampleConfig(top_p=1e-9)).tolist() == [1, 0, 0, 0]
 
 
 @pytest.mark.parametrize("kept", [1, 2, 3, 37, 64, 127, 128])
-def test_top_p_stops_as_soon_as_the_share_is_reached_and_not_before(kept: int) -> None:
+def test_top_p_stops_as_soon_as_the_share_is_reached_and_not_before(kept):
     for top_p, expected in (
         (kept / 128, kept),
         ((kept - 0.01) / 128, kept),
@@ -168,21 +155,21 @@ def test_top_p_stops_as_soon_as_the_share_is_reached_and_not_before(kept: int) -
         assert np.count_nonzero(distribution(np.zeros(128), SampleConfig(top_p=top_p))) == expected
 
 
-def test_temp_0_is_the_first_of_the_greatest() -> None:
+def test_temp_0_is_the_first_of_the_greatest():
     assert distribution(np.array([[1.0, 5], [3, 5], [3, 0]]), SampleConfig(temp=0)).T.tolist() == [
         [0, 1, 0],
         [1, 0, 0],
     ]
 
 
-def test_each_column_is_the_distribution_of_its_own_logits() -> None:
+def test_each_column_is_the_distribution_of_its_own_logits():
     logits = np.random.default_rng(0).standard_normal((6, 4))
     config = SampleConfig(temp=0.7, top_k=4, top_p=0.9, min_p=0.05)
     columns = [distribution(column, config) for column in logits.T]
     assert np.array_equal(distribution(logits, config), np.stack(columns, axis=1))
 
 
-def draw(p: Array, uniform: Any) -> Any:
+def draw(p, uniform):
     """Return what decoding.draw gives for a copy of p, which it overwrites."""
     return decoding.draw(np.array(p, np.float64, order="C"), uniform)
 
@@ -196,25 +183,21 @@ probabilities = hnp.arrays(
     probabilities.filter(lambda p: p.sum() > 0),
     st.sampled_from([0.0, 5e-324, 0.5, 1 - 2**-53, 1.0]) | st.floats(0, 1),
 )
-def test_a_draw_is_in_range_and_possible(p: Array, uniform: float) -> None:
+def test_a_draw_is_in_range_and_possible(p, uniform):
     index = draw(p, uniform)
     assert 0 <= index < len(p)
     assert p[index] > 0
 
 
 @given(hnp.arrays(np.float64, st.integers(1, 8), elements=st.floats(0.01, 1)), st.floats(0, 0.999))
-def test_a_draw_is_where_the_sum_of_probabilities_passes_the_uniform_number(
-    p: Array, uniform: float
-) -> None:
+def test_a_draw_is_where_the_sum_of_probabilities_passes_the_uniform_number(p, uniform):
     index, point = draw(p, uniform), uniform * math.fsum(p)
     assert math.fsum(p[:index]) <= point + 1e-12
     assert math.fsum(p[: index + 1]) > point - 1e-12
 
 
 @given(st.integers(2, 300), st.integers(0, 2**32))
-def test_float32_vectors_that_sum_to_a_little_more_than_one_are_drawn_from(
-    N: int, seed: int
-) -> None:
+def test_float32_vectors_that_sum_to_a_little_more_than_one_are_drawn_from(N, seed):
     rng = np.random.default_rng(seed)
     p = rng.random(N, np.float32)
     p *= np.float32(1.0000001) / p.sum()
@@ -232,9 +215,7 @@ def test_float32_vectors_that_sum_to_a_little_more_than_one_are_drawn_from(
 @example(np.array([1e4, 9999.0]), SampleConfig(), 0.9)
 @example(np.array([-200, 560.0], np.float32), SampleConfig(), 0.0)
 @example(np.array([-740, 590.0]), SampleConfig(), 0.0)
-def test_a_stream_of_its_own_draws_what_draw_draws(
-    logits: Array, config: SampleConfig, uniform: float
-) -> None:
+def test_a_stream_of_its_own_draws_what_draw_draws(logits, config, uniform):
     with np.errstate(over="ignore"):
         p = unnormalized_probabilities(logits, config)
         index = drawer(logits, config)(uniform)
@@ -242,7 +223,7 @@ def test_a_stream_of_its_own_draws_what_draw_draws(
     assert index == draw(p, uniform)
 
 
-def test_what_a_column_is_drawn_from_does_not_depend_on_its_neighbours() -> None:
+def test_what_a_column_is_drawn_from_does_not_depend_on_its_neighbours():
     mild, wild = np.array([0.1, 0.7, -3.0]), np.array([700.0, 0.3, -700.0])
     with np.errstate(over="ignore"):
         beside = distribution(np.stack([mild, wild], axis=1), SampleConfig(temp=0.9))
@@ -250,7 +231,7 @@ def test_what_a_column_is_drawn_from_does_not_depend_on_its_neighbours() -> None
     assert np.array_equal(beside[:, 1], distribution(wild, SampleConfig(temp=0.9)))
 
 
-def test_columns_are_drawn_from_as_one_by_one() -> None:
+def test_columns_are_drawn_from_as_one_by_one():
     rng = np.random.default_rng(0)
     p, uniforms = rng.random((7, 40)), rng.random(40)
     assert draw(p.T, uniforms).tolist() == [
@@ -258,17 +239,17 @@ def test_columns_are_drawn_from_as_one_by_one() -> None:
     ]
 
 
-def sample_all(model: Model, num: int, **options: Any) -> list[str]:
+def sample_all(model, num, **options):
     """Draw samples to their ends; return their texts."""
     return [each.text for each in sample_many(model, num, **options).samples()]
 
 
-def chi_square_limit(degrees: int) -> float:
+def chi_square_limit(degrees):
     """The quantile that chance passes once in 100,000 times (Wilson and Hilferty 1931)."""
     return degrees * (1 - 2 / (9 * degrees) + 4.2649 * math.sqrt(2 / (9 * degrees))) ** 3
 
 
-def chi_square(counts: Array, p: Array) -> tuple[float, int]:
+def chi_square(counts, p):
     """Pearson's statistic and its degrees of freedom, cells of fewer than 5 expected merged."""
     expected = counts.sum() * p
     rare = expected < 5
@@ -280,14 +261,14 @@ def chi_square(counts: Array, p: Array) -> tuple[float, int]:
     )
 
 
-def memoryless(characters: str = LETTERS) -> Model:
+def memoryless(characters=LETTERS):
     """A model whose logits are b_y whatever it reads."""
     model = make(characters=characters, dtype=np.float32)
     model.parameters["U"][:] = 0
     return model
 
 
-def misfit(model: Model, indices: Any, config: SampleConfig) -> float:
+def misfit(model, indices, config):
     """Return the chi-square statistic of drawn indices over the limit of chance."""
     counts = np.bincount(indices, minlength=len(model.vocabulary))
     statistic, degrees = chi_square(counts, distribution(model.parameters["b_y"], config))
@@ -295,7 +276,7 @@ def misfit(model: Model, indices: Any, config: SampleConfig) -> float:
 
 
 @pytest.mark.parametrize("temp", [0.3, 1.0, 4.0])
-def test_a_stream_of_its_own_draws_with_the_frequencies_of_the_distribution(temp: float) -> None:
+def test_a_stream_of_its_own_draws_with_the_frequencies_of_the_distribution(temp):
     model, config = memoryless(), SampleConfig(temp=temp)
     index = drawer(model.parameters["b_y"], config)
     assert (
@@ -312,21 +293,19 @@ def test_a_stream_of_its_own_draws_with_the_frequencies_of_the_distribution(temp
     "options",
     [{"temp": 0.3}, {"temp": 1.0}, {"temp": 4.0}, {"top_k": 4, "min_p": 0.01, "temp": 2.0}],
 )
-def test_many_streams_draw_with_the_frequencies_of_the_distribution(
-    options: dict[str, Any],
-) -> None:
+def test_many_streams_draw_with_the_frequencies_of_the_distribution(options):
     model = memoryless()
     text = "".join(sample_all(model, 1000, length=200, seed=5, **options))
     assert misfit(model, model.vocabulary.encode(text), SampleConfig(**options)) < 1
 
 
-def test_the_characters_of_one_sample_have_the_frequencies_of_the_distribution() -> None:
+def test_the_characters_of_one_sample_have_the_frequencies_of_the_distribution():
     model = memoryless()
     text = "".join(sample(model, length=20_000, seed=5))
     assert misfit(model, model.vocabulary.encode(text), SampleConfig()) < 1
 
 
-def test_the_frequencies_of_a_temperature_that_is_off_by_a_fiftieth_are_told_apart() -> None:
+def test_the_frequencies_of_a_temperature_that_is_off_by_a_fiftieth_are_told_apart():
     model = memoryless()
     text = "".join(sample_all(model, 1000, length=200, seed=5))
     assert misfit(model, model.vocabulary.encode(text), SampleConfig(temp=1.02)) > 1
@@ -335,9 +314,7 @@ def test_the_frequencies_of_a_temperature_that_is_off_by_a_fiftieth_are_told_apa
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 1e-3)])
-def test_the_logits_are_those_of_the_equations(
-    cell: str, layers: int, dtype: Any, tolerance: float
-) -> None:
+def test_the_logits_are_those_of_the_equations(cell, layers, dtype, tolerance):
     model, indices = make(cell, layers, dtype=dtype), [3, 1, 1, 0, 7, 3]
     sampler = Sampler(model)
     for n, index in enumerate(indices, 1):
@@ -349,7 +326,7 @@ def test_the_logits_are_those_of_the_equations(
 
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("cell", CELLS)
-def test_streams_side_by_side_are_those_of_one_each(cell: str, layers: int) -> None:
+def test_streams_side_by_side_are_those_of_one_each(cell, layers):
     model, texts = make(cell, layers), np.random.default_rng(0).integers(0, len(LETTERS), (6, 5))
     sampler = Sampler(model, 5)
     for step in texts:
@@ -360,7 +337,7 @@ def test_streams_side_by_side_are_those_of_one_each(cell: str, layers: int) -> N
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_spread_state_goes_on_as_the_one_stream_did(cell: str) -> None:
+def test_a_spread_state_goes_on_as_the_one_stream_did(cell):
     model, one = make(cell, 2), Sampler(make(cell, 2))
     for index in (2, 5, 1):
         one.feed(index)
@@ -370,7 +347,7 @@ def test_a_spread_state_goes_on_as_the_one_stream_did(cell: str) -> None:
     assert many.logits[:, 1] == pytest.approx(slow_logits(model, [2, 5, 1, 4]), rel=1e-11)
 
 
-def test_one_index_for_many_streams_is_read_by_each() -> None:
+def test_one_index_for_many_streams_is_read_by_each():
     model, sampler = make(), Sampler(make(), 3)
     sampler.feed(4)
     found = sampler.logits.T
@@ -378,13 +355,13 @@ def test_one_index_for_many_streams_is_read_by_each() -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_saturated_gates_neither_warn_nor_fail(cell: str) -> None:
+def test_saturated_gates_neither_warn_nor_fail(cell):
     model = make(cell, 2, dtype=np.float32)
     model.parameters.flat[:] *= 1e4
     assert len("".join(sample(model, length=50, seed=0))) == 50
 
 
-def test_weights_too_large_to_compute_with_are_a_clear_error() -> None:
+def test_weights_too_large_to_compute_with_are_a_clear_error():
     model = make("rnn", dtype=np.float32)
     model.parameters["U"][:] = 3e38
     with pytest.raises(CharRNNError, match="logits are not finite"):
@@ -393,7 +370,7 @@ def test_weights_too_large_to_compute_with_are_a_clear_error() -> None:
         list(sample_many(model, 3, length=50, seed=0))
 
 
-def slow_sample(model: Model, opening: list[int], seed: int, config: SampleConfig) -> str:
+def slow_sample(model, opening, seed, config):
     """Draw by the definition: distribution and draw on the oracle's logits."""
     rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
     text = list(opening)
@@ -407,7 +384,7 @@ def slow_sample(model: Model, opening: list[int], seed: int, config: SampleConfi
     [{}, {"temp": 0.5}, {"temp": 0}, {"top_k": 3}, {"top_p": 0.7, "temp": 2}, {"min_p": 0.3}],
 )
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_sample_is_what_the_definition_gives(cell: str, options: dict[str, Any]) -> None:
+def test_a_sample_is_what_the_definition_gives(cell, options):
     model, config = make(cell), SampleConfig(length=30, **options)
     expected = slow_sample(model, model.vocabulary.encode("bad").tolist(), 3, config)
     assert "".join(sample(model, prime="bad", length=30, seed=3, **options)) == expected
@@ -416,9 +393,7 @@ def test_a_sample_is_what_the_definition_gives(cell: str, options: dict[str, Any
 
 
 @pytest.mark.parametrize("block", [16, 48, 4096])
-def test_the_size_of_the_blocks_of_random_numbers_changes_nothing(
-    block: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_size_of_the_blocks_of_random_numbers_changes_nothing(block, monkeypatch):
     model = make()
     one, many = "".join(sample(model, length=99, seed=1)), sample_all(model, 3, length=99, seed=1)
     monkeypatch.setattr(sampling, "BLOCK", block)
@@ -426,7 +401,7 @@ def test_the_size_of_the_blocks_of_random_numbers_changes_nothing(
     assert sample_all(model, 3, length=99, seed=1) == many
 
 
-def test_a_sample_depends_neither_on_how_many_others_there_are_nor_on_its_length() -> None:
+def test_a_sample_depends_neither_on_how_many_others_there_are_nor_on_its_length():
     model = make()
     seven = sample_all(model, 7, length=40, seed=9)
     assert len(set(seven)) == 7
@@ -435,19 +410,19 @@ def test_a_sample_depends_neither_on_how_many_others_there_are_nor_on_its_length
     assert "".join(sample(model, length=40, seed=9)) == seven[0]
 
 
-def test_seeds_repeat_and_differ_and_0_is_a_seed() -> None:
+def test_seeds_repeat_and_differ_and_0_is_a_seed():
     model = make()
     texts = ["".join(sample(model, length=60, seed=seed)) for seed in (0, 0, 1, None, None)]
     assert texts[0] == texts[1]
     assert len(set(texts)) == 4
 
 
-def feeds(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def feeds(monkeypatch):
     """Return a list that records every index fed."""
-    fed: list[Any] = []
+    fed = []
     reader = Sampler._reader
 
-    def spied(self: Sampler) -> Callable[[Any], None]:
+    def spied(self):
         read = reader(self)
         return lambda indices: (fed.append(indices), read(indices))[1]
 
@@ -455,9 +430,7 @@ def feeds(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return fed
 
 
-def test_each_character_of_the_prime_is_fed_once_and_so_is_each_drawn_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_each_character_of_the_prime_is_fed_once_and_so_is_each_drawn_one(monkeypatch):
     model, fed = make(), feeds(monkeypatch)
     drawn = "".join(sample(model, prime="abba", length=4, seed=2))
     assert model.vocabulary.decode(fed) == "abba" + drawn[:-1]
@@ -474,9 +447,7 @@ def test_each_character_of_the_prime_is_fed_once_and_so_is_each_drawn_one(
         ("abcd", True, "d", "d"),
     ],
 )
-def test_what_is_read_before_the_first_draw(
-    characters: str, lines: bool, prime: str, opening: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_read_before_the_first_draw(characters, lines, prime, opening, monkeypatch):
     model = make(characters=characters, lines=lines)
     model.parameters["b_y"][:] = 0
     model.parameters["b_y"][2] = 1
@@ -485,7 +456,7 @@ def test_what_is_read_before_the_first_draw(
     assert model.vocabulary.decode(fed) == opening
 
 
-def test_a_sample_of_a_model_of_lines_ends_at_the_newline_which_is_not_yielded() -> None:
+def test_a_sample_of_a_model_of_lines_ends_at_the_newline_which_is_not_yielded():
     free, model = make(), make(lines=True)
     texts = sample_all(free, 20, length=200, seed=4)
     assert all("\n" in text for text in texts)
@@ -497,7 +468,7 @@ def test_a_sample_of_a_model_of_lines_ends_at_the_newline_which_is_not_yielded()
 
 
 @pytest.mark.parametrize("stop", ["a", "ab", "aa", "\n", "dc", "ffffffff"])
-def test_a_sample_ends_with_the_first_stop_text_that_was_drawn(stop: str) -> None:
+def test_a_sample_ends_with_the_first_stop_text_that_was_drawn(stop):
     model = make()
     texts = sample_all(model, 12, length=300, seed=6, prime="a")
     expected = [text[: text.find(stop) + len(stop)] if stop in text else text for text in texts]
@@ -505,7 +476,7 @@ def test_a_sample_ends_with_the_first_stop_text_that_was_drawn(stop: str) -> Non
     assert "".join(sample(model, length=300, seed=6, prime="a", stop=stop)) == expected[0]
 
 
-def test_the_steps_of_many_samples_spell_them_and_end_with_the_last() -> None:
+def test_the_steps_of_many_samples_spell_them_and_end_with_the_last():
     steps = list(sample_many(make(lines=True), 9, length=60, seed=4))
     drawn = sample_many(make(lines=True), 9, length=60, seed=4)
     assert list(drawn) == steps
@@ -518,9 +489,7 @@ def test_the_steps_of_many_samples_spell_them_and_end_with_the_last() -> None:
 
 @pytest.mark.parametrize("num", [1, 3])
 @pytest.mark.parametrize("options", [{}, {"temp": 0.4}, {"top_k": 2}, {"temp": 0}])
-def test_nats_are_those_of_the_drawn_characters_at_temp_1(
-    num: int, options: dict[str, Any]
-) -> None:
+def test_nats_are_those_of_the_drawn_characters_at_temp_1(num, options):
     model = make("gru", 2)
     drawn = sample_many(model, num, prime="fed", length=20, seed=8, **options)
     steps = np.diff([np.zeros(num), *(drawn.nats.copy() for _ in drawn)], axis=0)
@@ -535,7 +504,7 @@ def test_nats_are_those_of_the_drawn_characters_at_temp_1(
         assert [step[i] for step in steps] == pytest.approx(nats, rel=1e-9)
 
 
-def test_nats_of_the_certain_are_0_however_large_the_logits() -> None:
+def test_nats_of_the_certain_are_0_however_large_the_logits():
     model = always("b", "ab")
     model.parameters["b_y"][:] *= 100  # beyond what exp can take
     samples = sample_many(model, 2, length=9, seed=1)
@@ -544,7 +513,7 @@ def test_nats_of_the_certain_are_0_however_large_the_logits() -> None:
     assert samples.nats.tolist() == [0, 0]
 
 
-def test_the_nats_of_a_line_are_its_probability_as_an_item_newline_included() -> None:
+def test_the_nats_of_a_line_are_its_probability_as_an_item_newline_included():
     drawn = sample_many(make(lines=True), 4, length=400, seed=1)
     list(drawn)
     for found in drawn.samples():
@@ -556,7 +525,7 @@ def test_the_nats_of_a_line_are_its_probability_as_an_item_newline_included() ->
         assert found.nats == pytest.approx(-np.log(p).sum(), rel=1e-9)
 
 
-def test_an_unknown_character_of_the_prime_is_named_with_its_place() -> None:
+def test_an_unknown_character_of_the_prime_is_named_with_its_place():
     with pytest.raises(VocabularyError) as caught:
         sample(make(), prime="ab\té")
     assert str(caught.value) == (
@@ -567,28 +536,24 @@ def test_an_unknown_character_of_the_prime_is_named_with_its_place() -> None:
 
 @pytest.mark.parametrize("start", [sample, lambda model, **o: sample_many(model, 2, **o)])
 @pytest.mark.parametrize("stop", ["#", "ab#", "a\\n", "\u2028"])
-def test_a_stop_text_that_can_never_be_drawn_is_refused(
-    start: Callable[..., Any], stop: str
-) -> None:
+def test_a_stop_text_that_can_never_be_drawn_is_refused(start, stop):
     with pytest.raises(VocabularyError, match="^stop text: line "):
         start(make(), stop=stop)
 
 
 @pytest.mark.parametrize("escape", [r"\n", r"\t", r"\r"])
 @pytest.mark.parametrize("option", ["prime", "stop"])
-def test_an_escape_that_stands_literally_is_shown_as_the_shell_writes_it(
-    option: str, escape: str
-) -> None:
+def test_an_escape_that_stands_literally_is_shown_as_the_shell_writes_it(option, escape):
     with pytest.raises(VocabularyError) as caught:
-        sample(make(), **{option: f"a{escape}"})  # type: ignore[arg-type]
+        sample(make(), **{option: f"a{escape}"})
     assert f"$'{escape}'" in str(caught.value)
     assert "nearest" not in str(caught.value)
-    assert sample(make(characters=LETTERS + "\\nrt"), **{option: f"a{escape}"})  # type: ignore[arg-type]
+    assert sample(make(characters=LETTERS + "\\nrt"), **{option: f"a{escape}"})
 
 
 @given(st.text(st.characters(), max_size=120))
 @settings(max_examples=300)
-def test_what_is_said_of_an_unknown_character_is_one_printable_line(prime: str) -> None:
+def test_what_is_said_of_an_unknown_character_is_one_printable_line(prime):
     prime += "é"
     with pytest.raises(VocabularyError) as caught:
         sample(make(), prime=prime)
@@ -598,7 +563,7 @@ def test_what_is_said_of_an_unknown_character_is_one_printable_line(prime: str) 
     assert f"prime: line {line}, column {column}: {prime[at]!r}" in str(caught.value)
 
 
-def test_the_options_of_sample_are_the_fields_of_its_configuration() -> None:
+def test_the_options_of_sample_are_the_fields_of_its_configuration():
     fields = {field.name: field.type for field in dataclasses.fields(SampleConfig)}
     assert {
         name: ref.__forward_arg__ for name, ref in SampleOptions.__annotations__.items()
@@ -623,19 +588,17 @@ def test_the_options_of_sample_are_the_fields_of_its_configuration() -> None:
         {"seed": -1},
     ],
 )
-def test_wrong_arguments_are_refused_at_the_call(
-    start: Callable[..., Any], options: dict[str, Any]
-) -> None:
+def test_wrong_arguments_are_refused_at_the_call(start, options):
     with pytest.raises(UsageError):
         start(**options)
 
 
-def test_no_samples_are_refused() -> None:
+def test_no_samples_are_refused():
     with pytest.raises(UsageError, match="--num is 0"):
         sample_many(make(), 0)
 
 
-def test_two_samples_drawn_in_turns_do_not_disturb_each_other() -> None:
+def test_two_samples_drawn_in_turns_do_not_disturb_each_other():
     model = make()
     alone = ["".join(sample(model, length=30, seed=seed)) for seed in (1, 2)]
     one, two = sample(model, length=30, seed=1), sample(model, length=30, seed=2)
@@ -643,7 +606,7 @@ def test_two_samples_drawn_in_turns_do_not_disturb_each_other() -> None:
     assert ["".join(chars) for chars in zip(*pairs, strict=True)] == alone
 
 
-def test_sampling_leaves_the_model_as_it_was() -> None:
+def test_sampling_leaves_the_model_as_it_was():
     model = make()
     before = model.parameters.flat.copy()
     "".join(sample(model, length=20, seed=0))
@@ -651,7 +614,7 @@ def test_sampling_leaves_the_model_as_it_was() -> None:
     assert np.array_equal(model.parameters.flat, before)
 
 
-def test_the_handling_of_floating_point_errors_outside_is_left_alone() -> None:
+def test_the_handling_of_floating_point_errors_outside_is_left_alone():
     drawn = sample(make(), length=20, seed=0)
     next(drawn)
     assert np.geterr() == {
@@ -662,12 +625,12 @@ def test_the_handling_of_floating_point_errors_outside_is_left_alone() -> None:
     }
 
 
-def test_characters_come_as_they_are_drawn() -> None:
+def test_characters_come_as_they_are_drawn():
     assert len("".join(islice(sample(make(), length=10**18, seed=0), 5))) == 5
 
 
 @pytest.mark.parametrize("num", [1, 4])
-def test_a_vocabulary_of_one_character_can_only_be_repeated(num: int) -> None:
+def test_a_vocabulary_of_one_character_can_only_be_repeated(num):
     drawn = sample_many(make(characters="z"), num, length=4, seed=0)
     list(drawn)
     assert {(each.text, abs(each.nats)) for each in drawn.samples()} == {("zzzz", 0.0)}
@@ -683,10 +646,10 @@ def test_a_vocabulary_of_one_character_can_only_be_repeated(num: int) -> None:
     seed=st.integers(0, 99),
 )
 def test_y_hat_of_every_cell_is_a_distribution_whatever_the_weights_and_the_temperature(
-    cell: str, scale: float, temp: float, N: int, streams: int, seed: int
-) -> None:
+    cell, scale, temp, N, streams, seed
+):
     rng = np.random.default_rng(seed)
-    config = ModelConfig(cell, 6, 1)  # type: ignore[arg-type]
+    config = ModelConfig(cell, 6, 1)
     parameters = Parameters(config, N)
     parameters.flat[:] = rng.standard_normal(parameters.flat.size) * scale
     sampler = Sampler(

@@ -1,22 +1,14 @@
 """The learning rate and how a budget becomes a number of steps."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, strategies as st
 
-from charrnn.training.schedule import (
-    FINAL,
-    WARM_UP,
-    decay_start,
-    learning_rate,
-    total_steps,
-)
+from charrnn.training.schedule import FINAL, WARM_UP, decay_start, learning_rate, total_steps
 
 
-def test_the_rate_warms_up_stays_and_lands_at_the_end() -> None:
+def test_the_rate_warms_up_stays_and_lands_at_the_end():
     rates = [learning_rate(step, 2.0, 1000) for step in range(1000)]
     assert rates[0] == pytest.approx(2.0 / WARM_UP)
     assert rates[WARM_UP] == rates[decay_start(1000) - 1] == 2.0
@@ -25,14 +17,14 @@ def test_the_rate_warms_up_stays_and_lands_at_the_end() -> None:
 
 
 @given(st.integers(1, 5000))
-def test_the_rate_never_rises_after_the_warm_up(steps: int) -> None:
+def test_the_rate_never_rises_after_the_warm_up(steps):
     rates = [learning_rate(step, 1.0, steps) for step in range(min(WARM_UP, steps), steps)]
     assert all(later <= earlier for earlier, later in pairwise(rates))
     assert all(0 < rate <= 1 for rate in rates)
 
 
 @given(st.integers(1, 100_000))
-def test_a_total_fixed_when_decay_begins_is_the_run_with_that_many_steps(done: int) -> None:
+def test_a_total_fixed_when_decay_begins_is_the_run_with_that_many_steps(done):
     steps = total_steps(done)
     assert decay_start(steps) == done
     for step in {0, done // 2, done - 1}:
@@ -40,7 +32,7 @@ def test_a_total_fixed_when_decay_begins_is_the_run_with_that_many_steps(done: i
 
 
 @given(st.floats(0.01, 1.0), st.floats(1, 100))
-def test_a_budget_ends_when_it_should(seconds_per_step: float, budget: float) -> None:
+def test_a_budget_ends_when_it_should(seconds_per_step, budget):
     done = 1
     while total_steps(done) < budget / seconds_per_step:
         done += 1

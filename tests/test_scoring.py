@@ -1,20 +1,16 @@
 """Scores: each character's surprise, of running text and of items, whatever is read beside it."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import math
 import tracemalloc
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny_models import saved, tiny
 
 import charrnn
-from charrnn.checkpoint.model import Model
 from charrnn.cli.app import main
 from charrnn.errors import CheckpointError
 from charrnn.sampling.scoring import Score, activations
@@ -24,17 +20,17 @@ ALPHABET = "the cat sat on a mat.\n"
 
 
 @pytest.fixture
-def model() -> Model:
+def model():
     return tiny(ALPHABET, layers=2, spread=0.5)
 
 
 @pytest.fixture
-def items() -> Model:
+def items():
     corpus = {"training_characters": 999}
     return tiny(ALPHABET, layers=2, spread=0.5, training={"lines": True}, corpus=corpus)
 
 
-def nats_by_steps(model: Model, text: str) -> list[float]:
+def nats_by_steps(model, text):
     """Return −ln ŷ_t[y_t] of each character but the first, read one step at a time."""
     sampler, nats, indices = Sampler(model), [], model.vocabulary.encode(text).tolist()
     for x, y in itertools.pairwise(indices):
@@ -44,7 +40,7 @@ def nats_by_steps(model: Model, text: str) -> list[float]:
     return nats
 
 
-def test_running_text_has_every_character_but_the_first(model: Model) -> None:
+def test_running_text_has_every_character_but_the_first(model):
     text = "the cat sat\non a mat.\n" * 30  # longer than what is read at once
     score = charrnn.score(model, text)
     assert score.nats == pytest.approx(nats_by_steps(model, text), rel=1e-4)
@@ -53,16 +49,14 @@ def test_running_text_has_every_character_but_the_first(model: Model) -> None:
     assert score.mean == pytest.approx(np.mean(nats_by_steps(model, text)), rel=1e-4)
 
 
-def test_an_item_has_all_its_characters_and_its_newline(items: Model) -> None:
+def test_an_item_has_all_its_characters_and_its_newline(items):
     for text in ("cat", "cat\n"):
         score = charrnn.score(items, text)
         assert score.nats == pytest.approx(nats_by_steps(items, "\ncat\n"), rel=1e-4)
         assert score.characters == 4
 
 
-def test_an_item_is_scored_as_eval_scores_it(
-    items: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_item_is_scored_as_eval_scores_it(items, tmp_path, capsys):
     text = "cat\n\nthe mat.\non"
     (tmp_path / "text.txt").write_text(text)
     assert main(["eval", saved(items, tmp_path), str(tmp_path / "text.txt"), "--json"]) == 0
@@ -71,14 +65,14 @@ def test_an_item_is_scored_as_eval_scores_it(
     assert result["nats"] == pytest.approx(score.mean)
 
 
-def test_items_of_any_length_stand_side_by_side(items: Model) -> None:
+def test_items_of_any_length_stand_side_by_side(items):
     lines = ["a" * 700, *("on the mat"[: 1 + i % 9] for i in range(600)), "", "cat " * 300]
     score = charrnn.score(items, "\n".join(lines))
     expected = [nats_by_steps(items, f"\n{line}\n") for line in lines if line]
     assert score.nats == pytest.approx(np.concatenate(expected), rel=1e-3, abs=1e-5)
 
 
-def test_a_long_item_takes_memory_for_a_piece_of_it_alone(items: Model) -> None:
+def test_a_long_item_takes_memory_for_a_piece_of_it_alone(items):
     tracemalloc.start()
     try:
         charrnn.score(items, "cat\n" * 300 + "a mat" * 2000)
@@ -87,7 +81,7 @@ def test_a_long_item_takes_memory_for_a_piece_of_it_alone(items: Model) -> None:
         tracemalloc.stop()
 
 
-def test_eval_holds_a_long_text_in_arrays(model: Model, tmp_path: Path) -> None:
+def test_eval_holds_a_long_text_in_arrays(model, tmp_path):
     path, text = saved(model, tmp_path), "the cat sat on a mat.\n" * 20_000
     (tmp_path / "text.txt").write_text(text)
     command = ["eval", path, str(tmp_path / "text.txt"), "--streams", "256", "--worst", "3"]
@@ -100,7 +94,7 @@ def test_eval_holds_a_long_text_in_arrays(model: Model, tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
-def test_the_worst_lines_are_items_with_their_newlines(items: Model) -> None:
+def test_the_worst_lines_are_items_with_their_newlines(items):
     text = "cat\n\nthe mat.\ncat\non"
     lines = {n: charrnn.score(items, line) for n, line in enumerate(text.split("\n"), 1) if line}
     expected = sorted(lines, key=lambda number: -lines[number].mean)
@@ -110,9 +104,7 @@ def test_the_worst_lines_are_items_with_their_newlines(items: Model) -> None:
     assert charrnn.score(items, text).worst(2) == worst[:2]
 
 
-def test_an_unknown_character_costs_as_much_as_never_seen_and_the_state_stays(
-    items: Model,
-) -> None:
+def test_an_unknown_character_costs_as_much_as_never_seen_and_the_state_stays(items):
     known, cost = charrnn.score(items, "cat\nmat"), math.log(999 + 1)
     score = charrnn.score(items, "QcaQt\nmat", unknown="score")
     assert (score.unknown, score.characters) == (2, known.characters + 2)
@@ -121,7 +113,7 @@ def test_an_unknown_character_costs_as_much_as_never_seen_and_the_state_stays(
     assert score.surprise[[1, 2, 4]] == pytest.approx(known.surprise[:3])
 
 
-def test_a_line_of_unknown_characters_is_the_oddest_of_all(items: Model) -> None:
+def test_a_line_of_unknown_characters_is_the_oddest_of_all(items):
     text = "cat\nQQQQ\n\nmat\n"
     assert charrnn.score(items, text, unknown="score").worst(1)[0][0] == 2
     assert 2 not in [number for number, _ in charrnn.score(items, text, unknown="skip").worst(9)]
@@ -133,8 +125,8 @@ def test_a_line_of_unknown_characters_is_the_oddest_of_all(items: Model) -> None
 
 
 def test_a_model_that_does_not_say_how_long_it_trained_cannot_price_the_unknown(
-    model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    model, tmp_path, capsys
+):
     with pytest.raises(CheckpointError, match="how many characters"):
         charrnn.score(model, "caQt", unknown="score")
     (tmp_path / "text.txt").write_text("caQt")
@@ -143,14 +135,14 @@ def test_a_model_that_does_not_say_how_long_it_trained_cannot_price_the_unknown(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_training_says_how_many_characters_it_had(tmp_path: Path) -> None:
+def test_training_says_how_many_characters_it_had(tmp_path):
     (tmp_path / "text.txt").write_text("the cat sat\n" * 50)
     config = charrnn.TrainConfig(out=None, steps=1, hidden=4, val_fraction=0.25)
     *_, done = charrnn.train([tmp_path / "text.txt"], config)
     assert done.model.training_characters == 450
 
 
-def test_activations_leave_out_what_is_not_read(items: Model) -> None:
+def test_activations_leave_out_what_is_not_read(items):
     values = activations(items, "caQt\n\nmat", 3)
     assert np.isnan(values).tolist() == [char in "Q\n" for char in "caQt\n\nmat"]
     assert values[[0, 1, 3]] == pytest.approx(activations(items, "cat", 3))
@@ -159,20 +151,20 @@ def test_activations_leave_out_what_is_not_read(items: Model) -> None:
 class Cells(HTMLParser):
     """The elements of a fragment, and its text within cells."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text):
         super().__init__()
-        self.tags, self.values, self.shown = set[str](), list[str](), ""
+        self.tags, self.values, self.shown = set(), [], ""
         self.feed(text)
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag, attrs):
         self.tags.add(tag)
         self.values += [value or "" for name, value in attrs if name == "data-v"]
 
-    def handle_data(self, data: str) -> None:
+    def handle_data(self, data):
         self.shown += data
 
 
-def test_a_notebook_shows_a_score_as_a_heat_map_of_text_alone(items: Model) -> None:
+def test_a_notebook_shows_a_score_as_a_heat_map_of_text_alone(items):
     cells = Cells(charrnn.score(items, "cat")._repr_html_())
     bits = [nats / math.log(2) for nats in nats_by_steps(items, "\ncat\n")]
     pairs = zip("cat↵", bits, strict=True)
@@ -185,7 +177,7 @@ def test_a_notebook_shows_a_score_as_a_heat_map_of_text_alone(items: Model) -> N
 
 
 @pytest.mark.slow
-def test_a_notebook_that_is_run_shows_the_heat_map(items: Model, tmp_path: Path) -> None:
+def test_a_notebook_that_is_run_shows_the_heat_map(items, tmp_path):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     code = f"import charrnn; charrnn.load({saved(items, tmp_path)!r}).score('cat')"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
@@ -194,26 +186,26 @@ def test_a_notebook_that_is_run_shows_the_heat_map(items: Model, tmp_path: Path)
     assert output.data["text/html"] == charrnn.score(items, "cat")._repr_html_()
 
 
-def test_a_notebook_gets_the_beginning_of_a_long_text() -> None:
+def test_a_notebook_gets_the_beginning_of_a_long_text():
     assert len(Score("a" * 10**6, np.ones(10**6 + 1))._repr_html_()) < 10**6
 
 
-def test_a_score_tells_its_figures(model: Model) -> None:
+def test_a_score_tells_its_figures(model):
     score = charrnn.score(model, "the cat")
     mean = f"{score.mean:.4f} nats, {score.bpc:.4f} bits, perplexity {score.perplexity:.3f}"
     assert repr(score) == f"<charrnn.Score: {mean} per character over 6 characters>"
 
 
 @pytest.mark.parametrize("nats", [700.0, 800.0, 1e300, float("inf")])
-def test_the_perplexity_of_the_impossible_is_a_number(nats: float) -> None:
+def test_the_perplexity_of_the_impossible_is_a_number(nats):
     assert Score("a", np.array([nats, nats])).perplexity == math.exp(700)
 
 
-def test_a_score_of_an_item_shows_its_newline_whatever_it_begins_with(items: Model) -> None:
+def test_a_score_of_an_item_shows_its_newline_whatever_it_begins_with(items):
     assert "жcat↵" in Cells(charrnn.score(items, "жcat", unknown="skip")._repr_html_()).shown
 
 
-def test_a_model_samples_scores_and_predicts_by_its_own_methods(model: Model) -> None:
+def test_a_model_samples_scores_and_predicts_by_its_own_methods(model):
     assert list(model.sample(seed=1, length=9)) == list(charrnn.sample(model, seed=1, length=9))
     own, other = model.score("the cat", streams=2), charrnn.score(model, "the cat", streams=2)
     assert own.nats.tolist() == other.nats.tolist()

@@ -2,8 +2,6 @@
 a trained one.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import replace
@@ -14,7 +12,7 @@ import pytest
 from benchmarks import ship
 
 import charrnn
-from charrnn.checkpoint.model import SHIPPED, Model, load, save
+from charrnn.checkpoint.model import SHIPPED, load, save
 from charrnn.cli.app import main
 
 FIGURES = (Path(__file__).parent / "benchmarks" / "README.md").read_text(encoding="utf-8")
@@ -23,13 +21,13 @@ CONFIG = charrnn.TrainConfig(steps=6, hidden=8, batch_size=8, seq_len=16, sample
 
 
 @pytest.fixture(scope="module")
-def shipped() -> Path:
+def shipped():
     """Return the path of the model that ships."""
     return SHIPPED
 
 
 @pytest.fixture
-def text(tmp_path: Path) -> Path:
+def text(tmp_path):
     """Return the path of a short text."""
     path = tmp_path / "a text.txt"
     path.write_text("The tide came in, and the tide went out again.\n" * 200, encoding="ascii")
@@ -37,14 +35,14 @@ def text(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def trained(text: Path, tmp_path: Path) -> Path:
+def trained(text, tmp_path):
     """Return the path of a checkpoint whose run has ended."""
     path = tmp_path / "trained.npz"
     list(charrnn.train([text], replace(CONFIG, out=path)))
     return path
 
 
-def test_the_model_that_ships_is_small_and_in_half_precision(shipped: Path) -> None:
+def test_the_model_that_ships_is_small_and_in_half_precision(shipped):
     assert shipped.stat().st_size <= 2_000_000
     with np.load(shipped, allow_pickle=False) as arrays:
         kinds = {name: arrays[name].dtype for name in arrays.files if name != "meta"}
@@ -52,7 +50,7 @@ def test_the_model_that_ships_is_small_and_in_half_precision(shipped: Path) -> N
     assert not any(name.startswith("resume.") for name in kinds)
 
 
-def test_the_model_that_ships_tells_its_recipe_and_so_do_the_benchmarks(shipped: Path) -> None:
+def test_the_model_that_ships_tells_its_recipe_and_so_do_the_benchmarks(shipped):
     meta = load(shipped).meta
     recipe = meta["recipe"]
     assert f"--seed {recipe['seed']}" in recipe["command"]
@@ -61,7 +59,7 @@ def test_the_model_that_ships_tells_its_recipe_and_so_do_the_benchmarks(shipped:
     assert f"{meta['val_loss']:.3f}" in FIGURES
 
 
-def test_the_model_that_ships_predicts_as_well_as_it_says(shipped: Path, shakespeare: Path) -> None:
+def test_the_model_that_ships_predicts_as_well_as_it_says(shipped, shakespeare):
     model = load(shipped)
     assert ship.validation_loss(model, shakespeare) == pytest.approx(
         model.meta["val_loss"], abs=1e-4
@@ -71,8 +69,8 @@ def test_the_model_that_ships_predicts_as_well_as_it_says(shipped: Path, shakesp
 
 
 def test_without_a_model_the_one_that_ships_is_used_and_named(
-    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
-) -> None:
+    shipped, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     assert main(["sample", "--seed", "1", "--length", "40", "--prime", "ROMEO:"]) == 0
     captured = capsys.readouterr()
@@ -83,7 +81,7 @@ def test_without_a_model_the_one_that_ships_is_used_and_named(
     assert json.loads(capsys.readouterr().out)["next"][0]["character"] == "O"
 
 
-def test_info_shows_how_it_was_made(shipped: Path, capsys: Capture) -> None:
+def test_info_shows_how_it_was_made(shipped, capsys):
     assert main(["info", str(shipped), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)["command"]
     assert main(["info", str(shipped)]) == 0
@@ -91,8 +89,8 @@ def test_info_shows_how_it_was_made(shipped: Path, capsys: Capture) -> None:
 
 
 def test_a_trained_model_ships_in_half_precision_and_its_command_repeats_it(
-    text: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    text, trained, tmp_path, monkeypatch
+):
     before = trained.read_bytes()
     out = tmp_path / "shipped.npz"
     ship.main([str(trained), str(text), "--out", str(out)])
@@ -109,10 +107,8 @@ def test_a_trained_model_ships_in_half_precision_and_its_command_repeats_it(
     assert np.array_equal(load("again.npz").parameters.flat, full.parameters.flat)
 
 
-def test_a_model_that_half_precision_harms_does_not_ship(
-    text: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def coarse(model: Model) -> Model:
+def test_a_model_that_half_precision_harms_does_not_ship(text, trained, tmp_path, monkeypatch):
+    def coarse(model):
         return replace(model, parameters=model.parameters.like())
 
     monkeypatch.setattr(ship, "halved", coarse)
@@ -123,14 +119,14 @@ def test_a_model_that_half_precision_harms_does_not_ship(
 
 @pytest.mark.parametrize("change", [{"step": 3}, {"val_loss": None}], ids=str)
 def test_a_run_that_has_not_ended_or_was_not_validated_does_not_ship(
-    change: dict[str, int | None], text: Path, trained: Path, tmp_path: Path
-) -> None:
+    change, text, trained, tmp_path
+):
     model = load(trained)
     save(trained, replace(model, meta=model.meta | change))
     with pytest.raises(SystemExit, match="hasn't ended"):
         ship.ship(trained, text, tmp_path / "shipped.npz")
 
 
-def test_the_loss_is_that_of_the_run(text: Path, trained: Path) -> None:
+def test_the_loss_is_that_of_the_run(text, trained):
     model = load(trained)
     assert math.isclose(ship.validation_loss(model, text), model.meta["val_loss"], rel_tol=1e-6)

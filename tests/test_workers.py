@@ -1,7 +1,5 @@
 """Processes that share a batch: their pipes and memory, and that none outlives a run."""
 
-from __future__ import annotations
-
 import io
 import os
 import pickle
@@ -11,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +19,7 @@ from charrnn.training import workers
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 40
 
 
-def test_a_peer_that_ends_between_or_within_two_messages_is_gone() -> None:
+def test_a_peer_that_ends_between_or_within_two_messages_is_gone():
     order = ("step", 7, 0.01, np.arange(5000.0))
     data = pickle.dumps(order)
     whole = workers.Peer(3, io.BytesIO(data + data), io.BytesIO())
@@ -35,9 +32,7 @@ def test_a_peer_that_ends_between_or_within_two_messages_is_gone() -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the memory is part of the page file")
-def test_shared_memory_has_no_name_and_its_room_is_taken_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_shared_memory_has_no_name_and_its_room_is_taken_at_once(monkeypatch):
     with workers._shared_memory(10_000) as key:
         assert os.fstat(key).st_nlink == 0
         assert os.fstat(key).st_blocks * 512 >= 10_000
@@ -46,13 +41,11 @@ def test_shared_memory_has_no_name_and_its_room_is_taken_at_once(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the memory is part of the page file")
-def test_where_memory_is_full_the_temporary_folder_is_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_memory_is_full_the_temporary_folder_is_taken(tmp_path, monkeypatch):
     make = tempfile.TemporaryFile
 
-    def only(*folders: Any) -> None:
-        def choose(dir: str | None) -> Any:
+    def only(*folders):
+        def choose(dir):
             return make(dir=tmp_path if dir in folders else tmp_path / "missing")
 
         monkeypatch.setattr(tempfile, "TemporaryFile", choose)
@@ -68,7 +61,7 @@ def test_where_memory_is_full_the_temporary_folder_is_taken(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_workers_end_with_rank_0_whatever_ends_it(number: int, tmp_path: Path) -> None:
+def test_workers_end_with_rank_0_whatever_ends_it(number, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text(TEXT)
     words = ["train", text, "--hidden", "8", "--batch-size", "6", "--steps", "100000000"]

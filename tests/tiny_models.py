@@ -1,27 +1,14 @@
 """Small models with random weights, for tests of what is done with a model."""
 
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 
 from charrnn.checkpoint.model import Model, save
-from charrnn.config import CellName, ModelConfig
+from charrnn.config import ModelConfig
 from charrnn.network.parameters import initialize
 from charrnn.text.vocabulary import Vocabulary
 
 
-def tiny(
-    text: str,
-    *,
-    cell: CellName = "lstm",
-    hidden: int = 6,
-    layers: int = 1,
-    spread: float = 1.0,
-    **meta: Any,
-) -> Model:
+def tiny(text, *, cell="lstm", hidden=6, layers=1, spread=1.0, **meta):
     """Return a model that knows the characters of `text`; `spread`: how far its weights are from
     those it would start with.
     """
@@ -32,7 +19,7 @@ def tiny(
     return Model(config, vocabulary, parameters, meta)
 
 
-def always(char: str, others: str = "ab\n", **meta: Any) -> Model:
+def always(char, others="ab\n", **meta):
     """Return a model that as good as always draws `char`."""
     model = tiny(others + char, **meta)
     model.parameters["U"][:] = 0
@@ -41,7 +28,7 @@ def always(char: str, others: str = "ab\n", **meta: Any) -> Model:
     return model
 
 
-def saved(model: Model, folder: Path, name: str = "tiny.npz") -> str:
+def saved(model, folder, name="tiny.npz"):
     """Return the path of `model` in a folder, where it is written."""
     save(folder / name, model)
     return str(folder / name)
