@@ -24,7 +24,7 @@ ONE_THREAD = dict.fromkeys(
     ),
     "1",
 )
-# OpenBLAS, as named in NumPy's wheels, Linux distributions and conda; then MKL.
+# Functions of OpenBLAS, by their names in NumPy's wheels, Linux distributions and conda; of MKL.
 FUNCTIONS = (
     (
         "scipy_openblas_get_num_threads64_",
@@ -76,7 +76,7 @@ def has_small_kernels() -> bool:
 
 
 def is_faster_in_blocks() -> bool:
-    """Return whether BLAS has one thread and multiplies a large product faster in small blocks."""
+    """Return whether BLAS uses one thread and is faster if we cut a large product into blocks."""
     return has_small_kernels() and _controls().get_threads() == 1
 
 

@@ -190,9 +190,7 @@ def main():
                 "…",
                 *quiz,
                 "…",
-                *between(
-                    lecture, "Each gate's block of W has all its singular values 1.4", "Share"
-                ),
+                *between(lecture, "All singular values of each gate's block of W are 1.4", "Share"),
             ],
         )
 

@@ -585,7 +585,7 @@ NEEDS = (
     "its meta must have format, version, model, training, vocabulary, with the types that "
     "charrnn writes"
 )
-LACKS = "its meta describes a model that charrnn doesn't have"
+LACKS = "its meta describes a model that charrnn doesn't know"
 
 
 @pytest.mark.parametrize(
@@ -615,7 +615,7 @@ LACKS = "its meta describes a model that charrnn doesn't have"
         (meta(version=3), NEEDS),
         (
             meta(format=2),
-            "charrnn '9' wrote it in format 2; this version reads format 1: update it",
+            "charrnn '9' wrote it in format 2; this version reads format 1: update charrnn",
         ),
         (
             meta(format=10**300),
@@ -646,11 +646,11 @@ LACKS = "its meta describes a model that charrnn doesn't have"
         (meta(vocabulary=""), "its meta cannot be used: a vocabulary needs at least one character"),
         (
             meta(vocabulary="a" * 1_114_113),
-            "its meta cannot be used: a vocabulary needs at least one character, each only once",
+            "its meta cannot be used: a vocabulary needs at least one character, and none twice",
         ),
         (
             meta(vocabulary="abcda"),
-            "its meta cannot be used: a vocabulary needs at least one character, each only once",
+            "its meta cannot be used: a vocabulary needs at least one character, and none twice",
         ),
         (
             meta(vocabulary="abcd\ud800"),

@@ -152,7 +152,7 @@ WRONG = {
     "tanh' is missing on the path through a_t": [
         ("(1 - h[t] ** 2) * dh", "U.T @ g + back * (1 - h[t] ** 2)")
     ],
-    "the loop ends after its first round: is there a return or break in it?": [
+    "the loop ends after one iteration: is there a return or break in it?": [
         ("        back = W.T @ dA\n", "        back = W.T @ dA\n        break\n")
     ],
     "the carry stays zero: nothing is passed on to h_{t−1}": [("        back = W.T @ dA\n", "")],

@@ -167,7 +167,7 @@ def test_1_is_shown_at_the_t_where_it_comes_nearest():
     first = take_quiz(net).b_y[0]
     direct = y_hat - np.eye(3)[net.targets]  # ∂L_t/∂b_y
     gaps = np.linalg.norm(direct - direct.sum(axis=0), axis=1)
-    assert f"t = {gaps.argmin()}, which is shown, comes nearest" in first.sentence
+    assert f"Shown is the term that comes nearest, t = {gaps.argmin()}." in first.sentence
     np.testing.assert_allclose(first.value, direct[gaps.argmin()], atol=1e-12)
 
 

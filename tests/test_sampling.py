@@ -530,7 +530,7 @@ def test_an_unknown_character_of_the_prime_is_named_with_its_place():
         sample(make(), prime="ab\té")
     assert str(caught.value) == (
         r"prime: line 1, column 3: '\t' (U+0009) isn't among the 8 characters the model knows "
-        "(one of 2 such); the nearest it knows: ' '; replace it, or use --unknown skip"
+        "(one of 2 unknown); replace it, for example by ' ', or use --unknown skip"
     )
 
 

@@ -30,7 +30,7 @@ FORMAT = 1
 RESUME = "resume."
 RESUME_KINDS = ("<f4", "<f8", "<i8", "|u1")
 MAX_VALUES = 200_000  # commas, lists and objects in meta; a learning curve has four per point
-LARGEST = 1e300  # limit for numbers in meta; NaN isn't below it either
+LARGEST = 1e300  # numbers in meta must be below it, which NaN isn't
 META = {"format": int, "version": str, "model": dict, "training": dict, "vocabulary": str}
 SHAPE = {"cell": str, "hidden": int, "layers": int}  # what is in "model"
 SHIPPED = Path(__file__).parents[1] / "models" / "shakespeare.npz"  # comes with charrnn
@@ -155,7 +155,7 @@ def save(
         "training": model.training,
         "vocabulary": model.vocabulary.characters,
     }
-    text = json.dumps(finite_json(own | model.meta | own))  # own keys come first and take effect
+    text = json.dumps(finite_json(own | model.meta | own))  # own keys come first and win
     arrays: dict[str, Any] = {"meta": np.array(text)}
     with atomic_write(path) as file:
         _understood(text)  # never write what load would refuse
@@ -234,14 +234,14 @@ def _understood(text: str) -> tuple[dict[str, Any], ModelConfig, Vocabulary]:
     if format_ != FORMAT:
         raise CheckpointError(
             f"charrnn {wrote!r:.40} wrote it in format {format_!r:.40}; this version reads format "
-            f"{FORMAT}: update it"
+            f"{FORMAT}: update charrnn"
         )
     if {key: type(meta.get(key)) for key in META} != META:
         raise CheckpointError(
             f"its meta must have {', '.join(META)}, with the types that charrnn writes"
         )
     if {key: type(value) for key, value in meta["model"].items()} != SHAPE:
-        raise CheckpointError("its meta describes a model that charrnn doesn't have")
+        raise CheckpointError("its meta describes a model that charrnn doesn't know")
     try:
         return meta, ModelConfig(**meta["model"]), Vocabulary(meta["vocabulary"])
     except CharRNNError as error:

@@ -22,9 +22,10 @@ from charrnn.arrays import Array
 from charrnn.checkpoint.atomic_write import FilePath, explained, regular_file
 from charrnn.errors import CheckpointError
 
-MAX_LIST = 1 << 20  # bytes of the list of members, enough for some ten thousand
+MAX_LIST = 1 << 20  # bytes of a zip's list of members: enough for about ten thousand
 MAX_HEADER = 1_000  # bytes of an array's header; NumPy's own takes 118
-# Arrays may take FREE_BYTES plus FREE_FACTOR times the file's length; deflate could reach 1,000.
+# Arrays may take FREE_BYTES plus FREE_FACTOR times the file's length; deflate could reach 1,000
+# times.
 FREE_BYTES, FREE_FACTOR = 32 << 20, 4
 
 
@@ -45,7 +46,7 @@ def refused(reason: str) -> Iterator[None]:
 class _File(io.FileIO):
     """A file that refuses to read more than `most` bytes at once."""
 
-    most = MAX_LIST  # zipfile asks for the whole list of members
+    most = MAX_LIST  # for now: zipfile reads the whole list of members at once
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Return the next `size` bytes."""
@@ -59,7 +60,7 @@ class Archive:
 
     def __init__(self, file: _File) -> None:
         with refused("this is not a charrnn checkpoint (.npz), or it is cut off or damaged"):
-            if file.read(4) != b"PK\3\4":  # np.load starts here too; zipfile starts at the end
+            if file.read(4) != b"PK\3\4":  # np.load looks at the start, zipfile at the end
                 raise zipfile.BadZipFile
             self._zip = zipfile.ZipFile(file)
         file.most = sys.maxsize
@@ -79,7 +80,7 @@ class Archive:
     ) -> Array:
         """Return the array called `key`, which must have a dtype in `kinds` and, if given, `shape`.
 
-        Raises CheckpointError unless it exists, is like that, is in C order and has all its data.
+        Raises CheckpointError unless it exists, has these, is in C order and is complete.
         """
         if key not in self.entries:
             raise CheckpointError(f"{key!r} is missing")

@@ -56,7 +56,7 @@ class Marks:
 
     @property
     def result(self) -> str:
-        """The marks in a line."""
+        """The marks in one line."""
         return (self.error or f"{self.right} of {SIX} gradients are right").splitlines()[-1]
 
 
@@ -73,7 +73,7 @@ def marks_of(path: Path) -> Marks:
 
 
 def show(path: Path, *, hints: bool, json: bool) -> None:
-    """Print the marks of a file, or of a folder's. Raises CharRNNError unless all are right."""
+    """Print the marks of a file or a folder's files. Raises CharRNNError unless all are right."""
     if not path.exists():
         raise CharRNNError(f"{path}: no such file; charrnn gradcheck --exercise {path} writes it")
     of_class = path.is_dir()

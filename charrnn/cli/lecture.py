@@ -67,7 +67,7 @@ def measured(asked: Asked, model: Model | None) -> Lecture:
         fadings = [fading(cell, seed, H, T, gain) for gain in gains for cell in asked.cells]
     else:
         x = model.vocabulary.encode("".join(sample(model, length=T + 2, seed=seed)))
-        fadings = [fading_of(model.parameters, np.resize(x, T + 2))]  # a shorter one repeats
+        fadings = [fading_of(model.parameters, np.resize(x, T + 2))]  # a shorter text is repeated
     return Lecture(quiz(seed, asked.hidden or 8, asked.seq_len or 10, SYMBOLS), fadings)
 
 
@@ -130,6 +130,6 @@ def fading_sections(fadings: Sequence[Fading], width: int) -> Iterator[tuple[str
             parts.add_row(str(lag), *(f"{at.share:6.1%} {at.lost:7.1%}" for at in found))
         heading = "At the trained weights of the first layer, with ŷ_t computed from its h_t"
         if gain is not None:
-            heading = f"Each gate's block of W has all its singular values {gain:g}"
+            heading = f"All singular values of each gate's block of W are {gain:g}"
         sentences = (fading.sentence for fading in group)
         yield heading, Group(f"{NORMS}:", norms, f"{PARTS}:", parts, *sentences)

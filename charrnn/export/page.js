@@ -268,14 +268,14 @@ const CONTEXT = 12; // characters of context that are shown
 const SLICE = 32; // milliseconds of work before the browser may draw and listen
 const SLOW = 90; // milliseconds for each character when it writes slowly
 const box = element('characters');
-let steps = []; // the text that is shown, a step for each character;
-let spans = []; // and the element that shows each step
-let pinned = null; // the character that was chosen,
-let shown = null; // and the one whose ŷ_t is shown: the one pointed at, or the chosen one
+let steps = []; // the text that is shown, a step for each character
+let spans = []; // the element that shows each step
+let pinned = null; // the position of the character that was clicked or reached by arrow keys
+let shown = null; // the position whose ŷ_t is shown: under the pointer, else `pinned`
 let run = {}; // the latest task; an earlier one stops when it sees that it was replaced
 let settings = {}; // what the text was written with
-let unitChosen = false; // whether the user chose a unit: then the slider stays where it is
-let written = []; // the steps of the written text, while another one is read
+let unitChosen = false; // whether a unit was shown before; if not, the liveliest comes first
+let written = []; // the steps of the written text, kept while another text is read
 
 const reads = () => element('controls').elements.mode.value === 'read';
 const byUnit = () => reads() && element('controls').elements.colour.value === 'unit';
@@ -438,7 +438,7 @@ function bars(state, x, temperature) {
   });
   if (!state) return;
   element('hint').textContent =
-    (drawn ? `The mark: its probability when drawn, at temperature ${temperature}. ` : '') +
+    (drawn ? `The mark is the probability at temperature ${temperature}, used for drawing. ` : '') +
     `Choose ${reads() ? 'a' : 'another'} bar to continue with that character.`;
   const rest = 1 - some.reduce((sum, k) => sum + y_hat[k], 0);
   const sum = y_hat.reduce((a, b) => a + b).toFixed(4);

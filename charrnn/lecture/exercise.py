@@ -1,7 +1,8 @@
 """The exercise: a learner writes the backward pass, and this module says which gradients are right.
 
-A wrong gradient is compared with the results of known mistakes, which are changed lines of `bptt`.
-A mistake in ∂L/∂h_t makes several gradients wrong at once; it is named once, as their common cause.
+A wrong gradient is compared with the results of known mistakes: `bptt` with one part of its code
+replaced. A mistake in ∂L/∂h_t makes several gradients wrong; it is named once, as their common
+cause.
 `runner` runs the learner's file in a separate process.
 """
 
@@ -39,7 +40,7 @@ AT_H = (
     "h_t is read twice, by a_t = U h_t + b_y and by A_{t+1} = V x_{t+1} + W h_t + b_h: what does "
     "each path contribute to ∂L/∂h_t? What are ∂h_t/∂A_t, in terms of h_t alone, and ∂A_t/∂b_h?"
 )
-HINTS = {  # by the message's beginning, then by the wrong gradient; the first match counts
+HINTS = {  # by the start of a message, or by gradient; the first match counts
     "is missing": f"the keys of the dict that backward returns are {', '.join(NAMES)}",
     "has shape": "print the shapes of the two sides of each +=; which product has the shape of "
     "the array that it is added to?",
@@ -98,7 +99,7 @@ CHANGES = {
     },
     # ∂L/∂h_t
     "carry = net.W.T @ dA": {
-        "the loop ends after its first round: is there a return or break in it?": (
+        "the loop ends after one iteration: is there a return or break in it?": (
             "carry = net.W.T @ dA; break"
         ),
         "the carry stays zero: nothing is passed on to h_{t−1}": "pass",
@@ -130,7 +131,7 @@ CHANGES = {
         "tanh' is multiplied in twice": "(1 - h[t] ** 2) ** 2",
         "tanh' lacks its brackets": "1 - h[t] ** 2",
     },
-    # what stands in the sums
+    # terms of the sums
     "np.outer(da, h[t])": {
         "∂L/∂U: yours has h_{t−1} instead of h_t": "np.outer(da, h_last)",
         "∂L/∂U lacks h_t: all its columns are equal": "da[:, None]",
@@ -177,12 +178,12 @@ class Verdict:
     name: str
     right: bool
     distance: float | None  # ‖mine − numeric‖ / ‖numeric‖, the largest over the networks
-    mistake: str | None  # None: right, or not a known one
+    mistake: str | None  # None: right, or no known mistake fits
 
 
 @cache
 def networks() -> tuple[Example, ...]:
-    """Return networks with repeats and an initial state; no two known mistakes agree on them."""
+    """Return networks on which every known mistake gives other gradients: repeats, a state."""
     made = []
     for seed, (H, T, N) in enumerate(SIZES):
         rng = np.random.default_rng(seed)
@@ -213,7 +214,7 @@ def numeric() -> dict[str, Array]:
 
 @cache
 def gradients_with(*mistakes: str) -> dict[str, Array]:
-    """Return what `bptt` gives with these mistakes; of two in the same part, only the first."""
+    """Return the gradients of `bptt` with these mistakes; of two in one part, only the first."""
     source = inspect.getsource(bptt)
     for mistake in mistakes:
         source = source.replace(*MISTAKES[mistake])
@@ -248,10 +249,11 @@ def _unusable(answers: Sequence[Mapping[str, Any]], name: str) -> str | None:
 
 
 def _explained(mine: dict[str, Array], wrong: set[str]) -> dict[str, str]:
-    """Return what is wrong, by gradient: the fewest known mistakes, at most two, that explain most.
+    """Return the mistakes in each wrong gradient, if they are known.
 
-    A gradient that they don't explain may be right except for a factor, or have a mistake of its
-    own. A gradient of exact zeros isn't written yet, and doesn't count.
+    They come from the smallest set of at most two mistakes that explains the most gradients. A
+    gradient that it doesn't explain may be right except for a factor, or have a mistake of its own.
+    A gradient of exact zeros isn't written yet, and doesn't count.
     """
     written, said = {name for name in mine if mine[name].any()}, dict[str, str]()
     for most in (1, 2):
@@ -279,7 +281,7 @@ def _same(mine: Mapping[str, Array], others: Mapping[str, Array]) -> set[str]:
 
 
 def _named(mistakes: tuple[str, ...], name: str) -> str:
-    """Return those of the mistakes without which this gradient would differ."""
+    """Return those of the mistakes that affect this gradient."""
     all_of_them = gradients_with(*mistakes)
     without = {
         one: gradients_with(*(other for other in mistakes if other != one)) for one in mistakes

@@ -51,7 +51,7 @@ class Fading:
 def fading(cell: str, seed: int, H: int, T: int, gain: float) -> Fading:
     """Return the gradient by lag in a random network; blocks of W are orthogonal times `gain`.
 
-    V is small, so that saturated units don't hide what W does. b_h is what training starts from.
+    V is small, so that saturated units don't hide what W does. b_h is initialized as for training.
     """
     config, rng = ModelConfig(cast(CellName, cell), H), np.random.default_rng(seed)
     parameters = initialize(config, SYMBOLS, rng, dtype=np.float64)
@@ -94,11 +94,11 @@ def fading_of(parameters: Parameters, x: NDArray[Any], gain: float | None = None
 
 
 def step(cell: str, A: Array, W: Array, s: Array) -> tuple[Array, Array]:
-    """Return s_t (S·H,) and its slopes (S, H, 2G+S) by the parts that a step is computed from.
+    """Return s_t (S·H,) and its slopes (S, H, 2G+S), the derivatives by each input of the step.
 
-    Those are the G gates' rows of W h_{t−1}, the S arrays of s_{t−1}, and the G gates' rows of
-    A = V x_t + b_h. Given these, a step is elementwise, so one slope per unit is enough, and
-    all units of a part are perturbed at once, each part in its own column.
+    The inputs are W h_{t−1}, of each of G gates, the S arrays of s_{t−1}, and A = V x_t + b_h, of
+    each gate. The step is elementwise in the units, so a unit has one slope for each input, and one
+    column can perturb an input in all units.
     """
     kind, (GH, H) = CELL_CLASSES[cell], W.shape
     parts, scale = np.concatenate([W @ s[-H:], s, A]), kind.row_scale(H, np.complex128)
@@ -114,7 +114,7 @@ def step(cell: str, A: Array, W: Array, s: Array) -> tuple[Array, Array]:
 def terms_and_norms(W: Array, slopes: list[Array], rows: Array) -> tuple[Array, list[float]]:
     """Return term(lag) (T+1, G·H) and ‖∂h_T/∂s_{T−lag}‖₂, both by lag 0…T.
 
-    `slopes` are those of each step, and `rows` (T+1, H) is ∂L_t/∂h_t of each t's own loss alone.
+    slopes: of each step t. rows (T+1, H): ∂L_t/∂h_t, without the losses of later steps.
     """
     (GH, H), (S, _, _) = W.shape, slopes[0].shape
     terms, norms = np.zeros((len(rows), GH)), list[float]()

@@ -43,8 +43,8 @@ LABELS = (
 B_Y = (
     (
         "∂L/∂ŷ_t · ∂ŷ_t/∂b_y, one t",
-        "b_y enters every ŷ_t, so one term misses all the other losses; t = {at}, which is shown, "
-        "comes nearest.",
+        "b_y enters every ŷ_t, so one term misses all the other losses. Shown is the term that "
+        "comes nearest, t = {at}.",
     ),
     (
         "Σ_t [∂L_t/∂ŷ_t · ∂ŷ_t/∂b_y]",
@@ -63,14 +63,14 @@ B_Y = (
     ),
     (
         "Σ_t [∂L_t/∂ŷ_t · ∂ŷ_t/∂h_t · Σ_{k≤t} (Π_{i=k+1..t} ∂h_i/∂h_{i−1}) ∂h_k/∂b_y]",
-        "The product of Jacobians is for what acts through h_k, but each ∂h_k/∂b_y is 0.",
+        "The product carries on to h_t what b_y does to h_k, which is nothing: ∂h_k/∂b_y is 0.",
     ),
 )
 B_H = (
     (
         "∂L/∂ŷ_t · ∂ŷ_t/∂h_t · ∂h_t/∂b_h, one t",
-        "b_h enters every h_t, so one term misses the other losses and all earlier steps; "
-        "t = {at}, which is shown, comes nearest.",
+        "b_h enters every h_t, so one term misses the other losses and all earlier steps. Shown is "
+        "the term that comes nearest, t = {at}.",
     ),
     (
         "Σ_t [∂L_t/∂ŷ_t · ∂ŷ_t/∂h_t · ∂h_t/∂b_h]",
@@ -88,14 +88,14 @@ B_H = (
     ),
     (
         "Σ_t [∂L_t/∂ŷ_t · ∂ŷ_t/∂h_t · dh_t/db_h], dh_t/db_h = diag(1 − h_t²) (I + W dh_{t−1}/db_h)",
-        "h_{t−1} isn't held: dh_t/db_h unrolls into the sum and product of (4).",
+        "h_{t−1} isn't held fixed: dh_t/db_h unrolls into the sum and product of (4).",
     ),
 )
 
 
 @dataclass
 class YHatFacts:
-    """What is true of all the vectors ŷ_t that were added."""
+    """Facts about all the vectors ŷ_t that were added."""
 
     length: int = 0  # N
     vectors: int = 0

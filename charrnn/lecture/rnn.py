@@ -23,7 +23,7 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """The lecture's RNN and one text for it, all float64."""
+    """The lecture's RNN in float64, and a text for it."""
 
     x: Indices  # (T+1,), the symbols read
     targets: Indices  # (T+1,), the symbols to predict

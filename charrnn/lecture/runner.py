@@ -1,7 +1,7 @@
-"""Run a learner's file in a separate process, in which this module is the program.
+"""Run a learner's file in a separate process, whose program is this module.
 
-It reads networks from standard input and writes what `backward` returned to standard output, as
-JSON. What the file prints goes to standard error.
+That process reads networks from standard input and writes what `backward` returned to standard
+output, as JSON. What the file prints goes to standard error.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _answer(backward: Any, call: Call) -> dict[str, Any]:
 
 
 def _own_lines(path: str, error: BaseException) -> str:
-    """Return an error below the last lines of the learner's file that led to it."""
+    """Return the lines of the learner's file that led to an error, at most 8, then the error."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == path][-8:]
     lines = [f"line {frame.lineno}, in {frame.name}: {frame.line}" for frame in frames]
     kind = "" if isinstance(error, RefusedError) else f"{type(error).__name__}: "

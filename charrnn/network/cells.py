@@ -62,16 +62,16 @@ class Cell(ABC):
     gates: ClassVar[dict[str, float]]  # in order, with the scale of their rows: σ ½, tanh 1
     state_names: ClassVar[tuple[str, ...]] = ("h",)
     tape_names: ClassVar[tuple[str, ...]]  # blocks of a step: gates, the state before it, and more
-    dC: tuple[tuple[slice, Array], ...]  # gradient at W h_{t−1} by rows of W; dA except in the gru
+    dC: tuple[tuple[slice, Array], ...]  # by rows of W: gradient at W h_{t−1}, dA but in a gru
 
     def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None:
-        """Make room for T steps."""
+        """Allocate the tape and the results of T steps."""
         GH, blocks = len(self.gates) * H, len(self.tape_names)
         self.scale, self.Wh = self.row_scale(H, dtype), aligned_zeros((GH, B), dtype)
         self.one = np.array(1, dtype)
         # one spare row: see unaliased()
         self.tape = np.zeros((T + 1, blocks * H + 1, B), dtype)[:, :-1]
-        self.A = self.tape[:, :GH]  # where A_t is written, to become the gates
+        self.A = self.tape[:, :GH]  # where A_t is written, then turned into the gates
         self.blocks = np.split(self.tape, blocks, axis=1)
         self.state_blocks = [self.blocks[self.tape_names.index(n)] for n in self.state_names]
         self.steps = [self.stepper(self.Wh, *self.tape[t : t + 2]) for t in range(T)]
@@ -90,7 +90,7 @@ class Cell(ABC):
         """Return the function of A_t (G·H, …) that takes one step, elementwise in the units.
 
         Wh (G·H, …) is W h_{t−1}, which it overwrites; `now` and `then` are the tape at t and t + 1.
-        When sampling, both are Wh followed by the state, and the tape holds nothing else.
+        Sampling keeps no tape: it passes the same array twice, Wh followed by the state.
         """
 
     @abstractmethod
@@ -216,7 +216,8 @@ class LSTM(Cell):
     """i, f, o, g = σ, σ, σ, tanh(A + W h_{t−1}); c_t = f ⊙ c_{t−1} + i ⊙ g; h_t = o ⊙ tanh c_t.
 
     Rows i, f, o, g: the three σ lie together (Hochreiter & Schmidhuber 1997; the forget gate: Gers
-    et al. 2000). i, f and g, c_{t−1} lie side by side, so that i ⊙ g and f ⊙ c_{t−1} take one call.
+    et al. 2000). On the tape, c_{t−1} follows g as f follows i, so that one call computes both
+    i ⊙ g and f ⊙ c_{t−1}.
     """
 
     gates: ClassVar = {"i": 0.5, "f": 0.5, "o": 0.5, "g": 1}

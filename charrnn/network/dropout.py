@@ -3,8 +3,8 @@
 There are two kinds. Masks on h, between layers and before the output, are drawn anew for each
 position (Srivastava et al. 2014; Zaremba et al. 2014). Masks on the entries of W, and of V where it
 reads h, are drawn once per chunk, so that one matrix serves all steps (Merity et al. 2017). The
-first layer's V has no mask: its columns are what the network knows of each symbol. On Shakespeare
-an lstm of 256 with 0.1 reached 1.527 nats after 3,000 steps this way, and 1.562 with a mask on V.
+first layer's V has no mask: its columns are the embeddings of the symbols. On Shakespeare an lstm
+of 256 with 0.1 reached 1.527 nats after 3,000 steps this way, and 1.562 with a mask on V.
 
 A column's mask on h depends only on seed, step, layer and column, so that each replica draws only
 those of its own columns, and the run is the same with any number of replicas. The masks on the
@@ -76,7 +76,7 @@ def draw_masks(config: TrainConfig, N: int, step: int, T: int, columns: slice) -
 def _mask(numbers: Array, p: float, dtype: DTypeLike) -> Array:
     """Return a mask (…, BLOCK n), an entry for each byte of random 64-bit numbers (…, n).
 
-    An entry is 0 with probability p, rounded to 1/256, else 1 / (1 − p); on every machine the same.
+    An entry is 0 with probability p, rounded to 1/256, else 1 / (1 − p); the same on all machines.
     """
     dropped = min(255, round(p * 256))
     mask = (numbers.astype("<u8", copy=False).view(np.uint8) >= dropped).astype(dtype)

@@ -72,7 +72,7 @@ def check_array(loss: Loss, name: str, theta: Array, analytic: Array, chosen: Ar
     distance = np.abs(analytic.ravel()[chosen] - numeric)
     worst = int(np.argmax(distance))
     index = tuple(map(int, np.unravel_index(chosen[worst], analytic.shape)))
-    # An array whose true gradient is all zero (N = 1, say) is measured against rounding.
+    # If the true gradient is zero, as for N = 1, 1e-8 lets rounding errors pass.
     error = float(distance[worst]) / max(float(np.abs(analytic).max()), 1e-8)
     return ArrayCheck(
         name, error, index, float(analytic[index]), float(numeric[worst]), len(chosen)
@@ -83,7 +83,7 @@ def check_direction(loss: Loss, theta: Array, analytic: Array, rng: np.random.Ge
     """Return the relative error along a random direction through all parameters at once."""
     direction = rng.standard_normal(theta.size)
     direction /= np.linalg.norm(direction)
-    # A random direction is nearly orthogonal to the gradient; adding it keeps the product large.
+    # It is nearly orthogonal to the gradient; adding the gradient keeps their product large.
     direction += analytic / max(float(np.linalg.norm(analytic)), 1e-30)
     product = float(analytic @ direction)
     return abs(product - central_difference(loss, theta, direction)) / max(abs(product), 1e-8)
@@ -116,7 +116,7 @@ def check_gradient(
         for name, theta in parameters.items()
     ]
     errors = [check_direction(loss, parameters.flat, gradient.flat, rng) for _ in range(directions)]
-    worst = float(np.max(errors))  # NaN if one is
+    worst = float(np.max(errors))  # NaN if any is
     return Check(config.cell, config.layers, bool(masks.h), tuple(arrays), worst)
 
 

@@ -30,10 +30,10 @@ from charrnn.arrays import Array
 from charrnn.blas import is_faster_in_blocks
 
 SMALL = 1_000_000  # multiplications up to which OpenBLAS considers a product small
-ROWS, COLUMNS = 4, 64  # of the result, the block sizes that suit such a kernel
-SIDE, MOST = 32, 512  # block side in a sum of outer products; most positions for cutting it
-LINE = 16  # numbers in a cache line in float32: a copy is quickest line by line
-NARROW = 1 << 16  # numbers in M up to which cutting pays off for many columns
+ROWS, COLUMNS = 4, 64  # block sizes of the result that suit such a kernel
+SIDE, MOST = 32, 512  # of a sum of outer products: block side; most positions with which to cut it
+LINE = 16  # float32 numbers in a cache line: a copy is quickest line by line
+NARROW = 1 << 16  # size of M up to which `product` is faster cut
 
 
 def aligned_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> Array:

@@ -92,13 +92,14 @@ class Network:
     """Runs chunks through the layers: parameters and state come in, results go out.
 
     It owns only scratch memory. Symbols x and targets y are (T, B), a state (L, S, H, B).
-    `lengths` (B,) says where a column's text ends before T: its state is taken there, and its
-    losses after that mean nothing.
+    `lengths` (B,) says after how many steps a column's text ends: its state is taken there, and its
+    later losses are meaningless.
     """
 
     def __init__(self, config: ModelConfig, N: int, dtype: DTypeLike = np.float32) -> None:
         self.config, self.N, self.dtype = config, N, np.dtype(dtype)
-        self._tapes: dict[int, tuple[int, list[Cell]]] = {}  # by B: the longest T, a cell a layer
+        # by B: the longest T, and a cell for each layer
+        self._tapes: dict[int, tuple[int, list[Cell]]] = {}
 
     def losses(
         self,
@@ -122,7 +123,7 @@ class Network:
         lengths: Array | None = None,
         masks: Masks = NOTHING_DROPPED,
     ) -> tuple[Array, Array]:
-        """Return the last layer's h_t (H, T, B), perhaps a view of scratch, and the new state."""
+        """Return the last layer's h_t (H, T, B), valid until the next call, and the new state."""
         h = self._forward(masks.drop_weights(parameters), x, state, masks)[-1]
         return h, self._state_after(x.shape, lengths)
 
@@ -185,7 +186,7 @@ class Network:
         masks: Masks,
         out: Parameters,
     ) -> None:
-        """Overwrite `out` with each layer's gradients; also overwrite dh, that at the last h."""
+        """Overwrite `out` with the layers' gradients, and dh, the gradient at the last h."""
         T = len(x)
         with np.errstate(under="ignore"):
             for layer, cell in reversed([*enumerate(self._cells(*x.shape))]):
@@ -211,12 +212,12 @@ class Network:
             make, H = CELL_CLASSES[self.config.cell], self.config.hidden
             cells = [make(H, T, B, self.dtype) for _ in range(self.config.layers)]
         self._tapes[B] = max(longest, T), cells
-        if len(self._tapes) > 3:  # keeps training's, evaluation's and an odd last batch's
+        if len(self._tapes) > 3:  # enough for training, validation and a smaller last batch
             del self._tapes[next(iter(self._tapes))]
         return cells
 
     def _state_after(self, shape: tuple[int, ...], lengths: Array | None) -> Array:
-        """Return the state after the chunk on the tapes, or after `lengths` steps of a column."""
+        """Return the state after the chunk on the tapes, or each column's after `lengths` steps."""
         T, B = shape
         cells = self._cells(T, B)
         after = np.stack([cell.state(T) for cell in cells])

@@ -17,7 +17,7 @@ from charrnn.arrays import Array
 from charrnn.config import ModelConfig
 from charrnn.network.cells import CELL_CLASSES
 
-GATES = {name: tuple(cell.gates) for name, cell in CELL_CLASSES.items()}  # G names by cell
+GATES = {name: tuple(cell.gates) for name, cell in CELL_CLASSES.items()}  # the names of G gates
 
 
 def shapes(config: ModelConfig, N: int) -> dict[str, tuple[int, ...]]:
@@ -62,7 +62,7 @@ class Parameters:
         yield from self._views.items()
 
     def like(self) -> Parameters:
-        """Return a twin full of zeros."""
+        """Return zeros in the same layout."""
         return Parameters(self.config, self.N, self.flat.dtype)
 
     def astype(self, dtype: DTypeLike) -> Parameters:
@@ -99,6 +99,6 @@ def initialize(
         b_h[:] = np.repeat([float(gate == "f") for gate in gates], H)
     parameters["U"][:] = rng.standard_normal((N, H)) * 0.02 / np.sqrt(H / 128)
     if frequencies is not None:
-        seen = np.maximum(frequencies, 0.1)  # one found only in validation is rare, not impossible
+        seen = np.maximum(frequencies, 0.1)  # one found only in validation is just rare
         parameters["b_y"][:] = np.log(seen / seen.sum())
     return parameters

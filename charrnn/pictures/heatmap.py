@@ -1,9 +1,9 @@
 """Texts coloured character by character: on a terminal, as an SVG picture, as an HTML page.
 
-A cell is what fills one place: a character with the combining marks that follow it, possibly two
-columns wide (Chinese, emoji), or the visible symbol of a control character. Control characters and
-markup in a text are always escaped. The SVG and the page follow the reader's light or dark
-setting and load nothing.
+A cell is one character as it is drawn: with the combining marks that follow it, possibly two
+columns wide (Chinese, emoji), and as a visible symbol if it is a control character. Control
+characters and markup in a text are always escaped. The SVG and the page follow the reader's light
+or dark setting and load nothing.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _SYMBOLS = {"\n": "↵", "\t": "⇥"}
 
 
 class Cell(NamedTuple):
-    """What fills one place."""
+    """A character as it is drawn, with the marks on it."""
 
     text: str  # the characters themselves
     shown: str
     width: int  # columns
-    value: float  # of its characters' values, the farthest from zero; NaN: none has one
+    value: float  # the one farthest from zero of its characters' values; NaN: none
 
 
 class Heat(NamedTuple):
@@ -265,7 +265,7 @@ def _prose(*lines: str) -> list[str]:
 
 
 def _places(places: Iterable[tuple[int, str, int]], colormap: Colormap) -> str:
-    """Return a row of boxes and texts; a place is a level, the text shown and its columns."""
+    """Return a row of coloured boxes with texts. A place: level, text shown, width in columns."""
     drawn, left = "", 0.0
     for level, shown, columns in places:
         width, kind = columns * COLUMN, "charrnn"

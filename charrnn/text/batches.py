@@ -29,15 +29,16 @@ class Batch:
 
     x: Symbols  # (T, B)
     y: Symbols  # (T, B)
-    lengths: Symbols | None  # (B,) predictions per column; x and y are 0 after them; None: T each
+    lengths: Symbols | None  # (B,) predictions per column, None: T; x and y are 0 after them
     predictions: int  # of the whole batch, even if only some of its columns are here
     fresh: bool  # starts from a zero state; else column b continues that of the previous batch
 
 
 def _batch(symbols: Indices, lengths: Symbols, columns: slice, *, fresh: bool) -> Batch:
-    """Return columns of a batch from `symbols` (T + 1, own): each row predicts the next one.
+    """Return some columns of a batch.
 
-    lengths (B,): the number of predictions in each column of the whole batch.
+    symbols (T + 1, these columns): each row is the input whose target is the next row. lengths
+    (B,): the number of predictions in each column of the whole batch.
     """
     x, y = symbols[:-1].astype(np.intp, "C"), symbols[1:].astype(np.intp, "C")
     own = None
@@ -69,7 +70,7 @@ class Streams:
         self.seq_len = min(seq_len, longest)
         self.steps_per_epoch = -(-longest // self.seq_len)
         self.predictions = int(self._lengths.sum())  # per epoch
-        # The characters of several steps, read at once; and their block and columns.
+        # A block is the characters of several steps, read at once; we keep the last one.
         self._width = self.seq_len * max(1, _AHEAD // (self.batch_size * self.seq_len))
         self._block, self._block_of = np.empty((0, 0)), (-1, slice(0))
 
@@ -92,7 +93,7 @@ class Streams:
         return int(self._borders[first]), int(self._borders[stop])
 
     def _read(self, done: int, columns: slice) -> Indices:
-        """Return what these streams read after `done`, (columns, width + 1), 0 past their ends."""
+        """Return width + 1 characters of each stream from `done` on, with 0 past a stream's end."""
         starts, stops = self._borders[:-1][columns] + done, self._borders[1:][columns]
         block = np.zeros((len(starts), self._width + 1), self.part.store.dtype)
         for row, start, stop in zip(block, starts.tolist(), stops.tolist(), strict=True):
@@ -216,7 +217,7 @@ class ItemBatches:
         return _batch(symbols, lengths, columns, fresh=not done)
 
     def _arrange(self, epoch: int) -> list[tuple[Symbols, int]]:
-        """Return, for each step of an epoch, (its items, the characters of each already read)."""
+        """Return for each step (its items, how many characters of each were read before it)."""
         lengths, B = self._lengths, self.batch_size
         rng = np.random.default_rng([self._seed, Stream.ORDER, epoch])
         short = rng.permutation(np.flatnonzero(lengths <= LONGEST))

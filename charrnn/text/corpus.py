@@ -62,7 +62,7 @@ class Store:
         self._file: Any
         with _space_needed():
             if place is None:
-                self._file = tempfile.TemporaryFile(prefix="charrnn-")  # noqa: SIM115 (closed below)
+                self._file = tempfile.TemporaryFile(prefix="charrnn-")  # noqa: SIM115 (_close does)
             else:
                 descriptor = os.dup(place) if isinstance(place, int) else os.open(place, _SHARED)
                 self._file = os.fdopen(descriptor, "rb")
@@ -122,8 +122,8 @@ def training_share(count: int, val_fraction: float) -> int:
 class Part:
     """A text made of ranges of a store, one after the other.
 
-    On an MPI rank the store may hold only the piece of the text that this rank needs. Then the
-    range reaches beyond the store, and only that piece can be read.
+    On an MPI rank, the store may hold only the characters that this rank needs. The part still has
+    its full length, but only those characters can be read.
     """
 
     store: Store
@@ -203,7 +203,7 @@ def read_corpus(
             store.append(indices)
         texts.append((start, store.length))
         notes += source.notes
-        digest.update(of_text.digest())  # of fixed size, so a border that moves changes the sum
+        digest.update(of_text.digest())  # by text, so that the borders between texts count
     if vocabulary is None or store.length < 2:
         raise CorpusError(
             "the corpus is a single character: there is nothing to predict; give a longer text"
@@ -219,7 +219,7 @@ def _extended(vocabulary: Vocabulary, text: str) -> tuple[Vocabulary, Indices]:
     """Return the vocabulary, with new characters of `text` at its end, and the text's indices."""
     try:
         return vocabulary, vocabulary.encode(text)
-    except VocabularyError:  # rare; looking for them first would scan each piece twice
+    except VocabularyError:  # rare, so don't scan every piece for new characters
         vocabulary = Vocabulary(vocabulary.characters + vocabulary.missing(text))
         return vocabulary, vocabulary.encode(text)
 
@@ -234,7 +234,7 @@ def read_text(
     read, text = Source(source, encoding), ""
     for piece in read:
         text += piece
-        if len(text) > limit:  # a small .gz may expand to any number
+        if len(text) > limit:  # a small .gz can expand to any length
             raise CorpusError(f"{read.name}: has more than {limit:,} characters; split it")
     return text, read.notes
 

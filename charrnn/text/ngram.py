@@ -11,8 +11,8 @@ from charrnn.text.batches import Items
 from charrnn.text.corpus import Part
 from charrnn.text.vocabulary import Indices
 
-LIMIT = 2_500_000  # most characters to count; each takes up to 54 bytes
-MOST = 1 << 18  # most distinct characters; LIMIT² · MOST must fit in the 63 bits that _ranks has
+LIMIT = 2_500_000  # most characters to count; each takes up to 54 bytes of memory
+MOST = 1 << 18  # most distinct characters: in _ranks, LIMIT² · MOST must fit in 63 bits
 _DENSE = 2  # use a table of all keys if it has at most this many entries per position; else sort
 
 
@@ -22,7 +22,7 @@ class Floor:
 
     nats: float | None = None  # per character of the validation part
     order: int | None = None
-    notes: tuple[str, ...] = ()  # says so if only a part of the text was counted
+    notes: tuple[str, ...] = ()  # not empty if only a part of the text was counted
 
 
 def floor(training: Part | Items, validation: Part | Items, N: int) -> Floor:
@@ -110,7 +110,7 @@ def _refine(
 ) -> None:
     """Turn p_{n−1} into p_n in place, with counts from the first `counted` positions.
 
-    p holds the last positions. sizes: the number of contexts and of grams.
+    p holds only the positions to score, the last ones. sizes: the number of contexts and of grams.
     """
     count, gram_count = _count(context[:counted], sizes[0]), _count(gram[:counted], sizes[1])
     follows = np.zeros(sizes[1], np.int32)  # the context of each gram
@@ -118,7 +118,7 @@ def _refine(
     distinct = _count(follows[gram_count > 0], sizes[0])
     del follows
     count[0] = 0
-    scored = len(gram) - min(len(p), len(gram))  # a very short text has no whole contexts at first
+    scored = len(gram) - min(len(p), len(gram))  # the first of a short text lack a full context
     c, w, lower = context[scored:], gram[scored:], p[len(p) - len(gram) + scored :]
     total, T = count[c], distinct[c]
     known = total > 0

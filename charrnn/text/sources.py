@@ -34,7 +34,7 @@ _MARKS = {  # first bytes of files that are mistaken for text, and what to do
 
 
 class _NotTextError(Exception):
-    """Why a file isn't text: (a short reason, enough for the note if it is skipped; the rest)."""
+    """A file isn't text. `args`: the reason, and the advice that only an error message adds."""
 
 
 class Source:
@@ -135,7 +135,7 @@ class Source:
         )
         offset, ended = 0, False
         with self._opened(path) as file:
-            # Read what a pipe has: a slow one may return less than a chunk before its end.
+            # A pipe may return less than a chunk before its end, so only an empty read ends it.
             is_pipe = self.is_stdin or path.is_fifo()
             read, least = (file.read1, 1) if is_pipe else (file.read, CHUNK)
             while not ended:
@@ -152,7 +152,7 @@ class Source:
                     byte = error.object[at]
                     failure = f"byte 0x{byte:02x} at offset {offset + at} ({error.reason})"
                     if not self.is_folder:
-                        with suppress(UnicodeError):  # what precedes it may be wrong in another way
+                        with suppress(UnicodeError):  # the bytes before it may be invalid too
                             text = decode.decode(chunk[:at])
                 except UnicodeError as error:  # no byte order mark
                     failure = str(error)

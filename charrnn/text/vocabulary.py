@@ -42,7 +42,7 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         if not 0 < len(self.characters) == len(set(self.characters)):
-            raise VocabularyError("a vocabulary needs at least one character, each only once")
+            raise VocabularyError("a vocabulary needs at least one character, and none twice")
         half = next((char for char in self.characters if "\ud800" <= char <= "\udfff"), None)
         if half:
             raise VocabularyError(
@@ -79,7 +79,7 @@ class Vocabulary:
 
     @cached_property
     def _by_byte(self) -> bytes:
-        """Index by ASCII byte, because bytes.translate is several times faster than an array."""
+        """A table for bytes.translate, which is several times faster than indexing an array."""
         return self._table[:128].astype(np.uint8).tobytes().ljust(256)
 
     def lookup(self, text: str) -> npt.NDArray[np.int32]:
@@ -124,9 +124,10 @@ class Vocabulary:
         return _text(self._codes[array])
 
     def nearest(self, char: str) -> str:
-        """Return up to 3 known characters that might stand for `char`.
+        """Return up to 3 known characters that might replace `char`.
 
-        They look similar or are the same letter; if there are none, they are close in Unicode.
+        They look similar or are a variant of the same letter; if none of these is known, they are
+        the nearest by code point.
         """
         plain = unicodedata.normalize("NFKD", char)
         alike = "".join(group for group in _ALIKE if char in group or plain[0] in group)
@@ -139,11 +140,11 @@ class Vocabulary:
         at, count = self.find_unknown(text), len(self.missing(text))
         line, column = line + text.count("\n", 0, at), at - text.rfind("\n", 0, at)
         near = ", ".join(map(repr, self.nearest(text[at])))
-        advice = f"the nearest it knows: {near}; replace it"
+        advice = f"replace it, for example by {near}"
         if (escape := text[at : at + 2]) in (r"\n", r"\r", r"\t"):
-            advice = f"{escape} is two characters here; a shell makes it one if written $'{escape}'"
+            advice = f"{escape} is two characters here; in the shell, write one as $'{escape}'"
         return VocabularyError(
             f"line {line}, column {column}: {_named(text[at])} isn't among the {len(self)} "
-            f"characters the model knows{f' (one of {count:,} such)' if count > 1 else ''}; "
+            f"characters the model knows{f' (one of {count:,} unknown)' if count > 1 else ''}; "
             f"{advice}, or use --unknown skip"
         )
