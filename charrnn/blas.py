@@ -24,7 +24,7 @@ ONE_THREAD = dict.fromkeys(
     ),
     "1",
 )
-# Functions of OpenBLAS, by their names in NumPy's wheels, Linux distributions and conda; of MKL.
+# OpenBLAS's functions as NumPy's wheels, Linux distributions and conda name them, then MKL's.
 FUNCTIONS = (
     (
         "scipy_openblas_get_num_threads64_",

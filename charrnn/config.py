@@ -20,7 +20,7 @@ Dtype = Literal["float32", "float64"]
 HUGE = 1e300  # a larger integer may not fit in a float
 LIMITS = ("choices", "least", "most", "above")  # the limits that `check` takes
 MOST_HIDDEN, MOST_LAYERS = 1_000_000, 300  # far beyond what trains well
-CELLS: tuple[str, ...] = get_args(CellName)
+CELLS: tuple[CellName, ...] = get_args(CellName)
 OPTIMIZERS: tuple[str, ...] = get_args(OptimizerName)
 
 

@@ -58,7 +58,7 @@ def case(cell, layers, dtype="float64", T=7, B=3, H=5, N=6, seed=0):
     parameters.flat[:] += 0.3 * rng.standard_normal(parameters.flat.size)
     state = 0.5 * rng.standard_normal(zero_state(config, B, np.float64).shape)
     x, y = rng.integers(0, N, (2, T, B))
-    return Network(config, N, dtype), parameters.astype(dtype), x, y, state.astype(dtype)
+    return Network(config, dtype), parameters.astype(dtype), x, y, state.astype(dtype)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -140,18 +140,18 @@ def test_a_stream_that_ends_early_counts_only_to_its_end(cell):
 @pytest.mark.parametrize("cell", CELLS)
 def test_scratch_kept_from_other_sizes_changes_nothing(cell):
     network, parameters, x, y, state = case(cell, 2, T=9, B=4)
-    expected = Network(network.config, network.N, "float64").losses(
-        parameters, x[:3], y[:3], state
-    )[0]
+    expected = Network(network.config, "float64").losses(parameters, x[:3], y[:3], state)[0]
     for T, B in ((9, 4), (2, 4), (5, 1), (9, 2), (7, 3), (9, 4)):
-        network.gradient(parameters, x[:T, :B], y[:T, :B], state[..., :B], out=parameters.like())
+        network.gradient(
+            parameters, x[:T, :B], y[:T, :B], state[..., :B], out=parameters.like(), weight=1.0
+        )
     np.testing.assert_array_equal(network.losses(parameters, x[:3], y[:3], state)[0], expected)
 
 
 def test_the_state_given_is_not_changed():
     network, parameters, x, y, state = case("lstm", 2)
     before = state.copy()
-    network.gradient(parameters, x, y, state, out=parameters.like())
+    network.gradient(parameters, x, y, state, out=parameters.like(), weight=1.0)
     np.testing.assert_array_equal(state, before)
 
 
@@ -160,7 +160,7 @@ def test_saturated_gates_neither_warn_nor_give_nan(cell):
     network, parameters, x, y, state = case(cell, 1, "float32")
     parameters.flat *= 1e4
     gradient = parameters.like()
-    nats, after = network.gradient(parameters, x, y, state, out=gradient)
+    nats, after = network.gradient(parameters, x, y, state, out=gradient, weight=1 / x.size)
     assert np.isfinite(nats).all()
     assert np.isfinite(after).all()
     assert np.isfinite(gradient.flat).all()

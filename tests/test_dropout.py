@@ -59,9 +59,7 @@ def test_masks_differ_by_seed_step_layer_and_column():
 
 
 def test_without_masks_nothing_is_dropped():
-    h = np.ones((2, 3, 4))
     assert drawn(slice(0, 4), dropout=0.0) == Masks()
-    assert Masks().drop_h(0, h) is h
 
 
 def test_every_mask_is_drawn_from_random_numbers_of_its_own():

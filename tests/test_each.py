@@ -38,7 +38,7 @@ def alone(model, line):
     from charrnn.network.network import Network, zero_state
 
     indices = model.vocabulary.encode(f"\n{line}\n").astype(np.intp)[:, None]
-    network = Network(model.config, len(model.vocabulary), np.float32)
+    network = Network(model.config, np.float32)
     state = zero_state(model.config, 1, np.float32)
     return float(network.losses(model.parameters, indices[:-1], indices[1:], state)[0].sum())
 

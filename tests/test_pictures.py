@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 from rich.console import Console
 
 from charrnn.pictures.colormap import PROBABILITY, SURPRISE, activation, ink
-from charrnn.pictures.heatmap import Heat, Painter, cells_of, html, rows_of, svg, symbol
+from charrnn.pictures.heatmap import Heat, Painter, cells_of, html, rows_of, svg
 
 texts = st.text(
     st.characters(exclude_categories=["Cs"])
@@ -77,14 +77,6 @@ def test_wide_combining_and_control_characters_take_the_columns_they_are_shown_i
     cells = list(cells_of(text, [math.nan] * len(text)))
     assert [cell.shown for cell in cells] == shown
     assert [cell.width for cell in cells] == widths
-
-
-@pytest.mark.parametrize(
-    ("encoding", "expected"),
-    [("ascii", [r"\n", r"\xe9", r"\u4e2d"]), ("cp1252", [r"\n", "é", r"\u4e2d"])],
-)
-def test_what_a_stream_cannot_encode_is_shown_as_an_escape(encoding, expected):
-    assert [symbol(char, encoding) for char in "\né中"] == expected
 
 
 def painter(color_system, colormap=SURPRISE):

@@ -427,7 +427,7 @@ def test_running_text_carries_the_state_on_and_items_begin_from_zero(cell, lines
     options = {"cell": cell, "lines": lines, "batch_size": 1, "val_fraction": 0.0, "dropout": 0.0}
     config = TrainConfig(**{**SMALL, **options, "steps": 9, "lr": 1e-12})  # weights stay
     begun = prepare([text], config)
-    network = Network(begun.config.model, len(begun.vocabulary))
+    network = Network(begun.config.model)
     zero = state = zero_state(begun.config.model, 1, "float32")
     expected = []
     for step in range(9):

@@ -165,25 +165,20 @@ def _locked(lock: Path) -> int:
     """Return a descriptor of the file `lock`, locked. Raises CheckpointError if it is held."""
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-        is_free = _lock(descriptor)
+        try:
+            if sys.platform == "win32":
+                msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            else:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+                os.close(descriptor)
+                message = "another run is writing it; wait for it, or choose another --out"
+                raise CheckpointError(message) from None
         with suppress(FileNotFoundError):
-            if is_free and os.path.samestat(os.fstat(descriptor), lock.stat()):
+            if os.path.samestat(os.fstat(descriptor), lock.stat()):
                 return descriptor
         os.close(descriptor)
-        if not is_free:
-            raise CheckpointError("another run is writing it; wait for it, or choose another --out")
-
-
-def _lock(descriptor: int) -> bool:
-    """Return whether the file could be locked; False if it is already held."""
-    try:
-        if sys.platform == "win32":
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
-    return True
 
 
 def _release(lock: Path, descriptor: int) -> None:

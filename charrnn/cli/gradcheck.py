@@ -57,7 +57,7 @@ class Asked:
             check("--gain", gain, above=0, most=100)
 
     @property
-    def cells(self) -> Sequence[str]:
+    def cells(self) -> Sequence[CellName]:
         """The cells to check."""
         return CELLS if self.cell is None else (self.cell,)
 

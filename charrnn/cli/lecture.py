@@ -59,6 +59,7 @@ def measured(asked: Asked, model: Model | None) -> Lecture:
 
     from charrnn.lecture.fading import fading, fading_of
     from charrnn.lecture.quiz import quiz
+    from charrnn.lecture.rnn import random_network
     from charrnn.sampling.sampling import sample
 
     (H, T), seed = (asked.hidden or 16, asked.seq_len or 24), asked.seed
@@ -68,7 +69,9 @@ def measured(asked: Asked, model: Model | None) -> Lecture:
     else:
         x = model.vocabulary.encode("".join(sample(model, length=T + 2, seed=seed)))
         fadings = [fading_of(model.parameters, np.resize(x, T + 2))]  # a shorter text is repeated
-    return Lecture(quiz(seed, asked.hidden or 8, asked.seq_len or 10, SYMBOLS), fadings)
+    rng = np.random.default_rng(seed)
+    net = random_network(rng, asked.hidden or 8, asked.seq_len or 10, SYMBOLS)
+    return Lecture(quiz(net), fadings)
 
 
 def show(lecture: Lecture) -> None:

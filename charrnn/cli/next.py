@@ -79,7 +79,7 @@ def print_bars(likely: list[tuple[str, float]]) -> None:
     screen, table = console(), Table.grid("", "", "", padding=(0, 2))
     table.columns[0].justify = "right"
     for char, p in likely:
-        name = "space" if char == " " else symbol(char, screen.encoding)
+        name = "space" if char == " " else symbol(char)
         shown = bar(p, max(10, min(60, screen.width - 24)), ascii=screen.options.ascii_only)
         probability = f"{p:9.4%}" if p >= 1e-6 else "<0.0001%"
         table.add_row(Text(name), probability, Text(shown, style="cyan"))

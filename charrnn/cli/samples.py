@@ -182,7 +182,7 @@ def _painted(painter: Painter, opening: str, drawn: Iterator[tuple[str, float]])
         yield from painter.paint("".join(texts), [*chain(*values)])
         return
     for text, levels in pieces:
-        for cell in cells_of(text, levels, painter.encoding):
+        for cell in cells_of(text, levels):
             yield painter.cell(cell) + "\n" * (cell.text == "\n")
 
 

@@ -183,7 +183,10 @@ class Verdict:
 
 @cache
 def networks() -> tuple[Example, ...]:
-    """Return networks on which every known mistake gives other gradients: repeats, a state."""
+    """Return networks on which no two known mistakes give the same gradients.
+
+    They have repeats and an initial state.
+    """
     made = []
     for seed, (H, T, N) in enumerate(SIZES):
         rng = np.random.default_rng(seed)
@@ -282,11 +285,7 @@ def _same(mine: Mapping[str, Array], others: Mapping[str, Array]) -> set[str]:
 
 def _named(mistakes: tuple[str, ...], name: str) -> str:
     """Return those of the mistakes that affect this gradient."""
-    all_of_them = gradients_with(*mistakes)
-    without = {
-        one: gradients_with(*(other for other in mistakes if other != one)) for one in mistakes
-    }
-    return "; ".join(one for one in mistakes if name not in _same(all_of_them, without[one]))
+    return "; ".join(one for one in mistakes if name not in _same(gradients_with(one), numeric()))
 
 
 def _factor(mine: Array, name: str) -> str | None:

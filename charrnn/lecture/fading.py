@@ -10,7 +10,7 @@ Backpropagation truncated after lag j keeps the terms up to it. Float64. Sizes: 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from charrnn.config import CellName, ModelConfig
 from charrnn.lecture.rnn import Array, distance, softmax
 from charrnn.network.cells import CELL_CLASSES
-from charrnn.network.parameters import GATES, Parameters, initialize
+from charrnn.network.parameters import Parameters, initialize
 
 LAYER = ("layers.0.V", "layers.0.W", "layers.0.b_h", "U", "b_y")
 SYMBOLS = 8  # N of a random network
@@ -42,18 +42,18 @@ class Fading:
 
     cell: str
     gain: float | None  # as requested; None: the weights were given
-    singular: dict[str, float]  # by gate, the largest singular value of its block of W
+    singular: float  # the largest singular value of any gate's block of W
     factor: float  # what one step multiplies the norm by: the geometric mean over all lags
     sentence: str  # what the norms show
     lags: list[Lag]  # 0…T
 
 
-def fading(cell: str, seed: int, H: int, T: int, gain: float) -> Fading:
+def fading(cell: CellName, seed: int, H: int, T: int, gain: float) -> Fading:
     """Return the gradient by lag in a random network; blocks of W are orthogonal times `gain`.
 
     V is small, so that saturated units don't hide what W does. b_h is initialized as for training.
     """
-    config, rng = ModelConfig(cast(CellName, cell), H), np.random.default_rng(seed)
+    config, rng = ModelConfig(cell, H), np.random.default_rng(seed)
     parameters = initialize(config, SYMBOLS, rng, dtype=np.float64)
     parameters["layers.0.W"][:] *= gain
     return fading_of(parameters, rng.integers(SYMBOLS, size=T + 2), gain)
@@ -80,13 +80,12 @@ def fading_of(parameters: Parameters, x: NDArray[Any], gain: float | None = None
         Lag(lag, norm, float(size / (sizes.sum() or 1)), distance(kept, sums[-1]))
         for lag, (norm, size, kept) in enumerate(zip(norms, sizes, sums, strict=True))
     ]
-    blocks = zip(GATES[cell], np.split(W, len(GATES[cell])), strict=True)
-    singular = {gate: float(np.linalg.norm(block, 2)) for gate, block in blocks}
+    singular = float(np.linalg.norm(W.reshape(-1, H, H), 2, (1, 2)).max())
     T, norm = len(lags) - 1, norms[-1]
     factor = norm ** (1 / T)
     verdict = "lasts" if abs(factor - 1) <= STEADY else "fades" if factor < 1 else "explodes"
     sentence = (
-        f"{cell}, largest singular value of W {max(singular.values()):.2f}: over {T} steps back "
+        f"{cell}, largest singular value of W {singular:.2f}: over {T} steps back "
         f"‖∂h_T/∂s_k‖ goes from 1 to {norm:.2g}, a factor of {factor:.2f} per step: the gradient "
         f"{verdict}."
     )
@@ -96,9 +95,9 @@ def fading_of(parameters: Parameters, x: NDArray[Any], gain: float | None = None
 def step(cell: str, A: Array, W: Array, s: Array) -> tuple[Array, Array]:
     """Return s_t (S·H,) and its slopes (S, H, 2G+S), the derivatives by each input of the step.
 
-    The inputs are W h_{t−1}, of each of G gates, the S arrays of s_{t−1}, and A = V x_t + b_h, of
-    each gate. The step is elementwise in the units, so a unit has one slope for each input, and one
-    column can perturb an input in all units.
+    The inputs are each gate's block of W h_{t−1}, the S arrays of s_{t−1}, and each gate's block of
+    A = V x_t + b_h. A unit depends only on its own element of each, so it has one slope per input,
+    and one column can perturb an input in all units at once.
     """
     kind, (GH, H) = CELL_CLASSES[cell], W.shape
     parts, scale = np.concatenate([W @ s[-H:], s, A]), kind.row_scale(H, np.complex128)

@@ -17,14 +17,7 @@ from functools import reduce
 
 import numpy as np
 
-from charrnn.lecture.rnn import (
-    Array,
-    Example,
-    distance,
-    forward,
-    numeric_gradient,
-    random_network,
-)
+from charrnn.lecture.rnn import Array, Example, distance, forward, numeric_gradient
 
 TOLERANCE = (
     1e-5  # right formulas come within 1e-7 of the numeric gradient, wrong ones not within 1e-2
@@ -39,12 +32,11 @@ LABELS = (
     "for k = t.",
 )
 
-# (formula, what it counts); {at} is filled in
+# (formula, what it counts)
 B_Y = (
     (
         "∂L/∂ŷ_t · ∂ŷ_t/∂b_y, one t",
-        "b_y enters every ŷ_t, so one term misses all the other losses. Shown is the term that "
-        "comes nearest, t = {at}.",
+        "b_y enters every ŷ_t, so one term, here that of the last t, misses all the other losses.",
     ),
     (
         "Σ_t [∂L_t/∂ŷ_t · ∂ŷ_t/∂b_y]",
@@ -69,8 +61,8 @@ B_Y = (
 B_H = (
     (
         "∂L/∂ŷ_t · ∂ŷ_t/∂h_t · ∂h_t/∂b_h, one t",
-        "b_h enters every h_t, so one term misses the other losses and all earlier steps. Shown is "
-        "the term that comes nearest, t = {at}.",
+        "b_h enters every h_t, so one term, here that of the last t, misses the other losses and "
+        "all earlier steps.",
     ),
     (
         "Σ_t [∂L_t/∂ŷ_t · ∂ŷ_t/∂h_t · ∂h_t/∂b_h]",
@@ -144,12 +136,7 @@ class Quiz:
     b_h_total: Candidate  # (2) of b_h with the total derivative
 
 
-def quiz(seed: int, H: int, T: int, N: int) -> Quiz:
-    """Return the quiz on a random network of H units and N symbols, t = 0…T."""
-    return take_quiz(random_network(np.random.default_rng(seed), H, T, N))
-
-
-def take_quiz(net: Example) -> Quiz:
+def quiz(net: Example) -> Quiz:
     """Return every candidate compared with the numeric gradient, on this network."""
     _, h, y_hat = forward(net)
     facts = YHatFacts()
@@ -159,10 +146,10 @@ def take_quiz(net: Example) -> Quiz:
     steps = [h_by_h_before(net.W, h_t) for h_t in h]
     row = [by_logits @ net.U for by_logits in direct]  # ∂L_t/∂h_t
     zero = [np.zeros((len(net.b_h), len(net.b_y)))] * len(h)  # ∂h_t/∂b_y
-    b_y_terms = [direct, direct, *through_h(row, steps, zero)]
+    b_y_terms = [direct[-1:], direct, *through_h(row, steps, zero)]
     same_step, *others = through_h(row, steps, [h_by_b_h(h_t) for h_t in h])
     total = [row_t @ by_b_h for row_t, by_b_h in zip(row, total_derivatives(net, h), strict=True)]
-    b_h_terms = [same_step, same_step, *others, total]
+    b_h_terms = [same_step[-1:], same_step, *others, total]
     b_y = _measured(B_Y, b_y_terms, numeric_gradient(net, "b_y"))
     *b_h, b_h_total = _measured(B_H, b_h_terms, numeric_gradient(net, "b_h"))
     return Quiz(net, facts, b_y, b_h, replace(b_h_total, candidate=2))
@@ -171,13 +158,11 @@ def take_quiz(net: Example) -> Quiz:
 def _measured(
     texts: Sequence[tuple[str, str]], sums: list[list[Array]], numeric: Array
 ) -> list[Candidate]:
-    """Return the candidates, each the sum of its terms; for (1), only the nearest term."""
-    at = int(np.argmin([distance(term, numeric) for term in sums[0]]))
-    values = [sums[0][at], *(np.sum(terms, axis=0) for terms in sums[1:])]
+    """Return the candidates, each the sum of its terms."""
     candidates = []
-    for number, ((formula, said), value) in enumerate(zip(texts, values, strict=True), 1):
+    for number, ((formula, sentence), terms) in enumerate(zip(texts, sums, strict=True), 1):
+        value = np.sum(terms, axis=0)
         off = distance(value, numeric)
-        sentence = said.replace("{at}", str(at))
         candidates.append(Candidate(number, formula, sentence, value, off, off < TOLERANCE))
     return candidates
 

@@ -62,7 +62,8 @@ class Cell(ABC):
     gates: ClassVar[dict[str, float]]  # in order, with the scale of their rows: σ ½, tanh 1
     state_names: ClassVar[tuple[str, ...]] = ("h",)
     tape_names: ClassVar[tuple[str, ...]]  # blocks of a step: gates, the state before it, and more
-    dC: tuple[tuple[slice, Array], ...]  # by rows of W: gradient at W h_{t−1}, dA but in a gru
+    # (rows of W, gradient at these rows of W h_{t−1}), which is dA except in the gru
+    dC: tuple[tuple[slice, Array], ...]
 
     def __init__(self, H: int, T: int, B: int, dtype: DTypeLike) -> None:
         """Allocate the tape and the results of T steps."""
@@ -110,9 +111,9 @@ class Cell(ABC):
             self.steps[t](A)
         self.h[:, : T + 1] = h[: T + 1].transpose(1, 0, 2)
 
-    def state(self, t: int) -> Array:
-        """Return the state (S, H, B) after t steps of the tape."""
-        return np.stack([block[t] for block in self.state_blocks])
+    def state(self, at: int | tuple[Array, Array]) -> Array:
+        """Return the state (S, H, B) after t steps: `at` is t, or (t of each column, columns)."""
+        return np.stack([block.swapaxes(1, 2)[at].T for block in self.state_blocks])
 
 
 class RNN(Cell):

@@ -41,10 +41,6 @@ class Masks:
             for name, array in parameters.items()
         }
 
-    def drop_h(self, layer: int, h: Array) -> Array:
-        """Return the output of a layer, or the gradient at it, with the layer's mask applied."""
-        return h * self.h[layer] if self.h else h
-
 
 def draw_masks(config: TrainConfig, N: int, step: int, T: int, columns: slice) -> Masks:
     """Return a step's masks for `columns` of the batch, a slice with a start and a stop."""

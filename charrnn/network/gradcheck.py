@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import cast
 
 import numpy as np
 
@@ -103,14 +102,16 @@ def check_gradient(
 ) -> Check:
     """Return the check of one chunk, on at most `elements` random elements of each array."""
     config, gradient = parameters.config, parameters.like()
-    network = Network(config, parameters.N, np.float64)
+    network = Network(config, np.float64)
     inside = np.arange(len(x))[:, None] < (len(x) if lengths is None else lengths)
 
     def loss() -> float:
         nats, _ = network.losses(parameters, x, y, state, lengths, masks)
         return float((nats * inside).sum()) / x.size
 
-    network.gradient(parameters, x, y, state, out=gradient, lengths=lengths, masks=masks)
+    network.gradient(
+        parameters, x, y, state, out=gradient, weight=1 / x.size, lengths=lengths, masks=masks
+    )
     arrays = [
         check_array(loss, name, theta, gradient[name], rng.permutation(theta.size)[:elements])
         for name, theta in parameters.items()
@@ -128,13 +129,13 @@ def random_text(rng: np.random.Generator, N: int, T: int, B: int) -> tuple[Array
 
 
 def check_network(
-    cell: str, layers: int, *, dropout: bool, hidden: int = 5, seq_len: int = 6, seed: int = 0
+    cell: CellName, layers: int, *, dropout: bool, hidden: int = 5, seq_len: int = 6, seed: int = 0
 ) -> Check:
     """Return the check of a small network with random weights, state, text and fixed masks."""
     N, T, B = 4, seq_len, 3
     rng = np.random.default_rng([seed, layers, dropout])
     training = TrainConfig(
-        cell=cast(CellName, cell),
+        cell=cell,
         hidden=hidden,
         layers=layers,
         dropout=0.25 * dropout,
@@ -152,7 +153,7 @@ def check_network(
 
 
 def gradcheck(
-    cells: Sequence[str] = CELLS, *, hidden: int = 5, seq_len: int = 6, seed: int = 0
+    cells: Sequence[CellName] = CELLS, *, hidden: int = 5, seq_len: int = 6, seed: int = 0
 ) -> Iterator[Check]:
     """Yield a check for each cell with 1 and 2 layers, with and without dropout."""
     check("--hidden", hidden, least=1, most=64)  # every parameter costs two passes over the text
@@ -168,7 +169,7 @@ def check_trained(trained: Parameters, *, seq_len: int = 8, seed: int = 0) -> Ch
     check("--seq-len", seq_len, least=3, most=64)
     rng, N, B = np.random.default_rng(seed), trained.N, 2
     parameters, state = trained.astype(np.float64), zero_state(trained.config, B, np.float64)
-    network = Network(trained.config, N, np.float64)
+    network = Network(trained.config, np.float64)
     _, state = network.losses(parameters, *random_text(rng, N, seq_len, B), state)
     x, y = random_text(rng, N, seq_len, B)
     return check_gradient(parameters, x, y, state, rng, elements=32, directions=8)

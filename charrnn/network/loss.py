@@ -17,28 +17,25 @@ from charrnn.network.matmul import product
 BLOCK = 1 << 21  # probabilities held at once: 8 MB in float32
 
 
-def _blocks(N: int, P: int) -> Iterator[slice]:
-    """Yield slices that cover P positions, each with at most BLOCK probabilities."""
-    size = max(1, BLOCK // N)
-    yield from (slice(start, min(start + size, P)) for start in range(0, P, size))
-
-
-def _softmax(U: Array, b_y: Array, h: Array, y: Array) -> tuple[Array, Array]:
-    """Return ŷ (N, P) and −ln ŷ[y] (P,) for h (H, P)."""
-    z = np.empty((b_y.size, y.size), h.dtype)
-    product(U, h, z)
-    z += b_y[:, None]
-    z -= z.max(axis=0)
-    picked = z[y, np.arange(y.size)]
-    np.exp(z, out=z)
-    total = z.sum(axis=0)
-    z /= total
-    return z, np.log(total) - picked
+def _blocks(U: Array, b_y: Array, h: Array, y: Array) -> Iterator[tuple[slice, Array, Array]]:
+    """Yield (positions, ŷ (N, P), −ln ŷ[y] (P,)) for each block of P positions."""
+    size = max(1, BLOCK // b_y.size)
+    for start in range(0, y.size, size):
+        s = slice(start, start + size)
+        z = np.empty((b_y.size, y[s].size), h.dtype)
+        product(U, h[:, s], z)
+        z += b_y[:, None]
+        z -= z.max(axis=0)
+        picked = z[y[s], np.arange(y[s].size)]
+        np.exp(z, out=z)
+        total = z.sum(axis=0)
+        z /= total
+        yield s, z, np.log(total) - picked
 
 
 def losses(U: Array, b_y: Array, h: Array, y: Array) -> Array:
     """Return −ln ŷ[y] in nats for each position: h (H, P), y (P,) → (P,)."""
-    return np.concatenate([_softmax(U, b_y, h[:, s], y[s])[1] for s in _blocks(b_y.size, y.size)])
+    return np.concatenate([nats for _, _, nats in _blocks(U, b_y, h, y)])
 
 
 def losses_backward(
@@ -51,8 +48,8 @@ def losses_backward(
     """
     nats = np.empty(y.size, h.dtype)
     dU[:], db_y[:] = 0, 0
-    for s in _blocks(b_y.size, y.size):
-        D, nats[s] = _softmax(U, b_y, h[:, s], y[s])
+    for s, D, nats_s in _blocks(U, b_y, h, y):
+        nats[s] = nats_s
         D[y[s], np.arange(y[s].size)] -= 1
         D *= weight[s]
         dU += (h[:, s] @ D.T).T  # faster this way round

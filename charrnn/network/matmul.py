@@ -31,9 +31,9 @@ from charrnn.blas import is_faster_in_blocks
 
 SMALL = 1_000_000  # multiplications up to which OpenBLAS considers a product small
 ROWS, COLUMNS = 4, 64  # block sizes of the result that suit such a kernel
-SIDE, MOST = 32, 512  # of a sum of outer products: block side; most positions with which to cut it
+SIDE, MOST = 32, 512  # of a sum of outer products: side of a block; most positions that we cut
 LINE = 16  # float32 numbers in a cache line: a copy is quickest line by line
-NARROW = 1 << 16  # size of M up to which `product` is faster cut
+NARROW = 1 << 16  # elements of M up to which `product` gains from blocks
 
 
 def aligned_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> Array:

@@ -96,10 +96,9 @@ class Network:
     later losses are meaningless.
     """
 
-    def __init__(self, config: ModelConfig, N: int, dtype: DTypeLike = np.float32) -> None:
-        self.config, self.N, self.dtype = config, N, np.dtype(dtype)
-        # by B: the longest T, and a cell for each layer
-        self._tapes: dict[int, tuple[int, list[Cell]]] = {}
+    def __init__(self, config: ModelConfig, dtype: DTypeLike = np.float32) -> None:
+        self.config, self.dtype = config, np.dtype(dtype)
+        self._tapes: dict[int, list[Cell]] = {}  # by B: a cell for each layer
 
     def losses(
         self,
@@ -135,18 +134,18 @@ class Network:
         state: Array,
         *,
         out: Parameters,
-        weight: float | None = None,
+        weight: float,
         lengths: Array | None = None,
         masks: Masks = NOTHING_DROPPED,
     ) -> tuple[Array, Array]:
         """Return the same as `losses`, and overwrite `out` with the gradient of Σ weight · losses.
 
-        `weight` is 1 / (T·B) unless given, for the mean over full columns; after `lengths` it is 0.
+        After `lengths`, the weight is 0.
         """
         T, B = x.shape
         arrays = masks.drop_weights(parameters)
         hs = self._forward(arrays, x, state, masks)
-        weights = np.full((T, B), 1 / (T * B) if weight is None else weight, self.dtype)
+        weights = np.full((T, B), weight, self.dtype)
         if lengths is not None:
             weights *= np.arange(T)[:, None] < lengths
         dh = np.empty((self.config.hidden, T, B), self.dtype)
@@ -174,7 +173,8 @@ class Network:
                 V, W, b_h = (arrays[f"layers.{layer}.{name}"] for name in ("V", "W", "b_h"))
                 read, source = (layer_input, hs[-1]) if layer else (symbol_input, x)
                 cell.forward(read(V, b_h, cell.scale, source), W, state[layer], T)
-                hs.append(masks.drop_h(layer, cell.h[:, 1 : T + 1]))
+                h = cell.h[:, 1 : T + 1]
+                hs.append(h * masks.h[layer] if masks.h else h)
         return hs
 
     def _backward(
@@ -207,11 +207,11 @@ class Network:
 
     def _cells(self, T: int, B: int) -> list[Cell]:
         """Return a cell for each layer with tapes for at least T steps of B streams."""
-        longest, cells = self._tapes.pop(B, (0, []))
-        if longest < T:
+        cells = self._tapes.pop(B, [])
+        if not cells or len(cells[0].steps) < T:
             make, H = CELL_CLASSES[self.config.cell], self.config.hidden
             cells = [make(H, T, B, self.dtype) for _ in range(self.config.layers)]
-        self._tapes[B] = max(longest, T), cells
+        self._tapes[B] = cells
         if len(self._tapes) > 3:  # enough for training, validation and a smaller last batch
             del self._tapes[next(iter(self._tapes))]
         return cells
@@ -219,10 +219,5 @@ class Network:
     def _state_after(self, shape: tuple[int, ...], lengths: Array | None) -> Array:
         """Return the state after the chunk on the tapes, or each column's after `lengths` steps."""
         T, B = shape
-        cells = self._cells(T, B)
-        after = np.stack([cell.state(T) for cell in cells])
-        if lengths is not None:
-            for length in np.unique(lengths[lengths < T]):
-                ended = lengths == length
-                after[..., ended] = np.stack([cell.state(length) for cell in cells])[..., ended]
-        return after
+        at = T if lengths is None else (lengths, np.arange(B))
+        return np.stack([cell.state(at) for cell in self._cells(T, B)])

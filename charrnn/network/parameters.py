@@ -7,7 +7,7 @@ Write into the views; rebinding a name detaches it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import ItemsView
 from math import prod
 
 import numpy as np
@@ -17,7 +17,7 @@ from charrnn.arrays import Array
 from charrnn.config import ModelConfig
 from charrnn.network.cells import CELL_CLASSES
 
-GATES = {name: tuple(cell.gates) for name, cell in CELL_CLASSES.items()}  # the names of G gates
+GATES = {name: tuple(cell.gates) for name, cell in CELL_CLASSES.items()}  # gate names by cell
 
 
 def shapes(config: ModelConfig, N: int) -> dict[str, tuple[int, ...]]:
@@ -57,9 +57,9 @@ class Parameters:
     def __getitem__(self, name: str) -> Array:
         return self._views[name]
 
-    def items(self) -> Iterator[tuple[str, Array]]:
-        """Yield (name, view) in the order of the flat array."""
-        yield from self._views.items()
+    def items(self) -> ItemsView[str, Array]:
+        """Return the pairs (name, view) in the order of the flat array."""
+        return self._views.items()
 
     def like(self) -> Parameters:
         """Return zeros in the same layout."""
@@ -99,6 +99,6 @@ def initialize(
         b_h[:] = np.repeat([float(gate == "f") for gate in gates], H)
     parameters["U"][:] = rng.standard_normal((N, H)) * 0.02 / np.sqrt(H / 128)
     if frequencies is not None:
-        seen = np.maximum(frequencies, 0.1)  # one found only in validation is just rare
+        seen = np.maximum(frequencies, 0.1)  # one found only in validation is rare, not impossible
         parameters["b_y"][:] = np.log(seen / seen.sum())
     return parameters

@@ -8,7 +8,6 @@ or dark setting and load nothing.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -50,29 +49,27 @@ class Heat(NamedTuple):
     summary: str = ""
 
 
-def symbol(char: str, encoding: str = "utf-8") -> str:
+def symbol(char: str) -> str:
     """Return what stands for a character: itself, if it can be seen, else a symbol or an escape.
 
-    A combining mark is shown on ◌. A character that `encoding` lacks becomes an escape too.
+    A combining mark is shown on ◌.
     """
     shown = _SYMBOLS.get(char, char)
     if shown.isprintable() or unicodedata.category(shown) == "Zs":
-        with contextlib.suppress(UnicodeError):
-            shown.encode(encoding)
-            return shown if cell_len(shown) else f"◌{shown}"
+        return shown if cell_len(shown) else f"◌{shown}"
     return char.encode("unicode_escape").decode("ascii")
 
 
-def cells_of(text: str, values: Values, encoding: str = "utf-8") -> Iterator[Cell]:
+def cells_of(text: str, values: Values) -> Iterator[Cell]:
     """Yield the cells of a text; a mark joins the printable character before it.
 
     `values` may be empty.
     """
     start = 0
     while start < len(text):
-        stop, shown = start + 1, symbol(text[start], encoding)
+        stop, shown = start + 1, symbol(text[start])
         if shown == text[start]:
-            while stop < len(text) and symbol(text[stop], encoding) == f"◌{text[stop]}":
+            while stop < len(text) and symbol(text[stop]) == f"◌{text[stop]}":
                 stop += 1
             shown = text[start:stop]
         known = (value for value in values[start:stop] if not math.isnan(value))
@@ -80,12 +77,10 @@ def cells_of(text: str, values: Values, encoding: str = "utf-8") -> Iterator[Cel
         start = stop
 
 
-def rows_of(
-    text: str, values: Values, width: float, encoding: str = "utf-8"
-) -> Iterator[list[Cell]]:
+def rows_of(text: str, values: Values, width: float) -> Iterator[list[Cell]]:
     """Yield the rows of a text: its lines, in pieces of at most `width` columns."""
     row, used = list[Cell](), 0
-    for cell in cells_of(text, values, encoding):
+    for cell in cells_of(text, values):
         if row and (row[-1].text == "\n" or used + cell.width > width):
             yield row
             row, used = [], 0
@@ -102,8 +97,7 @@ class Painter:
         from rich.console import COLOR_SYSTEMS
         from rich.style import Style
 
-        self.colormap, self.encoding = colormap, console.encoding
-        self.width = max(20, console.width)
+        self.colormap, self.width = colormap, max(20, console.width)
         coloured = not console.no_color and console.color_system != "windows"
         self.system = COLOR_SYSTEMS.get(console.color_system or "") if coloured else None
         self.styles = [Style(color=c and ink(c), bgcolor=c) for c in colormap.dark]
@@ -116,7 +110,7 @@ class Painter:
 
     def paint(self, text: str, values: Values) -> Iterator[str]:
         """Yield the lines of a text, each with its newline."""
-        for row in rows_of(text, values, self.width, self.encoding):
+        for row in rows_of(text, values, self.width):
             yield "".join(map(self.cell, row)) + "\n"
             if self.system is None:
                 digits = ""

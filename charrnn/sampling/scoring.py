@@ -215,7 +215,7 @@ def _read(
     side by side and dropped as they end.
     """
     dtype, order = model.parameters.flat.dtype, np.argsort(pieces[1], kind="stable")
-    network = Network(model.config, len(model.vocabulary), dtype)
+    network = Network(model.config, dtype)
     result = np.full(len(symbols), np.nan, dtype)
     for first in range(0, len(order), SIDE_BY_SIDE):
         start, length = (array[order[first : first + SIDE_BY_SIDE]] for array in pieces)

@@ -15,7 +15,6 @@ from charrnn.errors import VocabularyError
 
 Indices = npt.NDArray[Any]  # unsigned integers, of Vocabulary.dtype if a vocabulary made them
 _ALIKE = ("'’‘‚`", '"”“„«»', "-–—−‐‑", " \t")
-_UNKNOWN = 255  # the index −1 as a byte
 
 
 def code_points(text: str) -> Indices:
@@ -73,14 +72,9 @@ class Vocabulary:
     @cached_property
     def _table(self) -> npt.NDArray[np.int32]:
         """The index of each code point, −1 if unknown; the last entry is for all larger ones."""
-        table = np.full(max(int(self._codes.max()) + 2, 129), -1, np.int32)
+        table = np.full(int(self._codes.max()) + 2, -1, np.int32)
         table[self._codes] = np.arange(len(self), dtype=np.int32)
         return table
-
-    @cached_property
-    def _by_byte(self) -> bytes:
-        """A table for bytes.translate, which is several times faster than indexing an array."""
-        return self._table[:128].astype(np.uint8).tobytes().ljust(256)
 
     def lookup(self, text: str) -> npt.NDArray[np.int32]:
         """Return the index of each character, −1 where unknown."""
@@ -104,10 +98,6 @@ class Vocabulary:
 
         Raises VocabularyError naming the first unknown one.
         """
-        if text.isascii() and len(self) <= _UNKNOWN:
-            raw = text.encode("ascii").translate(self._by_byte)
-            if _UNKNOWN not in raw:
-                return np.frombuffer(raw, np.uint8).copy()
         indices = self.lookup(text)
         if indices.min(initial=0) < 0:
             raise self.unknown(text)
@@ -126,21 +116,19 @@ class Vocabulary:
     def nearest(self, char: str) -> str:
         """Return up to 3 known characters that might replace `char`.
 
-        They look similar or are a variant of the same letter; if none of these is known, they are
-        the nearest by code point.
+        They look similar or are a variant of the same letter.
         """
         plain = unicodedata.normalize("NFKD", char)
         alike = "".join(group for group in _ALIKE if char in group or plain[0] in group)
         likely = dict.fromkeys(alike + char.swapcase() + plain + plain.swapcase())
-        near = sorted(self.characters, key=lambda known: abs(ord(known) - ord(char)))
-        return "".join(([c for c in likely if c in self] or near)[:3])
+        return "".join([c for c in likely if c in self][:3])
 
     def unknown(self, text: str, line: int = 1) -> VocabularyError:
         """Return the error for the first unknown character of a text that begins at `line`."""
         at, count = self.find_unknown(text), len(self.missing(text))
         line, column = line + text.count("\n", 0, at), at - text.rfind("\n", 0, at)
         near = ", ".join(map(repr, self.nearest(text[at])))
-        advice = f"replace it, for example by {near}"
+        advice = f"replace it, for example by {near}" if near else "replace it"
         if (escape := text[at : at + 2]) in (r"\n", r"\r", r"\t"):
             advice = f"{escape} is two characters here; in the shell, write one as $'{escape}'"
         return VocabularyError(

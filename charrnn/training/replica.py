@@ -104,7 +104,7 @@ class Replica:
         self.gradient, self.parameters, self.average = (
             Parameters(config.model, self.N, flat=flat) for flat in flats[:3]
         )
-        self.network = Network(config.model, self.N, config.dtype)
+        self.network = Network(config.model, config.dtype)
         self.columns = self._share(training.batch_size)
         self.state = start["state"][..., self.columns].copy()
 

@@ -60,7 +60,7 @@ def validation_loss(model: Model, text: Path) -> float:
     config = TrainConfig(**{name: model.training[name] for name in SPLIT})
     batches = Run(config, Text((text,), config, model), Progress(), model, {}, []).validation
     assert batches is not None
-    network = Network(model.config, len(model.vocabulary))
+    network = Network(model.config)
     return total_nats(network, model.parameters, batches) / batches.predictions
 
 
