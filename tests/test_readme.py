@@ -1,6 +1,4 @@
-"""The pages: recipes and examples run, links lead somewhere, and what they say of the code
-is so.
-"""
+"""The pages: recipes and examples run, links work, and what they say about the code is true."""
 
 import io
 import re
