@@ -137,6 +137,11 @@ def test_the_number_of_planted_bugs_is_the_one_told():
     assert f"The tests plant {bugs} bugs" in README
 
 
+@pytest.mark.parametrize(("code", "file"), re.findall(r"`([^`|]+)` in \[.*?\]\((.*?)\)", README))
+def test_the_code_of_the_lecture_stands_where_the_table_says(code, file):
+    assert code.removeprefix("RNN.") in (ROOT / file).read_text(encoding="utf-8")
+
+
 def test_the_backward_pass_shown_is_the_one_that_runs():
     code = (ROOT / "charrnn" / "network" / "cells.py").read_text(encoding="utf-8")
     shown = re.findall(r"```python\n(d \+= dh.*?)```", README, re.DOTALL)[0]
