@@ -51,6 +51,12 @@ def only(path):
     return path.read_bytes()
 
 
+def lock(path):
+    """Hold the lock of a run for a moment."""
+    with exclusive_lock(path):
+        pass
+
+
 # ---- replaced whole or not at all
 
 
@@ -129,8 +135,8 @@ def test_links_planted_under_the_names_beside_a_file_are_not_followed(out, tmp_p
         (out.parent / name).symlink_to(tmp_path / "other")
     with pytest.raises(CheckpointError, match="File exists"):
         write(out)
-    with pytest.raises(CheckpointError, match="symbolic link"), exclusive_lock(out):
-        pass
+    with pytest.raises(CheckpointError, match="symbolic link"):
+        lock(out)
     assert (tmp_path / "other").read_bytes() == OLD
 
 
@@ -214,17 +220,15 @@ def test_what_killed_runs_left_is_removed_by_the_holder_and_nothing_else(out):
     check_writable(out, overwrite=True)
     write(out)
     assert set(left) < set(listed(out.parent))  # nobody but a holder knows that they are left
-    with exclusive_lock(out):
-        pass
+    lock(out)
     assert listed(out.parent) == sorted([*kept, "m.npz"])
 
 
 @pytest.mark.parametrize("name", ["m[ab].npz", "m*.npz"])
-def test_leftovers_of_a_name_that_is_a_pattern_are_its_own(tmp_path, name):
+def test_a_file_name_with_wildcards_removes_only_its_own_leftovers(tmp_path, name):
     (tmp_path / temporary(name)).touch()
     (tmp_path / temporary("ma.npz")).touch()
-    with exclusive_lock(tmp_path / name):
-        pass
+    lock(tmp_path / name)
     assert listed(tmp_path) == [temporary("ma.npz")]
 
 
@@ -261,14 +265,10 @@ def holder(path, more="pass"):
 
 def test_a_second_run_is_refused_while_the_first_lives_and_not_after(out):
     with holder(out) as first:
-        with (
-            pytest.raises(CheckpointError, match=r"m\.npz: another run is writing it"),
-            exclusive_lock(out),
-        ):
-            pass
+        with pytest.raises(CheckpointError, match=r"m\.npz: another run is writing it"):
+            lock(out)
         first.communicate("")
-    with exclusive_lock(out):
-        pass
+    lock(out)
     assert only(out) == OLD
 
 
@@ -276,8 +276,7 @@ def test_a_killed_run_holds_nothing_and_the_next_one_tidies_up(out):
     with holder(out) as first:
         first.kill()
         first.wait()
-    with exclusive_lock(out):
-        pass
+    lock(out)
     assert only(out) == OLD
 
 
@@ -293,8 +292,7 @@ def test_a_program_that_a_killed_run_started_holds_nothing(out):
         first.kill()
         first.wait()
         try:
-            with exclusive_lock(out):
-                pass
+            lock(out)
         finally:
             os.kill(child, signal.SIGKILL)
 
@@ -308,23 +306,18 @@ def test_a_child_that_leaves_the_block_does_not_let_go(out):
     with holder(out, more=fork) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == "over\n"
-        with pytest.raises(CheckpointError, match="is writing it"), exclusive_lock(out):
-            pass
+        with pytest.raises(CheckpointError, match="is writing it"):
+            lock(out)
         first.communicate("")
 
 
 def test_two_runs_of_one_process_are_kept_apart_by_whatever_path(out, monkeypatch):
     monkeypatch.chdir(out.parent)
     with exclusive_lock(out):
-        with (
-            pytest.raises(CheckpointError, match=r"^m\.npz: another run is writing it"),
-            exclusive_lock("m.npz"),
-        ):
-            pass
-        with exclusive_lock(out.with_name("other.npz")):
-            pass
-    with exclusive_lock("m.npz"):
-        pass
+        with pytest.raises(CheckpointError, match=r"^m\.npz: another run is writing it"):
+            lock("m.npz")
+        lock(out.with_name("other.npz"))
+    lock("m.npz")
     assert only(out) == OLD
 
 
@@ -332,11 +325,8 @@ def test_the_place_is_free_after_an_error(out):
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), exclusive_lock(out):
             raise ZeroDivisionError
-    with (
-        pytest.raises(CheckpointError, match="No such file or directory; check its folder"),
-        exclusive_lock(out.parent / "none" / "m.npz"),
-    ):
-        pass
+    with pytest.raises(CheckpointError, match="No such file or directory; check its folder"):
+        lock(out.parent / "none" / "m.npz")
     assert only(out) == OLD
 
 
@@ -433,7 +423,7 @@ def test_where_a_file_system_has_no_locks_a_run_goes_on(number, held, tmp_path, 
 
 
 @POSIX
-def test_others_who_may_write_may_lock(tmp_path):
+def test_other_users_may_take_the_lock(tmp_path):
     before = os.umask(0)
     try:
         with exclusive_lock(tmp_path / "m.npz"):

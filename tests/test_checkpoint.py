@@ -9,7 +9,6 @@ import re
 import struct
 import sys
 import tempfile
-import tracemalloc
 import zipfile
 import zlib
 from pathlib import Path
@@ -42,12 +41,8 @@ RESUME = {
 
 def a_model(cell="lstm", layers=1, characters=CHARACTERS, meta=None):
     config, vocabulary = ModelConfig(cell, 3, layers), Vocabulary(characters)
-    return Model(
-        config,
-        vocabulary,
-        initialize(config, len(vocabulary), np.random.default_rng(5)),
-        meta or {},
-    )
+    parameters = initialize(config, len(vocabulary), np.random.default_rng(5))
+    return Model(config, vocabulary, parameters, meta or {})
 
 
 def npy(array):
@@ -64,17 +59,21 @@ def header(descr, shape):
     return file.getvalue()
 
 
-def members(meta=META, /, **changes):
+def members(about=META, /, **changes):
     """A good checkpoint's members by key, with `changes` (None: left out) and this meta."""
+    meta = npy(np.array(about if isinstance(about, str) else json.dumps(about)))
     found = {key: npy(view) for key, view in a_model().parameters.items()}
-    found = {"meta": npy(np.array(meta if isinstance(meta, str) else json.dumps(meta))), **found}
-    for key, data in changes.items():
-        found[key.replace("__", ".")] = data or b""
+    found = {"meta": meta, **found, **changes}
     return {key: data for key, data in found.items() if data}
 
 
 def archive(members, method=zipfile.ZIP_STORED):
     return packed([(f"{key}.npy", data, method) for key, data in members.items()])
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "m.npz"
 
 
 def listed(folder):
@@ -92,8 +91,7 @@ def refusal(path):
     return text.removeprefix(f"{path}: ")
 
 
-def refusal_of(data, folder):
-    path = folder / "m.npz"
+def refusal_of(data, path):
     path.write_bytes(data)
     return refusal(path)
 
@@ -103,12 +101,12 @@ def refusal_of(data, folder):
 
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_model_is_read_as_it_was_written(tmp_path, cell, layers):
+def test_a_model_is_read_as_it_was_written(path, cell, layers):
     model = a_model(
         cell, layers, meta={"training": {"lr": 0.5}, "step": 3, "curve": [[1, 2.5], [2, None]]}
     )
-    save(tmp_path / "m.npz", model)
-    found = load(tmp_path / "m.npz")
+    save(path, model)
+    found = load(path)
     assert (found.config, found.vocabulary) == (model.config, model.vocabulary)
     assert found.parameters.flat.dtype == np.float32
     assert found.parameters.flat.tobytes() == model.parameters.flat.tobytes()
@@ -121,10 +119,10 @@ def test_a_model_is_read_as_it_was_written(tmp_path, cell, layers):
     assert found.meta == own | model.meta
 
 
-def test_numpy_alone_reads_what_the_contract_says(tmp_path):
+def test_numpy_alone_reads_what_the_contract_says(path):
     model = a_model("gru", 2)
-    save(tmp_path / "m.npz", model, RESUME)
-    with np.load(tmp_path / "m.npz", allow_pickle=False) as found:
+    save(path, model, RESUME)
+    with np.load(path, allow_pickle=False) as found:
         meta = json.loads(str(found["meta"]))
         assert found["meta"].shape == ()
         assert meta["vocabulary"] == CHARACTERS
@@ -140,14 +138,14 @@ def test_numpy_alone_reads_what_the_contract_says(tmp_path):
 
 
 @pytest.mark.parametrize("pack", [np.savez, np.savez_compressed])
-def test_what_numpy_wrote_is_read(tmp_path, pack):
+def test_what_numpy_wrote_is_read(path, pack):
     model = a_model()
     pack(
-        tmp_path / "m.npz",
+        path,
         meta=np.array(json.dumps(META, ensure_ascii=False)),
         **dict(model.parameters.items()),
     )
-    assert np.array_equal(load(tmp_path / "m.npz").parameters.flat, model.parameters.flat)
+    assert np.array_equal(load(path).parameters.flat, model.parameters.flat)
 
 
 @pytest.mark.parametrize(
@@ -155,55 +153,55 @@ def test_what_numpy_wrote_is_read(tmp_path, pack):
     [
         "\0",
         "a\0",
-        "a\0\0b"[:2],
+        "a\0b",
         "\u2028\u2029",
         "\"\\'",
         "\U0001f600\U0010ffff",
         "\ufeff",
         "e\u0301é",
-        "\x1b[2J"[:2],
+        "\x1b[",
     ],
 )
-def test_every_vocabulary_comes_back(tmp_path, characters):
-    save(tmp_path / "m.npz", a_model(characters=characters))
-    assert load(tmp_path / "m.npz").vocabulary.characters == characters
+def test_every_vocabulary_comes_back(path, characters):
+    save(path, a_model(characters=characters))
+    assert load(path).vocabulary.characters == characters
 
 
-def test_resume_arrays_come_back_and_a_plain_load_does_not_read_them(tmp_path):
-    save(tmp_path / "m.npz", a_model(), RESUME)
-    _, found = load_resume(tmp_path / "m.npz")
+def test_resume_arrays_come_back_and_a_plain_load_does_not_read_them(path):
+    save(path, a_model(), RESUME)
+    _, found = load_resume(path)
     assert {name: (array.dtype, array.shape, array.tobytes()) for name, array in found.items()} == {
         name: (array.dtype, array.shape, array.tobytes()) for name, array in RESUME.items()
     }
-    data = archive(members(resume__m=b"no array at all"))
-    (tmp_path / "m.npz").write_bytes(data)
-    assert load(tmp_path / "m.npz").config.hidden == 3
+    data = archive(members(**{"resume.m": b"no array at all"}))
+    path.write_bytes(data)
+    assert load(path).config.hidden == 3
     with pytest.raises(CheckpointError, match=r"'resume\.m' is damaged, or not a plain"):
-        load_resume(tmp_path / "m.npz")
+        load_resume(path)
 
 
-def test_a_file_without_resume_arrays_is_a_valid_model(tmp_path):
-    save(tmp_path / "m.npz", a_model())
-    assert load_resume(tmp_path / "m.npz")[1] == {}
+def test_a_file_without_resume_arrays_is_a_valid_model(path):
+    save(path, a_model())
+    assert load_resume(path)[1] == {}
 
 
-def test_half_precision_is_half_the_size_and_read_as_float32(tmp_path):
+def test_half_precision_is_half_the_size_and_read_as_float32(path):
     model = a_model()
-    save(tmp_path / "m.npz", model, half=True)
-    found = load(tmp_path / "m.npz").parameters.flat
+    save(path, model, half=True)
+    found = load(path).parameters.flat
     assert found.dtype == np.float32
     assert np.array_equal(found, model.parameters.flat.astype(np.float16).astype(np.float32))
-    with np.load(tmp_path / "m.npz") as arrays:
+    with np.load(path) as arrays:
         assert arrays["U"].dtype.str == "<f2"
 
 
-def test_float64_parameters_are_written_as_float32(tmp_path):
+def test_float64_parameters_are_written_as_float32(path):
     model = a_model()
     save(
-        tmp_path / "m.npz",
+        path,
         Model(model.config, model.vocabulary, model.parameters.astype(np.float64)),
     )
-    assert np.array_equal(load(tmp_path / "m.npz").parameters.flat, model.parameters.flat)
+    assert np.array_equal(load(path).parameters.flat, model.parameters.flat)
 
 
 def test_equal_content_gives_equal_bytes(tmp_path):
@@ -214,9 +212,9 @@ def test_equal_content_gives_equal_bytes(tmp_path):
     assert (tmp_path / "c").read_bytes() == (tmp_path / "a").read_bytes()
 
 
-def test_what_is_not_finite_in_meta_becomes_null(tmp_path):
+def test_what_is_not_finite_in_meta_becomes_null(path):
     save(
-        tmp_path / "m.npz",
+        path,
         a_model(
             meta={
                 "loss": np.float32(np.nan),
@@ -225,39 +223,39 @@ def test_what_is_not_finite_in_meta_becomes_null(tmp_path):
             }
         ),
     )
-    meta = load(tmp_path / "m.npz").meta
+    meta = load(path).meta
     assert (meta["loss"], meta["large"], meta["curve"]) == (None, None, [[1, None], [2, 0.5]])
 
 
-def test_a_meta_that_would_not_be_read_is_not_written(tmp_path):
+def test_a_meta_that_would_not_be_read_is_not_written(path, tmp_path):
     with pytest.raises(CheckpointError, match="its meta has more than 200,000 values"):
-        save(tmp_path / "m.npz", a_model(meta={"curve": [0] * 200_001}))
+        save(path, a_model(meta={"curve": [0] * 200_001}))
     assert listed(tmp_path) == []
 
 
-def test_lists_within_lists_come_back(tmp_path):
+def test_lists_within_lists_come_back(path):
     deep = 1
     for _ in range(15):
         deep = [{"a": deep}]
-    save(tmp_path / "m.npz", a_model(meta={"deep": deep}))
-    assert load(tmp_path / "m.npz").meta["deep"] == deep
+    save(path, a_model(meta={"deep": deep}))
+    assert load(path).meta["deep"] == deep
 
 
 @pytest.mark.parametrize(("number", "half"), [(np.nan, False), (np.inf, False), (7e4, True)])
-def test_numbers_that_would_not_be_read_are_not_written(tmp_path, number, half):
-    save(tmp_path / "m.npz", a_model())
-    before = (tmp_path / "m.npz").read_bytes()
+def test_numbers_that_would_not_be_read_are_not_written(path, tmp_path, number, half):
+    save(path, a_model())
+    before = path.read_bytes()
     model = a_model()
     model.parameters["U"][1, 1] = number
     with pytest.raises(
         CheckpointError, match=r"m\.npz: cannot be written, nothing.*: 'U' isn't finite in float"
     ):
-        save(tmp_path / "m.npz", model, half=half)
-    assert (tmp_path / "m.npz").read_bytes() == before
+        save(path, model, half=half)
+    assert path.read_bytes() == before
     assert listed(tmp_path) == ["m.npz"]
 
 
-def test_a_checkpoint_of_version_0_1_0_is_read(tmp_path):
+def test_a_checkpoint_of_version_0_1_0_is_read(path):
     about = {
         "training": {"cell": "lstm", "hidden": 3, "layers": 1, "lr": 0.004, "lines": False},
         "corpus": {"characters": 900, "digest": "5e", "names": ["tales.txt"]},
@@ -276,13 +274,13 @@ def test_a_checkpoint_of_version_0_1_0_is_read(tmp_path):
     }
     own = {"format": 1, "version": "0.1.0", "model": SHAPE}
     resume = {
-        "resume__record": npy(np.frombuffer(b'{"settings": {}}', np.uint8)),
-        "resume__theta": npy(np.zeros(7, np.float32)),
-        "resume__best": npy(np.zeros(0, np.float32)),
+        "resume.record": npy(np.frombuffer(b'{"settings": {}}', np.uint8)),
+        "resume.theta": npy(np.zeros(7, np.float32)),
+        "resume.best": npy(np.zeros(0, np.float32)),
     }
     text = json.dumps({**own, **about, "vocabulary": CHARACTERS})
-    (tmp_path / "m.npz").write_bytes(archive(members(text, **resume)))
-    model, found = load_resume(tmp_path / "m.npz")
+    path.write_bytes(archive(members(text, **resume)))
+    model, found = load_resume(path)
     assert np.array_equal(model.parameters.flat, a_model().parameters.flat)
     assert found.keys() == {"record", "theta", "best"}
     assert (model.version, model.step, model.val_loss) == ("0.1.0", 3, 3.25)
@@ -340,16 +338,16 @@ def test_a_model_without_a_word_on_its_run_says_nothing():
 # ---- files that are no checkpoint
 
 
-def test_a_folder_a_missing_file_and_a_device_are_told_apart(tmp_path):
+def test_a_folder_a_missing_file_and_a_device_are_told_apart(path, tmp_path):
     assert refusal(tmp_path) == "this is a folder; name a file in it, such as model.npz"
-    assert refusal(tmp_path / "m.npz") == "there is no such file; charrnn train makes one"
+    assert refusal(path) == "there is no such file; charrnn train makes one"
     assert refusal(Path(os.devnull)) == "this is not a regular file; choose another place"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
-def test_a_fifo_is_refused_without_waiting_for_a_writer(tmp_path):
-    os.mkfifo(tmp_path / "m.npz")
-    assert "not a regular file" in refusal(tmp_path / "m.npz")
+def test_a_fifo_is_refused_without_waiting_for_a_writer(path):
+    os.mkfifo(path)
+    assert "not a regular file" in refusal(path)
 
 
 def test_an_impossible_name_and_one_with_a_line_break_stand_in_the_message_as_they_are(tmp_path):
@@ -384,36 +382,33 @@ STRANGE = "'meta' is missing"
     ],
     ids=str,
 )
-def test_what_is_no_checkpoint_is_said_to_be_none(tmp_path, data, message):
-    assert refusal_of(data, tmp_path) == message
+def test_what_is_no_checkpoint_is_said_to_be_none(path, data, message):
+    assert refusal_of(data, path) == message
 
 
 @pytest.mark.parametrize("whole", [archive(members()), archive(members(), zipfile.ZIP_DEFLATED)])
-def test_a_file_cut_off_at_every_tenth_byte_is_refused(tmp_path, whole):
+def test_a_file_cut_off_at_every_tenth_byte_is_refused(path, whole):
     for length in range(0, len(whole), 10):
-        assert refusal_of(whole[:length], tmp_path) == FOREIGN
+        assert refusal_of(whole[:length], path) == FOREIGN
 
 
-def test_bytes_behind_an_archive_do_it_no_harm(tmp_path):
-    (tmp_path / "m.npz").write_bytes(archive(members()) + b"behind")
-    assert check(tmp_path / "m.npz")
-    assert refusal_of(b"before" + archive(members()), tmp_path) == FOREIGN
+def test_bytes_after_an_archive_do_no_harm(path):
+    path.write_bytes(archive(members()) + b"behind")
+    assert check(path)
+    assert refusal_of(b"before" + archive(members()), path) == FOREIGN
 
 
-def test_a_million_members_are_refused_before_they_are_taken_in(tmp_path):
+def test_a_million_members_are_refused_before_they_are_taken_in(path, peak_memory):
+    said = []
     entry = struct.pack("<4s6H3L5H2L", b"PK\1\2", *[20] * 2, *[0] * 14)
     start = b"PK\3\4"
     count = 10**6
     end64 = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, 46 * count, 4)
     end64 += struct.pack("<4sLQL", b"PK\6\7", 0, 4 + 46 * count, 1)
     end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 46 * count, 4, 0)
-    (tmp_path / "m.npz").write_bytes(start + entry * count + end64 + end)
-    tracemalloc.start()
-    try:
-        assert refusal(tmp_path / "m.npz") == FOREIGN
-        assert tracemalloc.get_traced_memory()[1] < 2_000_000
-    finally:
-        tracemalloc.stop()
+    path.write_bytes(start + entry * count + end64 + end)
+    assert peak_memory(lambda: said.append(refusal(path))) < 2_000_000
+    assert said == [FOREIGN]
 
 
 def patched(data, signature, offset, value, width=2):
@@ -448,17 +443,17 @@ def patched(data, signature, offset, value, width=2):
     ],
 )
 def test_each_wrong_field_of_the_archive_is_refused_or_does_no_harm(
-    tmp_path, signature, offset, value, harmless
+    path, signature, offset, value, harmless
 ):
-    (tmp_path / "m.npz").write_bytes(patched(archive(members()), signature, offset, value))
-    assert check(tmp_path / "m.npz") == harmless
+    path.write_bytes(patched(archive(members()), signature, offset, value))
+    assert check(path) == harmless
 
 
-def test_a_member_that_is_there_twice_is_refused(tmp_path):
+def test_a_member_that_is_there_twice_is_refused(path):
     data = packed(
         [(f"{key}.npy", array, 0) for key, array in [*members().items(), ("U", members()["U"])]]
     )
-    assert refusal_of(data, tmp_path) == "it has two members of the same name"
+    assert refusal_of(data, path) == "it has two members of the same name"
 
 
 # ---- arrays that are not what the meta says
@@ -472,9 +467,9 @@ U = np.zeros((5, 3), np.float32)
     [
         ({"U": None}, "'U' is missing"),
         ({"meta": None}, "'meta' is missing"),
-        ({"layers__0__W": None}, "'layers.0.W' is missing"),
+        ({"layers.0.W": None}, "'layers.0.W' is missing"),
         (
-            {"layers__1__W": npy(U)},
+            {"layers.1.W": npy(U)},
             "'layers.1.W' does not belong to the model that its meta describes",
         ),
         ({"U": npy(np.zeros((4, 3), np.float32))}, "'U' is <f4 (4, 3); expected <f4 or <f2 (5, 3)"),
@@ -530,8 +525,8 @@ U = np.zeros((5, 3), np.float32)
     ],
     ids=str,
 )
-def test_each_wrong_array_is_refused_by_name(tmp_path, changes, message):
-    assert message in refusal_of(archive(members(**changes)), tmp_path)
+def test_each_wrong_array_is_refused_by_name(path, changes, message):
+    assert message in refusal_of(archive(members(**changes)), path)
 
 
 @pytest.mark.parametrize(
@@ -547,10 +542,10 @@ def test_each_wrong_array_is_refused_by_name(tmp_path, changes, message):
         (header("|b1", (2,)) + b"\1\2", "'resume.x' is |b1"),
     ],
 )
-def test_each_wrong_resume_array_is_refused_by_name(tmp_path, data, message):
-    (tmp_path / "m.npz").write_bytes(archive(members(resume__x=data)))
+def test_each_wrong_resume_array_is_refused_by_name(path, data, message):
+    path.write_bytes(archive(members(**{"resume.x": data})))
     with pytest.raises(CheckpointError, match=re.escape(message)):
-        load_resume(tmp_path / "m.npz")
+        load_resume(path)
 
 
 class Planted:
@@ -560,12 +555,12 @@ class Planted:
         return os.mkdir, (str(Path(tempfile.gettempdir()) / "charrnn-was-tricked"),)
 
 
-def test_nothing_in_a_pickled_member_runs(tmp_path, monkeypatch):
+def test_nothing_in_a_pickled_member_runs(path, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     data = npy(np.array([Planted()], object))
     for changes in ({"U": data}, {"meta": data}, {"b_y": pickle.dumps(Planted())}):
         assert re.search(
-            "expected|not a plain NumPy array", refusal_of(archive(members(**changes)), tmp_path)
+            "expected|not a plain NumPy array", refusal_of(archive(members(**changes)), path)
         )
     assert listed(tmp_path) == ["m.npz"]
 
@@ -661,8 +656,8 @@ LACKS = "its meta describes a model that charrnn doesn't know"
     ],
     ids=lambda value: str(value)[:60],
 )
-def test_each_wrong_meta_is_refused(tmp_path, changed, message):
-    assert message in refusal_of(archive(members(changed)), tmp_path)
+def test_each_wrong_meta_is_refused(path, changed, message):
+    assert message in refusal_of(archive(members(changed)), path)
 
 
 @pytest.mark.parametrize(
@@ -677,14 +672,15 @@ def test_each_wrong_meta_is_refused(tmp_path, changed, message):
         (npy(np.array("")), "its meta is not valid JSON"),
     ],
 )
-def test_meta_that_is_no_text_is_refused(tmp_path, data, message):
-    assert message in refusal_of(archive(members(meta=data)), tmp_path)
+def test_meta_that_is_no_text_is_refused(path, data, message):
+    assert message in refusal_of(archive(members(meta=data)), path)
 
 
 # ---- files that would take much memory
 
 
-def test_a_deflated_model_of_zeros_may_not_unfold_far_beyond_its_file(tmp_path):
+def test_a_deflated_model_of_zeros_may_not_unfold_far_beyond_its_file(path, peak_memory):
+    said = []
     big = {
         "layers.0.V": (8_000, 5),
         "layers.0.W": (8_000, 2_000),
@@ -692,46 +688,42 @@ def test_a_deflated_model_of_zeros_may_not_unfold_far_beyond_its_file(tmp_path):
         "U": (5, 2_000),
         "b_y": (5,),
     }
-    with zipfile.ZipFile(tmp_path / "m.npz", "w", zipfile.ZIP_DEFLATED) as bomb:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bomb:
         bomb.writestr("meta.npy", npy(np.array(json.dumps(shape(hidden=2_000)))))
         for name, size in big.items():
             bomb.writestr(f"{name}.npy", npy(np.zeros(size, np.float32)))
-    tracemalloc.start()
-    try:
-        assert "its arrays would take 64,233,356 bytes; a file of " in refusal(tmp_path / "m.npz")
-        assert tracemalloc.get_traced_memory()[1] < 2_000_000
-    finally:
-        tracemalloc.stop()
+    assert peak_memory(lambda: said.append(refusal(path))) < 2_000_000
+    assert "its arrays would take 64,233,356 bytes; a file of " in said[0]
 
 
-def test_a_meta_of_a_hundred_megabytes_of_zeros_is_refused_by_its_size(tmp_path):
+def test_a_meta_of_a_hundred_megabytes_of_zeros_is_refused_by_its_size(path):
     for characters, message in (
         (25, "its arrays would take 100,000,128 bytes"),
         (10, "its arrays would take 40,000,128 bytes"),
     ):
         with (
-            zipfile.ZipFile(tmp_path / "m.npz", "w", zipfile.ZIP_DEFLATED) as bomb,
+            zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bomb,
             bomb.open("meta.npy", "w") as file,
         ):
             file.write(header(f"<U{characters}000000", ()))
             for _ in range(characters):
                 file.write(bytes(4_000_000))
-        assert message in refusal(tmp_path / "m.npz")
+        assert message in refusal(path)
 
 
 @pytest.mark.parametrize("size", [b"\x3c\0\0\0", b"\xbb\0\0\0", b"\xbd\0\0\0", b"\0\0\0\x10"])
-def test_a_deflated_member_must_have_the_size_that_it_declares(tmp_path, size):
+def test_a_deflated_member_must_have_the_size_that_it_declares(path, size):
     data = archive(members(), zipfile.ZIP_DEFLATED)
     at = data.index(b"U.npy", data.index(b"PK\1\2")) - 46 + 24
     assert data[at : at + 4] == struct.pack("<L", 188)
     assert re.search(
         "'U' has|'U' is damaged|its arrays would take",
-        refusal_of(data[:at] + size + data[at + 4 :], tmp_path),
+        refusal_of(data[:at] + size + data[at + 4 :], path),
     )
 
 
 @pytest.mark.parametrize("more", [b"\0", bytes(100_000)])
-def test_what_follows_a_members_declared_end_is_not_read(tmp_path, more):
+def test_what_follows_a_members_declared_end_is_not_read(path, more):
     data = npy(U)
     stream = zlib.compress(data + more, wbits=-15)
     whole = packed(
@@ -745,8 +737,8 @@ def test_what_follows_a_members_declared_end_is_not_read(tmp_path, more):
         whole = patched(
             patched(whole, signature, crc, zlib.crc32(data), 4), signature, size, len(data), 4
         )
-    (tmp_path / "m.npz").write_bytes(whole)
-    assert check(tmp_path / "m.npz")
+    path.write_bytes(whole)
+    assert check(path)
 
 
 # ---- whatever else a stranger may send
@@ -755,11 +747,11 @@ def test_what_follows_a_members_declared_end_is_not_read(tmp_path, more):
 ORIGINALS = seeds()
 
 
-def test_the_fuzzers_originals_are_good(tmp_path):
+def test_the_fuzzers_originals_are_good(path):
     for data in ORIGINALS:
-        (tmp_path / "m.npz").write_bytes(data)
-        assert check(tmp_path / "m.npz")
-        assert packed(parts(data)) != b""
+        for same in (data, packed(parts(data))):
+            path.write_bytes(same)
+            assert check(path)
 
 
 @settings(max_examples=150, deadline=None)
@@ -801,18 +793,18 @@ def test_the_fuzzer_counts_its_cases(monkeypatch, capsys):
     )
 
 
-def test_members_are_dated_1980_and_their_owners_when_unpacked(tmp_path):
-    save(tmp_path / "m.npz", tiny("ab"))
-    with zipfile.ZipFile(tmp_path / "m.npz") as archive:
+def test_members_are_dated_1980_and_private_to_their_owner(path):
+    save(path, tiny("ab"))
+    with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             assert info.date_time == (1980, 1, 1, 0, 0, 0)
             assert (info.create_system, info.external_attr >> 16) == (3, 0o600)
 
 
-def test_arrays_may_take_a_few_times_their_file_and_no_more(tmp_path, monkeypatch):
+def test_arrays_may_take_a_few_times_their_file_and_no_more(path, tmp_path, monkeypatch):
     monkeypatch.setattr(npz, "FREE_BYTES", 0)
-    save(tmp_path / "m.npz", tiny("ab", hidden=200))
-    with np.load(tmp_path / "m.npz") as file:
+    save(path, tiny("ab", hidden=200))
+    with np.load(path) as file:
         arrays = dict(file)
     arrays["U"] = np.zeros_like(arrays["U"])
     np.savez_compressed(tmp_path / "some.npz", **arrays)

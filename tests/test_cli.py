@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from tiny_models import saved, tiny
 from typer.main import get_command
 
 import charrnn
@@ -49,15 +50,13 @@ def words(text):
     return re.sub("[│╭╮╰╯─|+-]+ |[│╭╮╰╯─]", " ", text).split()
 
 
-def test_the_version_is_the_packages(capsys):
-    assert app.main(["--version"]) == 0
-    assert capsys.readouterr().out == f"charrnn {charrnn.__version__}\n"
+def test_the_version_is_the_packages(cli):
+    assert cli("--version").out == f"charrnn {charrnn.__version__}\n"
 
 
-@pytest.mark.parametrize("args", [[], ["help"], ["--help"], ["-h"]])
-def test_without_a_command_the_help_names_all_commands_and_where_more_is_said(args, capsys):
-    assert app.main(args) == 0
-    out = capsys.readouterr().out
+@pytest.mark.parametrize("args", ["", "help", "--help", "-h"])
+def test_without_a_command_the_help_names_all_commands_and_where_more_is_said(args, cli):
+    out = cli(args).out
     assert all(f"\n│ {name} " in out for name in COMMANDS)
     assert "README of charrnn" in " ".join(out.split("─╯")[-1].split())
 
@@ -100,59 +99,116 @@ def test_every_option_stands_in_a_panel_and_its_default_or_unit_beside_it():
     assert "rnn|gru|lstm" in told
 
 
-@pytest.mark.parametrize(
-    "args",
-    [["--nope"], ["trian"], ["train", "--nope"], ["train", "--steps", "x"], ["train", "--steps"]],
-)
-def test_wrong_usage_is_one_line_and_exit_2(args, capsys):
-    assert app.main(args) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("charrnn: ")
-    assert err.count("\n") == 1
+@pytest.fixture
+def files(cli, tmp_path):
+    """A model and a text."""
+    saved(tiny("abc\n"), tmp_path)
+    (tmp_path / "text.txt").write_text("abc")
+
+
+WRONG_USAGE = """\
+--nope
+trian
+train --nope
+train --steps x
+train --steps
+sample tiny.npz --num 0
+sample tiny.npz --temp nan
+sample tiny.npz --length 0
+sample tiny.npz --seed -1
+sample tiny.npz --unknown perhaps
+sample tiny.npz --stop ''
+sample tiny.npz --top-p 0
+sample tiny.npz --prime-file - --novel -
+sample tiny.npz --interactive --json
+sample tiny.npz --interactive --unknown foo
+sample tiny.npz --novel text.txt
+eval tiny.npz text.txt --unit 6
+eval tiny.npz text.txt --unit -1
+eval tiny.npz text.txt --streams 0
+eval tiny.npz text.txt --worst 0
+eval tiny.npz text.txt --values
+eval tiny.npz text.txt --unknown no
+eval tiny.npz text.txt --above 2
+eval tiny.npz - --each --heat
+eval tiny.npz - --each --worst 2
+eval tiny.npz - --each --unit 0
+eval tiny.npz - --each --streams 3
+eval tiny.npz - --each --svg x.svg
+gradcheck --cell elman
+gradcheck --hidden 0
+gradcheck --seq-len 2
+gradcheck --seed -1
+gradcheck --tolerance 0
+gradcheck --tolerance nan
+gradcheck --lecture --gain 0
+gradcheck --model tiny.npz --cell rnn
+gradcheck --model tiny.npz --hidden 4
+gradcheck --gain 2
+gradcheck --hint
+gradcheck --hint --json
+gradcheck --mine . --hint
+gradcheck --exercise new.py --hint
+"""
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("command", WRONG_USAGE.splitlines())
+def test_wrong_usage_is_one_line_and_exit_2(command, cli):
+    cli.refusal(command, 2)
+
+
+SAID = {
+    "sample --num 0": "--num is 0; it must be at least 1",
+    "sample --temp 1e301": "--temp is beyond all limits; it must be at least 0",
+    "sample --temp inf": "--temp is beyond all limits; it must be at least 0",
+    "sample --temp -1": "--temp is -1; it must be at least 0",
+    "sample --interactive --num 2": "--interactive and --num don't go together",
+    "sample --prime '' --prime-file a": "--prime and --prime-file don't go together",
+}
+SAID_BY_TYPER = {
+    "train --lr abc": "Input should be a valid number",
+    "train --steps 1.5": "Input should be a valid integer",
+    "train --cell tree": "'tree' is not one of 'rnn', 'gru', 'lstm'",
+}
+
+
+@pytest.mark.parametrize("command", SAID)
+def test_wrong_usage_is_said_plainly(command, cli):
+    assert cli.refusal(command, 2).startswith(SAID[command])
 
 
 @pytest.mark.skipif(
     tuple(map(int, version("typer").split(".")[:2])) < (0, 27),
     reason="older typer words it otherwise",
 )
-@pytest.mark.parametrize(
-    ("args", "said"),
-    [
-        (
-            ["train", "--lr", "abc"],
-            "Invalid value for '--lr': Input should be a valid number; see charrnn train --help",
-        ),
-        (
-            ["train", "--steps", "1.5"],
-            "Invalid value for '--steps': Input should be a valid integer; "
-            "see charrnn train --help",
-        ),
-        (
-            ["train", "--cell", "tree"],
-            "Invalid value for '--cell': 'tree' is not one of 'rnn', 'gru', 'lstm'; "
-            "see charrnn train --help",
-        ),
-        (["sample", "--num", "0"], "--num is 0; it must be at least 1"),
-    ],
-)
-def test_what_is_no_number_is_said_plainly(args, said, capsys):
-    assert app.main(args) == 2
-    assert capsys.readouterr().err == f"charrnn: {said}\n"
+@pytest.mark.parametrize("command", SAID_BY_TYPER)
+def test_what_is_no_number_or_choice_is_said_plainly(command, cli):
+    option = command.split()[1]
+    said = f"Invalid value for '{option}': {SAID_BY_TYPER[command]}; see charrnn train --help"
+    assert cli.refusal(command, 2) == said
 
 
-@pytest.mark.parametrize(
-    "usage",
-    [
-        "train [OPTIONS] [CORPUS]",
-        "sample [OPTIONS] [MODEL]",
-        "eval [OPTIONS] MODEL TEXT",
-        "info [OPTIONS] [MODEL]",
-        "next [OPTIONS] [MODEL] TEXT",
-        "export [OPTIONS] [MODEL]",
-        "gradcheck [OPTIONS]",
-    ],
-)
+@pytest.mark.parametrize("command", ["sample --seed 1 --length 5", "info", "next a", "export"])
+def test_the_default_model_is_the_one_here_and_is_named(command, tmp_path, cli, monkeypatch):
+    monkeypatch.setattr("charrnn.checkpoint.model.SHIPPED", tmp_path / "none.npz")
+    assert "charrnn train" in cli(command, 1).err
+    saved(tiny("abc\n"), tmp_path, "model.npz")
+    assert cli(command).err.startswith("model: model.npz\n")
+
+
+USAGE = """\
+train [OPTIONS] [CORPUS]
+sample [OPTIONS] [MODEL]
+eval [OPTIONS] MODEL TEXT
+info [OPTIONS] [MODEL]
+next [OPTIONS] [MODEL] TEXT
+export [OPTIONS] [MODEL]
+gradcheck [OPTIONS]
+"""
+
+
+@pytest.mark.parametrize("usage", USAGE.splitlines())
 def test_the_usage_line_tells_what_may_be_left_out(usage):
     told = next(line for line in shown([usage.split()[0], "--help"]).splitlines() if line.strip())
     plain = re.sub(r"[{}]|\.\.\.", "", told)  # with which typer marks what is required or many

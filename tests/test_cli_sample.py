@@ -1,7 +1,6 @@
 """`charrnn sample` and `charrnn next`, as one types them."""
 
 import io
-import json
 import os
 import re
 import select
@@ -14,267 +13,196 @@ import pytest
 from tiny_models import always, saved, tiny
 
 import charrnn
-from charrnn.cli.app import main
 from charrnn.cli.terminal import Stream
 from charrnn.sampling.sampling import Samples
 
 TEXT = "the cat sat on the mat, ÉTÉ\n"
-Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture
-def model():
-    return tiny(TEXT)
-
-
-@pytest.fixture
-def path(model, tmp_path):
-    return saved(model, tmp_path)
+LINES = {"lines": True}
 
 
 @pytest.fixture(autouse=True)
-def nobody_reads_standard_input(monkeypatch):
+def model(cli, tmp_path, monkeypatch):
+    """The model in tiny.npz. Nobody reads standard input."""
     monkeypatch.setattr("sys.stdin", None)
+    model = tiny(TEXT)
+    saved(model, tmp_path)
+    return model
 
 
-def of_lines(tmp_path):
-    return saved(tiny("abc\n", training={"lines": True}), tmp_path, "lines.npz")
-
-
-def objects(output):
-    return [json.loads(line) for line in output.splitlines()]
+@pytest.fixture
+def lines(tmp_path):
+    """A model of lines, in lines.npz."""
+    return saved(tiny("abc\n", training=LINES), tmp_path, "lines.npz")
 
 
 def typed(text):
     return io.TextIOWrapper(io.BytesIO(text), encoding="utf-8")
 
 
-def test_the_text_is_the_prime_and_what_the_api_draws(model, path, capsys):
-    assert (
-        main(["sample", path, "--prime", "the ", "--length", "30", "--temp", "0.7", "--seed", "3"])
-        == 0
-    )
-    drawn = "".join(charrnn.sample(model, prime="the ", length=30, temp=0.7, seed=3))
-    assert capsys.readouterr().out.rstrip("\n") == ("the " + drawn).rstrip("\n")
+def drawn(model, prime, **options):
+    return prime + "".join(charrnn.sample(model, prime=prime, **options))
 
 
-def test_no_prime_leaves_the_prime_out_and_changes_nothing_else(model, path, capsys):
-    for flags, start in ((["--no-prime"], ""), ([], "the ")):
-        main(["sample", path, "--prime", "the ", "--length", "9", "--seed", "3", "--json", *flags])
-        (only,) = objects(capsys.readouterr().out)
-        assert only["text"] == start + "".join(
-            charrnn.sample(model, prime="the ", length=9, seed=3)
-        )
-        assert only["prime"] == "the "
+def ended(text):
+    """The text as it is shown: its last line ends."""
+    return text + "\n" * (not text.endswith("\n"))
 
 
-@pytest.mark.parametrize(("char", "expected"), [("\n", "\n\n"), ("a", "aa\n")])
-def test_a_newline_ends_the_output_only_if_the_text_had_none(char, expected, tmp_path, capsys):
-    main(["sample", saved(always(char), tmp_path), "--length", "2", "--seed", "0"])
-    assert capsys.readouterr().out == expected
+def test_the_text_is_the_prime_and_what_the_api_draws(model, cli):
+    out, _ = cli("sample tiny.npz --prime 'the ' --length 30 --temp 0.7 --seed 3")
+    assert out == ended(drawn(model, "the ", length=30, temp=0.7, seed=3))
 
 
-def test_a_seed_that_nobody_gave_is_said_and_gives_the_text_again(path, capsys):
-    main(["sample", path, "--length", "40"])
-    first = capsys.readouterr()
-    match = re.fullmatch(r"seed: (\d+)\n", first.err)
-    assert match is not None
-    main(["sample", path, "--length", "40", "--seed", match[1]])
-    assert capsys.readouterr() == (first.out, "")
+@pytest.mark.parametrize(("flag", "start"), [("--no-prime", 4), ("", 0)])
+def test_no_prime_leaves_the_prime_out_and_changes_nothing_else(flag, start, model, cli):
+    (only,) = cli.json(f"sample tiny.npz --prime 'the ' --length 9 --seed 3 {flag}")
+    assert only["text"] == drawn(model, "the ", length=9, seed=3)[start:]
+    assert only["prime"] == "the "
 
 
-def test_the_prime_comes_from_a_file_or_from_standard_input(
-    model, path, tmp_path, capsys, monkeypatch
+@pytest.mark.parametrize(
+    ("char", "expected"), [("\n", "\n\n"), ("a", "aa\n"), ("\x1b", "\x1b" * 2 + "\n")]
+)
+def test_a_pipe_gets_the_characters_themselves_and_a_newline_if_the_text_ends_without(
+    char, expected, tmp_path, cli
 ):
-    (tmp_path / "prime.txt").write_text("the cat", encoding="utf-8")
+    saved(always(char), tmp_path)
+    assert cli("sample tiny.npz --length 2 --seed 0").out == expected
+
+
+def test_a_seed_that_nobody_gave_is_said_and_gives_the_text_again(cli):
+    out, err = cli("sample tiny.npz --length 40")
+    (seed,) = re.findall(r"^seed: (\d+)\n$", err)
+    assert cli(f"sample tiny.npz --length 40 --seed {seed}") == (out, "")
+
+
+@pytest.mark.parametrize("source", ["prime.txt", "-"])
+def test_the_prime_comes_from_a_file_or_from_standard_input(source, model, cli, monkeypatch):
+    Path("prime.txt").write_text("the cat", encoding="utf-8")
     monkeypatch.setattr("sys.stdin", typed(b"the cat"))
-    for source in (str(tmp_path / "prime.txt"), "-"):
-        main(["sample", path, "--prime-file", source, "--length", "20", "--seed", "5", "--json"])
-        (only,) = objects(capsys.readouterr().out)
-        assert only["text"] == "the cat" + "".join(
-            charrnn.sample(model, prime="the cat", length=20, seed=5)
-        )
+    (only,) = cli.json(f"sample tiny.npz --prime-file {source} --length 20 --seed 5")
+    assert only["text"] == drawn(model, "the cat", length=20, seed=5)
 
 
-def test_nats_are_those_of_the_drawn_characters_at_temp_1(model, path, capsys):
-    main(
-        [
-            "sample",
-            path,
-            "--prime",
-            "cat",
-            "--length",
-            "25",
-            "--temp",
-            "0.5",
-            "--num",
-            "3",
-            "--seed",
-            "1",
-            "--json",
-        ]
-    )
-    samples = objects(capsys.readouterr().out)
+def test_nats_are_those_of_the_drawn_characters_at_temp_1(model, cli):
+    samples = cli.json("sample tiny.npz --prime cat --length 25 --temp 0.5 --num 3 --seed 1")
     assert [(sample["seed"], sample["temp"]) for sample in samples] == [(1, 0.5)] * 3
-    assert len({str(sample["text"]) for sample in samples}) == 3
+    assert len({sample["text"] for sample in samples}) == 3
     for sample in samples:
-        expected = charrnn.score(model, str(sample["text"])).nats[len("cat") - 1 :].sum()
+        expected = charrnn.score(model, sample["text"]).nats[len("cat") - 1 :].sum()
         assert sample["nats"] == pytest.approx(expected, abs=1e-3)
 
 
-def test_several_texts_stand_one_after_the_other_under_headings(path, capsys):
-    options = ["sample", path, "--num", "3", "--length", "15", "--seed", "2", "--prime", "on"]
-    main([*options, "--json"])
-    texts = [str(sample["text"]) for sample in objects(capsys.readouterr().out)]
-    main(options)
-    expected = "".join(
-        f"---- {i} of 3 ----\n{text}" + "\n" * (text[-1] != "\n") for i, text in enumerate(texts, 1)
-    )
-    assert capsys.readouterr().out == expected
+def test_several_texts_stand_one_after_the_other_under_headings(cli):
+    command = "sample tiny.npz --num 3 --length 15 --seed 2 --prime on"
+    texts = enumerate(cli.json(command), 1)
+    expected = "".join(f"---- {i} of 3 ----\n{ended(sample['text'])}" for i, sample in texts)
+    assert cli(command).out == expected
 
 
-def test_items_are_a_line_each_in_the_order_of_their_numbers(tmp_path, capsys):
-    options = ["sample", of_lines(tmp_path), "--num", "7", "--seed", "4", "--prime", "a"]
-    main([*options, "--json"])
-    items = [str(sample["text"]) for sample in objects(capsys.readouterr().out)]
-    main(options)
-    assert capsys.readouterr().out == "".join(f"{item}\n" for item in items)
+def test_items_are_a_line_each_in_the_order_of_their_numbers(lines, cli):
+    command = "sample lines.npz --num 7 --seed 4 --prime a"
+    assert cli(command).out == "".join(f"{item['text']}\n" for item in cli.json(command))
 
 
-def test_novel_items_are_not_lines_of_the_file(tmp_path, capsys):
-    path, known = of_lines(tmp_path), tmp_path / "known.txt"
-    main(["sample", path, "--num", "60", "--seed", "4", "--json"])
-    common = {str(sample["text"]) for sample in objects(capsys.readouterr().out)}
-    known.write_text("\n".join(sorted(common)) + "\n", encoding="utf-8")
-    assert main(["sample", path, "--num", "20", "--seed", "4", "--novel", str(known)]) == 0
-    items = capsys.readouterr().out.splitlines()
+def test_novel_items_are_not_lines_of_the_file(lines, cli):
+    common = {item["text"] for item in cli.json("sample lines.npz --num 60 --seed 4")}
+    Path("known.txt").write_text("\n".join(sorted(common)) + "\n", encoding="utf-8")
+    items = cli("sample lines.npz --num 20 --seed 4 --novel known.txt").out.splitlines()
     assert len(items) == 20
     assert common.isdisjoint(items)
 
 
-def test_novel_gives_up_when_all_that_is_drawn_is_known(tmp_path, capsys):
-    path, known = saved(always("a", training={"lines": True}), tmp_path), tmp_path / "known.txt"
-    known.write_text("aaa\n", encoding="utf-8")
-    assert main(["sample", path, "--seed", "4", "--length", "3", "--novel", str(known)]) == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "only 0 of 1 items are new after 1,100 tries" in captured.err
+@pytest.mark.parametrize(
+    ("char", "told"),
+    [
+        ("\n", "1,100 tries; raise --temp, lower"),
+        ("a", "1,100 tries, 1,100 of which --length cut off; raise --temp or --length, lower"),
+    ],
+)
+def test_novel_gives_up_when_all_items_are_known_or_cut_off(char, told, tmp_path, cli):
+    saved(always(char, training=LINES), tmp_path)
+    Path("known.txt").write_text("ab\n", encoding="utf-8")
+    said = cli.refusal("sample tiny.npz --prime ab --seed 4 --length 3 --novel known.txt")
+    assert f"only 0 of 1 items are new after {told}" in said
 
 
-def test_novel_is_refused_for_running_text(path, capsys):
-    assert main(["sample", path, "--novel", path]) == 2
-    assert "models of lines" in capsys.readouterr().err
+@pytest.mark.parametrize("prints_json", [False, True])
+def test_items_that_length_cuts_off_are_not_new(prints_json, lines, cli):
+    items = {item["text"] for item in cli.json("sample lines.npz --num 300 --seed 4")}
+    short = {item for item in items if len(item) < 2}  # with their newline, of at most --length
+    Path("known.txt").write_text("\n".join(items - short) + "\n", encoding="utf-8")
+    command = "sample lines.npz --num 30 --seed 4 --novel known.txt --length 2"
+    texts = [item["text"] for item in cli.json(command)]
+    found = texts if prints_json else cli(command).out.splitlines()
+    assert len(found) == 30
+    assert all(len(item) < 2 for item in found)
 
 
-def test_an_unknown_character_of_the_prime_is_pointed_at_or_skipped(model, path, capsys):
-    assert main(["sample", path, "--prime", "caZt"]) == 1
-    (told,) = capsys.readouterr().err.splitlines()  # no seed before it: nothing was drawn
-    assert told.startswith("charrnn: prime: line 1, column 3: 'Z' (U+005A) ")
+def test_an_unknown_character_of_the_prime_is_pointed_at_or_skipped(cli):
+    told = cli.refusal("sample tiny.npz --prime caZt")  # no seed before it: nothing was drawn
+    assert told.startswith("prime: line 1, column 3: 'Z' (U+005A) ")
     assert told.endswith("--unknown skip")
-    assert (
-        main(["sample", path, "--prime", "caZt", "--seed", "1", "--unknown", "skip", "--json"]) == 0
-    )
-    captured = capsys.readouterr()
-    assert objects(captured.out)[0]["prime"] == "cat"
-    assert "1 unknown character left out" in captured.err
+    out, err = cli("sample tiny.npz --prime caZt --seed 1 --unknown skip --length 5")
+    assert out.startswith("cat")
+    assert "1 unknown character left out" in err
 
 
-def test_show_probs_gives_the_probability_of_each_drawn_character(model, path, capsys):
-    main(
-        [
-            "sample",
-            path,
-            "--prime",
-            "cat",
-            "--length",
-            "12",
-            "--seed",
-            "1",
-            "--show-probs",
-            "--json",
-        ]
-    )
-    (only,) = objects(capsys.readouterr().out)
-    expected = np.exp(-charrnn.score(model, str(only["text"])).nats[2:])
-    np.testing.assert_allclose(np.array(only["probabilities"]), expected, rtol=1e-3)
+def test_show_probs_gives_the_probability_of_each_drawn_character(model, cli):
+    (only,) = cli.json("sample tiny.npz --prime cat --length 12 --seed 1 --show-probs")
+    expected = np.exp(-charrnn.score(model, only["text"]).nats[2:])
+    np.testing.assert_allclose(only["probabilities"], expected, rtol=1e-3)
 
 
-def test_show_probs_says_what_y_hat_is_and_notes_levels_without_colour(model, path, capsys):
-    main(["sample", path, "--prime", "cat", "--length", "12", "--seed", "1", "--show-probs"])
-    captured = capsys.readouterr()
-    text = "cat" + "".join(charrnn.sample(model, prime="cat", length=12, seed=1))
-    probabilities = [None, None, None, *np.exp(-charrnn.score(model, text).nats[2:])]
-    shown = captured.out.splitlines()[2:]
+def test_show_probs_says_what_y_hat_is_and_notes_levels_without_colour(model, cli):
+    out, err = cli("sample tiny.npz --prime cat --length 12 --seed 1 --show-probs")
+    text = drawn(model, "cat", length=12, seed=1)
+    shown = out.splitlines()[2:]
     assert "".join(shown[::2]).replace("↵", "\n") == text
-    digits = "".join(
-        row.ljust(len(above)) for above, row in zip(shown[::2], shown[1::2], strict=True)
+    rows = zip(shown[::2], shown[1::2], strict=True)
+    digits = "".join(row.ljust(len(above)) for above, row in rows)
+    halvings = -np.log2(np.exp(-charrnn.score(model, text).nats[2:]))
+    assert digits == "   " + "".join(str(min(9, int(n))) for n in halvings)
+    (facts,) = re.findall(
+        r"12 vectors: length N = (\d+); .* all in \[0, 1\]; each sums to 1 \(within (\S+)\)", err
     )
-    halvings = [None if p is None else min(9, int(-np.log2(p))) for p in probabilities]
-    assert digits == "".join(" " if n is None else str(n) for n in halvings)
-    facts = re.search(
-        r"12 vectors: length N = (\d+); .* all in \[0, 1\]; each sums to 1 \(within (\S+)\)",
-        captured.err,
-    )
-    assert facts is not None
-    assert int(facts[1]) == len(model.vocabulary)
-    assert float(facts[2]) < 1e-12
+    assert int(facts[0]) == len(model.vocabulary)
+    assert float(facts[1]) < 1e-12
 
 
-def test_a_prime_in_another_encoding_is_read_with_encoding(path, tmp_path, capsys):
-    (tmp_path / "prime").write_bytes("ÉTÉ".encode("latin-1"))
-    asked = [
-        "sample",
-        path,
-        "--prime-file",
-        str(tmp_path / "prime"),
-        "--length",
-        "1",
-        "--seed",
-        "1",
-    ]
-    assert main(asked) == 1
-    assert "--encoding latin-1" in capsys.readouterr().err
-    assert main([*asked, "--encoding", "latin-1"]) == 0
-    assert capsys.readouterr().out.startswith("ÉTÉ")
+def test_a_prime_in_another_encoding_is_read_with_encoding(cli):
+    Path("prime").write_bytes("ÉTÉ".encode("latin-1"))
+    command = "sample tiny.npz --prime-file prime --length 1 --seed 1"
+    assert "--encoding latin-1" in cli.refusal(command)
+    assert cli(f"{command} --encoding latin-1").out.startswith("ÉTÉ")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("options", [["--length", "5"], ["--json"], ["--length", "99999"]])
-def test_an_output_without_room_is_one_line_and_exit_1(options, path):
+@pytest.mark.parametrize("options", ["--length 5", "--json", "--length 99999"])
+def test_an_output_without_room_is_one_line_and_exit_1(options):
+    words = f"-m charrnn sample tiny.npz --seed 1 {options}".split()
     with open("/dev/full", "wb") as full:
-        ended = subprocess.run(
-            [sys.executable, "-m", "charrnn", "sample", path, "--seed", "1", *options],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
+        process = subprocess.run(
+            [sys.executable, *words], stdout=full, stderr=subprocess.PIPE, text=True
         )
-    assert ended.returncode == 1
-    assert (
-        ended.stderr == "charrnn: no space left for the output; make room, or send it elsewhere\n"
-    )
+    said = "charrnn: no space left for the output; make room, or send it elsewhere\n"
+    assert (process.returncode, process.stderr) == (1, said)
 
 
-def test_a_line_that_is_no_text_ends_the_conversation_with_one_line(path, monkeypatch, capsys):
+def test_a_line_that_is_no_text_ends_the_conversation_with_one_line(monkeypatch, cli):
     monkeypatch.setattr("sys.stdin", typed(b"the\n\xff\n"))
-    assert main(["sample", path, "--interactive", "--seed", "1", "--length", "8"]) == 1
-    assert capsys.readouterr().err.startswith("charrnn: standard input isn't utf-8 (")
+    _, err = cli("sample tiny.npz --interactive --seed 1 --length 8", 1)
+    assert err.startswith("charrnn: standard input isn't utf-8 (")
 
 
-def test_interactive_goes_on_from_each_line_and_survives_a_mistake(
-    model, path, capsys, monkeypatch
-):
+def test_interactive_goes_on_from_each_line_and_survives_a_mistake(model, cli, monkeypatch):
     monkeypatch.setattr("sys.stdin", typed(b"cat\ncaZt\nmat\n"))
-    assert main(["sample", path, "--interactive", "--seed", "1", "--length", "8"]) == 0
-    captured = capsys.readouterr()
-    texts = [
-        start + "".join(charrnn.sample(model, prime=start, length=8, seed=1))
-        for start in ("cat", "mat")
-    ]
-    assert captured.out == "".join(text + "\n" * (text[-1] != "\n") for text in texts)
-    assert "beginning: line 1, column 3: 'Z' (U+005A)" in captured.err
+    out, err = cli("sample tiny.npz --interactive --seed 1 --length 8")
+    assert out == "".join(ended(drawn(model, prime, length=8, seed=1)) for prime in ("cat", "mat"))
+    assert "beginning: line 1, column 3: 'Z' (U+005A)" in err
 
 
-def test_ctrl_d_at_the_prompt_ends_its_line(path, capsys, monkeypatch):
+def test_ctrl_d_at_the_prompt_ends_its_line(cli, monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
@@ -282,59 +210,21 @@ def test_ctrl_d_at_the_prompt_ends_its_line(path, capsys, monkeypatch):
     screen = Terminal()
     monkeypatch.setattr("sys.stdin", Terminal())
     monkeypatch.setattr("sys.stdout", screen)
-    assert main(["sample", path, "--interactive"]) == 0
+    cli("sample tiny.npz --interactive")
     assert screen.getvalue() == "> \n"
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        ["--prime", "a", "--prime-file", "b"],
-        ["--interactive", "--json"],
-        ["--interactive", "--num", "2"],
-        ["--num", "0"],
-        ["--temp", "-1"],
-        ["--temp", "nan"],
-        ["--length", "0"],
-        ["--seed", "-1"],
-        ["--unknown", "perhaps"],
-        ["--stop", ""],
-        ["--top-p", "0"],
-        ["--prime-file", "-", "--novel", "-"],
-        ["--interactive", "--unknown", "foo"],
-    ],
-)
-def test_wrong_usage_is_one_line_and_exit_code_2(options, path, capsys):
-    assert main(["sample", path, *options]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("charrnn: ")
-    assert captured.err.count("\n") == 1
-
-
-def test_the_default_model_is_the_one_here_and_is_named(model, tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("charrnn.checkpoint.model.SHIPPED", tmp_path / "none.npz")
-    assert main(["sample", "--seed", "1"]) == 1
-    assert "charrnn train" in capsys.readouterr().err
-    saved(model, tmp_path, "model.npz")
-    assert main(["sample", "--seed", "1", "--length", "5"]) == 0
-    assert capsys.readouterr().err == "model: model.npz\n"
-
-
-def test_a_beginning_in_place_of_the_model_is_told_about_prime(capsys):
-    assert main(["sample", "ROMEO:"]) == 1
-    assert capsys.readouterr().err == (
-        "charrnn: ROMEO:: there is no such checkpoint; use --prime to give a text to continue\n"
+def test_a_beginning_in_place_of_the_model_is_told_about_prime(cli):
+    assert cli.refusal("sample ROMEO:") == (
+        "ROMEO:: there is no such checkpoint; use --prime to give a text to continue"
     )
 
 
-def test_next_shows_the_likeliest_characters_of_y_hat(model, path, capsys):
+def test_next_shows_the_likeliest_characters_of_y_hat(model, cli):
     def probability(char):
         return float(np.exp(-charrnn.score(model, "the ca" + char).nats[-1]))
 
-    main(["next", path, "the ca", "--json", "-k", "4"])
-    (only,) = objects(capsys.readouterr().out)
+    (only,) = cli.json("next tiny.npz 'the ca' -k 4")
     expected = sorted(model.vocabulary.characters, key=probability, reverse=True)[:4]
     assert [one["character"] for one in only["next"]] == expected
     assert [one["probability"] for one in only["next"]] == pytest.approx(
@@ -342,15 +232,14 @@ def test_next_shows_the_likeliest_characters_of_y_hat(model, path, capsys):
     )
 
 
-def test_next_draws_bars_in_the_order_of_the_probabilities(path, capsys):
-    main(["next", path, "the ca", "--top-k", "100"])
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(set(TEXT))
-    lengths = [len(line.split("%")[-1].strip()) for line in lines]
+def test_next_draws_bars_in_the_order_of_the_probabilities(cli):
+    lines = cli("next tiny.npz 'the ca' --top-k 100").out.splitlines()
+    rows = [line.rpartition("%") for line in lines]
+    assert len(rows) == len(set(TEXT))
+    lengths = [len(bar.strip()) for _, _, bar in rows]
     assert lengths == sorted(lengths, reverse=True)
-    assert sum(
-        float(line.split("%")[0].split()[-1]) for line in lines if "%" in line
-    ) == pytest.approx(100, abs=0.1)
+    shares = [float(before.split()[-1]) for before, sign, _ in rows if sign]
+    assert sum(shares) == pytest.approx(100, abs=0.1)
 
 
 class Recorder(io.StringIO):
@@ -384,183 +273,125 @@ def test_what_a_slow_model_draws_is_written_at_once():
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
-@pytest.mark.parametrize("options", [[], ["--show-probs"], ["--num", "2"]])
+@pytest.mark.parametrize("options", ["", "--show-probs", "--num 2"])
 def test_control_characters_reach_a_terminal_only_as_visible_escapes(options, tmp_path):
-    path = saved(tiny("\x1b]0;\x07\x9b\u202e\x7fab"), tmp_path)
-    output = on_a_terminal(["sample", path, "--length", "300", "--seed", "1", *options])
+    saved(tiny("\x1b]0;\x07\x9b\u202e\x7fab"), tmp_path)
+    output = on_a_terminal(f"sample tiny.npz --length 300 --seed 1 {options}")
     text = re.sub(rb"\x1b\[[0-9;]*m", b"", output).decode()  # our own colours
     assert not re.search("[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u202e]", text)
     assert {r"\x1b", r"\x9b", r"\x07", r"\u202e"} <= set(re.findall(r"\\x..|\\u....", text))
 
 
-def on_a_terminal(arguments):
+def on_a_terminal(command):
     """Return all that a command writes to a pseudo-terminal."""
     import pty
 
     ours, theirs = pty.openpty()
-    environment = {
-        **os.environ,
-        "TERM": "xterm-256color",
-        "PYTHONPATH": str(Path(charrnn.__file__).parents[1]),
-    }
+    package = str(Path(charrnn.__file__).parents[1])
+    environment = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": package}
     environment.pop("NO_COLOR", None)
+    words, output = [sys.executable, "-m", "charrnn", *command.split()], b""
     with subprocess.Popen(
-        [sys.executable, "-m", "charrnn", *arguments],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=environment,
+        words, stdin=theirs, stdout=theirs, stderr=theirs, env=environment
     ) as process:
         os.close(theirs)
-        output = b""
-        while True:
-            try:
-                chunk = os.read(ours, 65536)
-            except OSError:  # Linux says so when the other side is closed
-                chunk = b""
-            if not chunk:
-                break
-            output += chunk
+        try:
+            while chunk := os.read(ours, 65536):
+                output += chunk
+        except OSError:  # Linux says so when the other side is closed
+            pass
     os.close(ours)
     assert process.returncode == 0
     return output
 
 
-def test_control_characters_pass_unchanged_through_a_pipe(tmp_path, capsys):
-    main(["sample", saved(always("\x1b"), tmp_path), "--length", "3", "--seed", "0"])
-    assert capsys.readouterr().out == "\x1b\x1b\x1b\n"
-
-
 @pytest.mark.parametrize("name", ["base.npz", "base", "missing.npz"])
-def test_next_with_a_checkpoint_alone_says_that_the_text_is_missing(
-    name, model, tmp_path, capsys, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    saved(model, tmp_path, "model.npz")
+def test_next_with_a_checkpoint_alone_says_that_the_text_is_missing(name, cli):
+    Path("tiny.npz").rename("model.npz")
     if name != "missing.npz":
-        Path(saved(model, tmp_path, "base.npz")).rename(name)
-    assert main(["next", name]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert (
-        captured.err == f"charrnn: TEXT is missing: {name} is a checkpoint; give a text after it\n"
+        Path(name).write_bytes(Path("model.npz").read_bytes())
+    assert cli.refusal(f"next {name}", 2) == (
+        f"TEXT is missing: {name} is a checkpoint; give a text after it"
     )
 
 
-def test_next_takes_a_text_that_is_the_name_of_another_file(model, tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    saved(model, tmp_path, "model.npz")
-    (tmp_path / "cat").write_text("a text", encoding="utf-8")
-    assert main(["next", "cat", "--json"]) == 0
-    assert objects(capsys.readouterr().out)[0]["text"] == "cat"
+def test_next_takes_a_text_that_is_the_name_of_another_file(cli):
+    Path("tiny.npz").rename("model.npz")
+    Path("cat").write_text("a text", encoding="utf-8")
+    assert cli.json("next cat")[0]["text"] == "cat"
 
 
-@pytest.mark.parametrize("stop", ["###", "at#", "\u2028", r"\n"])
-def test_a_stop_text_with_an_unknown_character_is_refused(stop, path, capsys):
-    assert main(["sample", path, "--stop", stop]) == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("charrnn: stop text: line 1, column ")
-    assert captured.err.count("\n") == 1
+@pytest.mark.parametrize("stop", ["###", "at#", "\u2028", r"'\n'"])
+def test_a_stop_text_with_an_unknown_character_is_refused(stop, cli):
+    assert cli.refusal(f"sample tiny.npz --stop {stop}").startswith("stop text: line 1, column ")
 
 
-def test_the_unknown_characters_of_a_stop_text_are_skipped_where_that_is_asked_for(path, capsys):
-    options = ["sample", path, "--seed", "1", "--length", "200"]
-    main([*options, "--stop", "a"])
-    expected = capsys.readouterr().out
-    assert main([*options, "--stop", "#a", "--unknown", "skip"]) == 0
-    assert capsys.readouterr() == (expected, "stop text: 1 unknown character left out\n")
-    assert main([*options, "--stop", "#", "--unknown", "skip"]) == 2
-    assert "--stop is empty" in capsys.readouterr().err
+def test_the_unknown_characters_of_a_stop_text_are_skipped_where_that_is_asked_for(cli):
+    command = "sample tiny.npz --seed 1 --length 200 --unknown skip --stop"
+    told = "stop text: 1 unknown character left out\n"
+    assert cli(f"{command} '#a'") == (cli(f"{command} a").out, told)
+    assert "--stop is empty" in cli(f"{command} '#'", 2).err
 
 
 @pytest.mark.parametrize("option", ["--prime", "--stop"])
 @pytest.mark.parametrize("escape", [r"\n", r"\t"])
-def test_a_literal_escape_is_told_how_the_shell_writes_it(option, escape, path, capsys):
-    assert main(["sample", path, option, f"the{escape}"]) == 1
-    assert f"$'{escape}'" in capsys.readouterr().err
+def test_a_literal_escape_is_told_how_the_shell_writes_it(option, escape, cli):
+    assert f"$'{escape}'" in cli.refusal(f"sample tiny.npz {option} 'the{escape}'")
 
 
-def test_a_literal_escape_is_a_text_like_any_other_to_a_model_with_a_backslash(tmp_path, capsys):
-    path = saved(tiny("the\\n"), tmp_path)
-    assert main(["sample", path, "--prime", r"\n", "--stop", r"\n", "--seed", "1"]) == 0
-    assert capsys.readouterr().out.startswith(r"\n")
-
-
-@pytest.mark.parametrize("shown", [[], ["--json"]])
-def test_items_that_length_cuts_off_are_not_new(shown, tmp_path, capsys):
-    path, known = of_lines(tmp_path), tmp_path / "known.txt"
-    main(["sample", path, "--num", "300", "--seed", "4", "--json"])
-    items = {str(sample["text"]) for sample in objects(capsys.readouterr().out)}
-    short = {item for item in items if len(item) < 2}  # with their newline, of at most --length
-    known.write_text("\n".join(items - short) + "\n", encoding="utf-8")
-    options = ["--novel", str(known), "--length", "2", *shown]
-    assert main(["sample", path, "--num", "30", "--seed", "4", *options]) == 0
-    output = capsys.readouterr().out
-    drawn = [str(one["text"]) for one in objects(output)] if shown else output.splitlines()
-    assert len(drawn) == 30
-    assert all(len(item) < 2 for item in drawn)
-
-
-def test_novel_says_how_many_items_length_cut_off(tmp_path, capsys):
-    path, known = saved(always("a", training={"lines": True}), tmp_path), tmp_path / "known.txt"
-    known.write_text("bob\n", encoding="utf-8")
-    assert main(["sample", path, "--seed", "4", "--length", "3", "--novel", str(known)]) == 1
-    error = capsys.readouterr().err
-    assert "1,100 tries, 1,100 of which --length cut off; raise --temp or --length" in error
+def test_a_literal_escape_is_a_text_like_any_other_to_a_model_with_a_backslash(tmp_path, cli):
+    saved(tiny("the\\n"), tmp_path)
+    assert cli(r"sample tiny.npz --prime '\n' --stop '\n' --seed 1").out.startswith(r"\n")
 
 
 @pytest.mark.skipif(not hasattr(select, "poll"), reason="needs poll")
 @pytest.mark.parametrize(
     ("text", "options", "told"),
     [
-        (b"ROMEO:\n", [], True),
-        (b"ROMEO:\n", ["--prime", "the"], True),
-        (b"ROMEO:\n", ["--json"], True),
-        (b"the", ["--prime-file", "-"], False),
-        (b"the\n", ["--interactive"], False),
-        (b"", [], False),
+        (b"ROMEO:\n", "", True),
+        (b"ROMEO:\n", "--prime the", True),
+        (b"ROMEO:\n", "--json", True),
+        (b"the", "--prime-file -", False),
+        (b"the\n", "--interactive", False),
+        (b"", "", False),
     ],
 )
 def test_a_pipe_with_bytes_that_nobody_reads_is_told_about_prime_file(
-    text, options, told, path, capsys, monkeypatch
+    text, options, told, cli, monkeypatch
 ):
     ours, theirs = os.pipe()
     os.write(theirs, text)
     os.close(theirs)
     with open(ours, encoding="utf-8") as standard_input:
         monkeypatch.setattr("sys.stdin", standard_input)
-        assert main(["sample", path, "--seed", "1", "--length", "5", *options]) == 0
-        assert ("--prime-file -" in capsys.readouterr().err) == told
+        err = cli(f"sample tiny.npz --seed 1 --length 5 {options}").err
+        assert ("--prime-file -" in err) == told
         assert not told or standard_input.read().encode() == text
 
 
-def test_an_open_pipe_without_bytes_is_neither_waited_for_nor_mentioned(path, capsys, monkeypatch):
+def test_an_open_pipe_without_bytes_is_neither_waited_for_nor_mentioned(cli, monkeypatch):
     ours, theirs = os.pipe()
     with open(ours, encoding="utf-8") as standard_input, open(theirs, "w"):
         monkeypatch.setattr("sys.stdin", standard_input)
-        assert main(["sample", path, "--seed", "1", "--length", "5"]) == 0
-    assert capsys.readouterr().err == ""
+        assert cli("sample tiny.npz --seed 1 --length 5").err == ""
 
 
 @pytest.mark.parametrize("kind", ["file", "nothing", "closed"])
-def test_a_standard_input_that_is_no_pipe_is_not_mentioned(
-    kind, path, tmp_path, capsys, monkeypatch
-):
-    (tmp_path / "list").write_text("one\ntwo\n", encoding="utf-8")
-    with open(tmp_path / "list" if kind == "file" else os.devnull) as standard_input:
+def test_a_standard_input_that_is_no_pipe_is_not_mentioned(kind, cli, monkeypatch):
+    Path("list").write_text("one\ntwo\n", encoding="utf-8")
+    with open("list" if kind == "file" else os.devnull) as standard_input:
         monkeypatch.setattr("sys.stdin", standard_input)
         if kind == "closed":
             standard_input.close()
-        assert main(["sample", path, "--seed", "1", "--length", "5"]) == 0
-    assert capsys.readouterr().err == ""
+        assert cli("sample tiny.npz --seed 1 --length 5").err == ""
 
 
+@pytest.mark.parametrize("options", ["", "--json"])
 @pytest.mark.parametrize("lines", [False, True])
 def test_each_drawn_character_is_put_into_a_text_once_however_many_samples_there_are(
-    lines, tmp_path, capsys, monkeypatch
+    lines, options, tmp_path, cli, monkeypatch
 ):
-    path = saved(tiny("abc\n", training={"lines": lines}), tmp_path)
+    saved(tiny("abc\n", training={"lines": lines}), tmp_path)
     made = []
     sample, follow = Samples.sample, Samples.follow
 
@@ -575,23 +406,5 @@ def test_each_drawn_character_is_put_into_a_text_once_however_many_samples_there
 
     monkeypatch.setattr(Samples, "sample", counted_sample)
     monkeypatch.setattr(Samples, "follow", counted_follow)
-    options = ["--num", "200", "--seed", "1", "--length", "60", "--stop", "ab"]
-    for shown in ([], ["--json"]):
-        made.clear()
-        assert main(["sample", path, *options, *shown]) == 0
-        assert 0 < sum(made) <= len(capsys.readouterr().out)
-
-
-@pytest.mark.parametrize(
-    ("options", "told"),
-    [
-        (["--temp", "1e301"], "--temp is beyond all limits; it must be at least 0"),
-        (["--temp", "inf"], "--temp is beyond all limits; it must be at least 0"),
-        (["--temp", "-1"], "--temp is -1; it must be at least 0"),
-        (["--interactive", "--num", "2"], "--interactive and --num don't go together"),
-        (["--prime", "", "--prime-file", "a"], "--prime and --prime-file don't go together"),
-    ],
-)
-def test_what_is_said_about_wrong_usage_is_true(options, told, path, capsys):
-    assert main(["sample", path, *options]) == 2
-    assert told in capsys.readouterr().err
+    out, _ = cli(f"sample tiny.npz --num 200 --seed 1 --length 60 --stop ab {options}")
+    assert 0 < sum(made) <= len(out)

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import typer
 from rich.console import Console
+from tiny_models import tiny
 
 import charrnn
-from charrnn.cli import app
 from charrnn.cli.display import Live, Plain, excerpt, summary
 from charrnn.cli.facts import curve, duration
 from charrnn.cli.log import Log
@@ -28,7 +28,9 @@ from charrnn.training.defaults import BASE_BYTES, Facts, memory_bytes, resolve
 from charrnn.training.events import Done, Notice, Sampled, Saved, Start, Step, Validated
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 40
-TINY = ["--hidden", "8", "--batch-size", "4", "--seq-len", "16", "--workers", "1"]
+TRAIN = "train text.txt --hidden 8 --batch-size 4 --seq-len 16 --workers 1 --steps 5 --out m.npz"
+RESUME = "train --resume --out m.npz"
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 KEYS = {
     "start": "corpus_characters vocabulary_size params cell hidden layers batch_size seq_len "
     "workers ranks seed floor_nats floor_order",
@@ -43,9 +45,8 @@ KEYS = {
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """A folder of its own with corpora of all kinds."""
-    monkeypatch.chdir(tmp_path)
+def folder(cli, tmp_path):
+    """A folder with corpora of all kinds."""
     Path("text.txt").write_text(TEXT)
     Path("empty.txt").touch()
     Path("one.txt").write_text("a")
@@ -58,83 +59,72 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def trained(*options, steps=5, out="m.npz"):
-    return app.main(["train", "text.txt", *TINY, "--steps", str(steps), "--out", out, *options])
+def weights(path="m.npz"):
+    return charrnn.load(path).parameters.flat
 
 
-def events(printed):
-    def refuse(token):
-        raise AssertionError(token)
-
-    return [json.loads(line, parse_constant=refuse) for line in printed.splitlines()]
+def objects(lines):
+    return [json.loads(line, parse_constant=pytest.fail) for line in lines.splitlines()]
 
 
-BAD = {
-    "nowhere.txt": 1,
-    "empty.txt": 1,
-    "one.txt": 1,
-    "binary": 1,
-    "latin1.txt": 1,
-    "- -": 2,
-    "text.txt --hidden 0": 2,
-    "text.txt --hidden x": 2,
-    "text.txt --val-fraction 1.5": 2,
-    "text.txt --cell tree": 2,
-    "text.txt --budget 3x": 2,
-    "text.txt --budget 0": 2,
-    "text.txt --budget -1s": 2,
-    "text.txt --steps 5 --budget 3m": 2,
-    "text.txt --workers many": 2,
-    "text.txt --workers 0": 2,
-    "text.txt --lr nan": 2,
-    "text.txt --lr inf": 2,
-    "text.txt --clip -1": 2,
-    "text.txt --seed -1": 2,
-    "text.txt --encoding nonsense": 2,
-    "text.txt --dropout 1": 2,
-    "text.txt --save-every 0": 2,
-    "text.txt --resume --overwrite": 2,
-    "text.txt --resume --init-from m.npz": 2,
-    "text.txt --out old.npz": 1,
-    "text.txt --out .": 1,
-    "text.txt --out nowhere/m.npz": 1,
-    "--resume --out nowhere.npz": 1,
-    "--resume --out text.txt": 1,
-    "--resume --out old.npz": 1,
-    "text.txt --init-from text.txt": 1,
-    "text.txt --log .": 1,
-    "text.txt --log nowhere/log": 1,
-    "text.txt --log text.txt": 1,
-    "text.txt --log text.txt --overwrite": 1,
-}
+FAILURES = """\
+nowhere.txt
+empty.txt
+one.txt
+binary
+latin1.txt
+text.txt --out old.npz
+text.txt --out .
+text.txt --out nowhere/m.npz
+--resume --out nowhere.npz
+--resume --out text.txt
+--resume --out old.npz
+text.txt --init-from text.txt
+text.txt --log .
+text.txt --log nowhere/log
+text.txt --log text.txt
+text.txt --log text.txt --overwrite
+"""
+WRONG_USAGE = """\
+- -
+text.txt --hidden 0
+text.txt --hidden x
+text.txt --val-fraction 1.5
+text.txt --cell tree
+text.txt --budget 3x
+text.txt --budget 0
+text.txt --budget -1s
+text.txt --steps 5 --budget 3m
+text.txt --workers many
+text.txt --workers 0
+text.txt --lr nan
+text.txt --lr inf
+text.txt --clip -1
+text.txt --seed -1
+text.txt --encoding nonsense
+text.txt --dropout 1
+text.txt --save-every 0
+text.txt --resume --overwrite
+text.txt --resume --init-from m.npz
+"""
+BAD = dict.fromkeys(FAILURES.splitlines(), 1) | dict.fromkeys(WRONG_USAGE.splitlines(), 2)
 
 
 @pytest.mark.parametrize("options", BAD)
 def test_bad_input_is_one_line_with_the_right_code_and_touches_no_file(
-    options, folder, capsys, monkeypatch
+    options, folder, cli, monkeypatch
 ):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
     Path("old.npz").write_bytes(b"PK not really")
     before = contents(folder)
-    code = app.main(
-        [
-            "train",
-            *options.split(),
-            *(["--steps", "1"] if "--budget" not in options and "--steps" not in options else []),
-        ]
-    )
-    out, err = capsys.readouterr()
-    assert (code, out) == (BAD[options], "")
-    assert err.startswith("charrnn: ")
-    assert err.count("\n") == 1
-    assert "internal error" not in err
+    length = "" if "--budget" in options or "--steps" in options else "--steps 1"
+    assert "internal error" not in cli.refusal(f"train {options} {length}", BAD[options])
     assert contents(folder) == before
 
 
-def test_json_has_the_events_in_order_with_the_keys_of_the_contract(capsys):
-    assert trained("--json", "--sample-every", "2", "--val-every", "3") == 0
-    out, err = capsys.readouterr()
-    told = events(out)
+def test_json_has_the_events_in_order_with_the_keys_of_the_contract(cli):
+    out, err = cli(f"{TRAIN} --json --sample-every 2 --val-every 3")
+    told = objects(out)
     assert [line.partition(":")[0] for line in err.splitlines()] == [
         "a text of fewer than 5,000 characters is too short to learn spelling from",
         "the validation part has 178 characters to predict",
@@ -142,52 +132,39 @@ def test_json_has_the_events_in_order_with_the_keys_of_the_contract(capsys):
     for line in err.splitlines():
         assert told.pop(0) == {"event": "notice", "text": line}
     for event in told:
-        assert " ".join(key for key in event if key != "event") == KEYS[event["event"]]
-        assert next(iter(event)) == "event"
+        assert " ".join(event) == f"event {KEYS[event['event']]}"
     names = [event["event"] for event in told]
     assert names[0] == "start"
     assert names[-2:] == ["saved", "done"]
     assert [event["step"] for event in told if event["event"] == "sampled"] == [2, 4]
     assert [event["step"] for event in told if event["event"] == "validated"] == [3, 5]
-    assert told[-1]["stopped"] == "finished"
-    assert told[-1]["steps"] == 5
+    assert (told[-1]["stopped"], told[-1]["steps"]) == ("finished", 5)
 
 
-def test_a_bar_that_the_environment_switches_off_is_drawn_all_the_same(monkeypatch):
+def test_a_bar_that_the_environment_switches_off_is_drawn_all_the_same(cli, monkeypatch):
     monkeypatch.setenv("TQDM_DISABLE", "1")
     monkeypatch.setattr("charrnn.cli.display.is_plain", lambda stream: False)
-    assert trained() == 0
+    cli(TRAIN)
 
 
-def test_the_printed_command_repeats_the_run_bit_for_bit(capsys):
-    trained("--json", "--seed", "3", "--val-every", "2")
-    words = events(capsys.readouterr().out)[-1]["command"].split()
-    first = charrnn.load("m.npz").parameters.flat
-    assert app.main([*words[1:], "--overwrite", "--quiet"]) == 0
-    assert np.array_equal(charrnn.load("m.npz").parameters.flat, first)
-    assert capsys.readouterr() == ("", "")
+def test_the_printed_command_repeats_the_run_bit_for_bit(cli):
+    command = cli.json(f"{TRAIN} --seed 3 --val-every 2")[-1]["command"]
+    first = weights()
+    assert cli(f"{command.removeprefix('charrnn ')} --overwrite --quiet") == ("", "")
+    assert np.array_equal(weights(), first)
 
 
-def test_without_validation_losses_are_null(capsys):
-    trained("--json", "--val-fraction", "0")
-    done = events(capsys.readouterr().out)[-1]
+def test_without_validation_losses_are_null(cli):
+    done = cli.json(f"{TRAIN} --val-fraction 0")[-1]
     assert (done["val_loss"], done["val_bpc"], done["floor_nats"]) == (None, None, None)
 
 
-def test_a_short_text_works_with_fewer_streams_and_says_so(capsys):
-    Path("short.txt").write_text("abcabcabc")
-    assert app.main(["train", "short.txt", "--hidden", "8", "--steps", "2", "--workers", "1"]) == 0
-    assert "the text is short" in capsys.readouterr().err
+def test_quiet_says_nothing(cli):
+    assert cli(f"{TRAIN} --quiet") == ("", "")
 
 
-def test_quiet_says_nothing(capsys):
-    assert trained("--quiet") == 0
-    assert capsys.readouterr() == ("", "")
-
-
-def test_plain_output_is_few_lines_on_stderr_with_the_next_commands(capsys):
-    trained("--val-every", "1", steps=60)
-    out, err = capsys.readouterr()
+def test_plain_output_is_few_lines_on_stderr_with_the_next_commands(cli):
+    out, err = cli(f"{TRAIN} --val-every 1 --steps 60")
     assert out == ""
     assert len(err.splitlines()) < 40
     assert "charrnn sample m.npz --temp 0.7" in err
@@ -196,65 +173,56 @@ def test_plain_output_is_few_lines_on_stderr_with_the_next_commands(capsys):
     assert "\r" not in err
 
 
-def test_without_a_terminal_samples_are_shown_only_where_sample_every_asks_for_them(capsys):
-    trained("--sample-every", "2", "--quiet")
-    trained("--sample-every", "2", "--overwrite")
-    err = capsys.readouterr().err
-    assert [line for line in err.splitlines() if line.startswith("step ")] == ["step 2", "step 4"]
-    plain = Plain()
-    plain(Sampled(6, "text"))
+@pytest.mark.parametrize(("option", "shown"), [("--quiet", []), ("", ["step 2", "step 4"])])
+def test_without_a_terminal_samples_are_shown_where_sample_every_asks_for_them(option, shown, cli):
+    err = cli(f"{TRAIN} --sample-every 2 {option}").err
+    assert [line for line in err.splitlines() if line.startswith("step ")] == shown
+
+
+def test_without_a_terminal_no_sample_is_shown_unasked(capsys):
+    Plain()(Sampled(6, "text"))
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_terminal_shows_every_sample_where_sample_every_asks_for_them(monkeypatch):
-    for samples, expected in ((True, 4), (False, 1)):
-        stream = screen(monkeypatch)
-        live = Live(samples)
-        for number in range(4):
-            live(Sampled(number, "text"))
-        live.close()
-        assert stream.getvalue().count("  text") == expected
+@pytest.mark.parametrize(("asked", "shown"), [(True, 4), (False, 1)])
+def test_a_terminal_shows_every_sample_where_sample_every_asks_for_them(asked, shown, monkeypatch):
+    stream = screen(monkeypatch)
+    live = Live(asked)
+    for number in range(4):
+        live(Sampled(number, "text"))
+    live.close()
+    assert stream.getvalue().count("  text") == shown
 
 
-def test_resume_without_options_takes_the_runs_own_and_a_given_default_counts_as_given(capsys):
-    trained("--cell", "gru", "--seed", "7", "--quiet")
-    assert app.main(["train", "--resume", "--out", "m.npz", "--steps", "8", "--json"]) == 0
-    told = events(capsys.readouterr().out)
+def test_resume_without_options_takes_the_runs_own_and_a_given_default_counts_as_given(cli):
+    cli(f"{TRAIN} --cell gru --seed 7 --quiet")
+    told = cli.json(f"{RESUME} --steps 8")
     start = next(event for event in told if event["event"] == "start")
     assert (start["cell"], start["seed"], told[-1]["steps"]) == ("gru", 7, 8)
-    assert app.main(["train", "--resume", "--out", "m.npz", "--steps", "9", "--cell", "lstm"]) == 1
-    assert "--cell lstm was asked for, but the run has gru" in capsys.readouterr().err
+    said = cli(f"{RESUME} --steps 9 --cell lstm", 1).err
+    assert "--cell lstm was asked for, but the run has gru" in said
 
 
-def test_nothing_left_to_do_says_so_and_leaves_the_log_alone(capsys):
-    trained("--quiet", "--log", "run.jsonl")
+def test_nothing_left_to_do_says_so_and_leaves_the_log_alone(cli):
+    cli(f"{TRAIN} --quiet --log run.jsonl")
     before = Path("run.jsonl").read_bytes()
-    assert app.main(["train", "--resume", "--out", "m.npz", "--log", "run.jsonl"]) == 0
-    assert "nothing left to do" in capsys.readouterr().err
+    assert "nothing left to do" in cli(f"{RESUME} --log run.jsonl").err
     assert Path("run.jsonl").read_bytes() == before
 
 
-def test_the_log_is_what_json_prints(capsys):
-    trained("--json", "--log", "run.jsonl")
-    assert Path("run.jsonl").read_text() == capsys.readouterr().out
+def test_the_log_is_what_json_prints(cli):
+    assert cli(f"{TRAIN} --json --log run.jsonl").out == Path("run.jsonl").read_text()
 
 
-def test_a_resumed_log_is_cut_back_to_the_checkpoint_and_continued():
-    trained("--quiet", "--log", "run.jsonl", "--val-every", "2")
-    whole = Path("run.jsonl").read_text()
-    later = (
-        '{"event": "validated", "step": 9, "val_loss": 1.0, "best": true}\n{"event": "saved", "ste'
-    )
-    Path("run.jsonl").write_text(whole + later)
-    assert (
-        app.main(
-            ["train", "--resume", "--out", "m.npz", "--steps", "8", "--log", "run.jsonl", "--quiet"]
-        )
-        == 0
-    )
-    log = Path("run.jsonl").read_text()
-    told = events(log)
-    assert log.startswith(whole)
+def test_a_resumed_log_is_cut_back_to_the_checkpoint_and_continued(cli):
+    log = Path("run.jsonl")
+    cli(f"{TRAIN} --quiet --log run.jsonl --val-every 2")
+    whole = log.read_text()
+    later = '{"event": "validated", "step": 9, "val_loss": 1.0, "best": true}\n{"event": "saved", "'
+    log.write_text(whole + later)
+    cli(f"{RESUME} --steps 8 --log run.jsonl --quiet")
+    told = objects(log.read_text())
+    assert log.read_text().startswith(whole)
     assert [event["event"] for event in told].count("start") == 2
     steps = [
         event.get("step", event.get("steps"))
@@ -265,14 +233,13 @@ def test_a_resumed_log_is_cut_back_to_the_checkpoint_and_continued():
     assert told[-1]["steps"] == 8
 
 
-def test_before_the_first_step_neither_log_nor_checkpoint_is_there(monkeypatch, folder):
-    before = contents(folder)
-
+def test_before_the_first_step_neither_log_nor_checkpoint_is_there(monkeypatch, folder, cli):
     def stop(*_):
         raise KeyboardInterrupt
 
+    before = contents(folder)
     monkeypatch.setattr("charrnn.training.replica.Replica.step", stop)
-    assert trained("--log", "run.jsonl") == 130
+    cli(f"{TRAIN} --log run.jsonl", 130)
     assert contents(folder) == before
 
 
@@ -286,24 +253,22 @@ def stopping(number):
     return step
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@POSIX
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_after_the_step_saves_and_can_be_resumed(number, code, monkeypatch, capsys):
+def test_a_signal_ends_after_the_step_saves_and_can_be_resumed(number, code, monkeypatch, cli):
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
         patch.setattr(Plain, "step", stopping(number))
-        assert trained() == code
-    err = capsys.readouterr().err
+        err = cli(TRAIN, code).err
     assert "interrupted and saved" in err
     assert "charrnn train --resume --out m.npz\n" in err
     assert handlers == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
-    assert app.main(["train", "--resume", "--out", "m.npz", "--quiet"]) == 0
-    resumed = charrnn.load("m.npz").parameters.flat
-    trained("--quiet", out="whole.npz")
-    assert np.array_equal(resumed, charrnn.load("whole.npz").parameters.flat)
+    cli(f"{RESUME} --quiet")
+    cli(f"{TRAIN} --quiet --out whole.npz")
+    assert np.array_equal(weights(), weights("whole.npz"))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@POSIX
 def test_a_second_ctrl_c_ends_at_once():
     with Session([]) as session:
         session.tell(step(1))
@@ -313,7 +278,7 @@ def test_a_second_ctrl_c_ends_at_once():
             os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@POSIX
 def test_a_signal_that_is_ignored_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -325,13 +290,11 @@ def test_a_signal_that_is_ignored_stays_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_diverging_run_is_exit_1_with_one_line_that_says_what_to_try(capsys):
-    assert trained("--optimizer", "sgd", "--lr", "1e6", "--clip", "0", "--quiet", steps=200) == 1
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1
-    assert "m.npz has the last good weights" in err
-    assert "try a smaller --lr, or --clip 1" in err
-    assert np.isfinite(charrnn.load("m.npz").parameters.flat).all()
+def test_a_diverging_run_is_exit_1_with_one_line_that_says_what_to_try(cli):
+    said = cli.refusal(f"{TRAIN} --optimizer sgd --lr 1e6 --clip 0 --quiet --steps 200")
+    assert "m.npz has the last good weights" in said
+    assert "try a smaller --lr, or --clip 1" in said
+    assert np.isfinite(weights()).all()
 
 
 def deaf(event):
@@ -361,9 +324,9 @@ class Gone(io.StringIO):
         return True
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@POSIX
 @pytest.mark.parametrize("signalled", [False, True])
-def test_a_terminal_that_is_closed_saves_the_run_and_is_exit_129(signalled, monkeypatch):
+def test_a_terminal_that_is_closed_saves_the_run_and_is_exit_129(signalled, monkeypatch, cli):
     monkeypatch.setenv("TERM", "xterm")
 
     def step(self, event):
@@ -374,45 +337,37 @@ def test_a_terminal_that_is_closed_saves_the_run_and_is_exit_129(signalled, monk
 
     monkeypatch.setattr("charrnn.cli.display.is_plain", lambda stream: False)
     monkeypatch.setattr(Live, "step", step)
-    assert trained() == 129
+    cli(TRAIN, 129)
     assert charrnn.load("m.npz").step == 1
 
 
-def test_a_dry_run_says_what_would_be_done_and_does_nothing(folder, capsys):
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(folder, cli):
     Path("m.npz").write_text("an older model, which stays")
     before = contents(folder)
-    assert trained("--dry-run", "--log", "run.jsonl", "--json") == 0
-    plan = json.loads(capsys.readouterr().out)
-    assert trained("--dry-run") == 0
-    table = capsys.readouterr().out
+    (plan,) = cli.json(f"{TRAIN} --dry-run --log run.jsonl")
+    assert "hidden" in cli(f"{TRAIN} --dry-run").out
     assert contents(folder) == before
     assert plan["steps"] == 5
-    assert plan["params"] == charrnn_parameters(plan["vocabulary_size"])
+    H, N = 8, plan["vocabulary_size"]
+    assert plan["params"] == 4 * H * (N + H + 1) + N * (H + 1)
     assert plan["settings"]["hidden"] == 8
     assert plan["memory_bytes"] > 4 * plan["params"]
-    assert "hidden" in table
 
 
-def test_a_text_of_a_few_characters_is_said_to_be_short_in_plain_words(capsys):
+def test_a_text_of_a_few_characters_is_said_to_be_short_in_plain_words(cli):
     Path("short.txt").write_text("short\n")
-    assert app.main(["train", "short.txt", "--dry-run"]) == 0
-    assert capsys.readouterr().err.splitlines()[:2] == [
+    assert cli("train short.txt --dry-run").err.splitlines()[:2] == [
         "the text is short: each step reads 1 stream of 4 characters, not 32 of 32",
         "a text of fewer than 5,000 characters is too short to learn spelling from",
     ]
 
 
-def test_it_says_that_without_a_text_the_tales_are_taken(capsys):
-    told = "no text given: training on the tales that ship with charrnn\n"
-    for quiet, expected in (((), told), (("--quiet",), "")):
-        assert (
-            app.main(["train", *TINY, "--steps", "5", "--out", "m.npz", "--dry-run", *quiet]) == 0
-        )
-        assert capsys.readouterr().err == expected
-
-
-def charrnn_parameters(N, H=8):
-    return 4 * H * (N + H + 1) + N * (H + 1)
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [("", "no text given: training on the tales that ship with charrnn\n"), ("--quiet", "")],
+)
+def test_it_says_that_without_a_text_the_tales_are_taken(option, told, cli):
+    assert cli(f"train --steps 5 --hidden 8 --workers 1 --dry-run {option}").err == told
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
@@ -436,13 +391,9 @@ def test_the_memory_estimate_is_near_what_the_arrays_of_a_run_take(cell, B):
     assert memory_bytes(settings, 50, 1) == pytest.approx(expected, rel=0.15)
 
 
-def test_a_dry_run_of_a_resume_counts_from_the_checkpoint(capsys):
-    trained("--quiet")
-    assert (
-        app.main(["train", "--resume", "--out", "m.npz", "--steps", "20", "--dry-run", "--json"])
-        == 0
-    )
-    plan = json.loads(capsys.readouterr().out)
+def test_a_dry_run_of_a_resume_counts_from_the_checkpoint(cli):
+    cli(f"{TRAIN} --quiet")
+    (plan,) = cli.json(f"{RESUME} --steps 20 --dry-run")
     assert (plan["first_step"], plan["steps"]) == (5, 20)
 
 
@@ -465,7 +416,7 @@ def test_a_duration_is_read_in_seconds(text, expected):
 @pytest.mark.parametrize(
     "text", ["", "m", "3x", "3 m", "1h30", "-1s", "1e3", "nan", "3m!", "1..5h"]
 )
-def test_no_duration_is_refused(text):
+def test_what_is_no_duration_is_refused(text):
     with pytest.raises(typer.BadParameter, match="is not a duration such as 90s"):
         seconds(text)
 
@@ -577,9 +528,9 @@ def screen(monkeypatch):
     return stream
 
 
-def test_a_terminal_gets_a_bar_samples_and_a_curve(monkeypatch):
+def test_a_terminal_gets_a_bar_samples_and_a_curve(monkeypatch, cli):
     stream = screen(monkeypatch)
-    assert trained("--sample-every", "5", "--val-every", "2", steps=20) == 0
+    cli(f"{TRAIN} --sample-every 5 --val-every 2 --steps 20")
     shown = stream.getvalue()
     assert "100%|" in shown
     assert "step 5" in shown
@@ -642,25 +593,23 @@ def test_an_excerpt_is_cut_by_columns_not_characters(monkeypatch):
 
 
 def test_the_summary_holds_the_loss_against_floor_and_uniform_and_quotes_paths():
-    trained("--quiet", out="a b.npz")
-    model = charrnn.load("a b.npz")
-    model.meta.update(val_loss=2.0, floor_nats=1.5, floor_order=3)
-    given = dict.fromkeys(field.name for field in fields(Done)) | {
+    meta = {"step": 5, "val_loss": 2.0, "floor_nats": 1.5, "floor_order": 3}
+    done = dict.fromkeys(field.name for field in fields(Done)) | {
         "steps": 5,
         "ranks": 1,
         "checkpoint": "a b.npz",
         "stopped": "finished",
         "command": "charrnn train x",
         "repeatable": True,
-        "model": model,
+        "model": tiny("abcd", **meta),
     }
-    told = summary(Done(**given))
+    told = summary(Done(**done))
     assert told["validation"].startswith("2.000 nats = 2.885 bits")
     assert told["n-gram floor"].startswith("1.500 nats")
-    assert told["uniform"].startswith(f"{math.log(len(set(TEXT))):.3f}")
+    assert told["uniform"].startswith(f"{math.log(4):.3f}")
     assert told["sample it"] == "charrnn sample 'a b.npz' --temp 0.7"
     assert told["repeat it"] == "charrnn train x"
-    assert "go on" not in summary(Done(**given | {"stopped": "diverged"}))
+    assert "go on" not in summary(Done(**done | {"stopped": "diverged"}))
 
 
 def test_a_log_is_only_opened_by_the_first_step(folder):
@@ -671,7 +620,7 @@ def test_a_log_is_only_opened_by_the_first_step(folder):
     log(step(1, loss=math.nan))
     log(Validated(1, 2.0, True, 99))
     log.close()
-    told = events(Path("run.jsonl").read_text())
+    told = objects(Path("run.jsonl").read_text())
     assert [event["event"] for event in told] == ["start", "step", "validated"]
     assert told[1]["loss"] is None
 
@@ -690,7 +639,7 @@ def test_a_log_on_a_disk_that_takes_a_part_of_a_line_writes_the_rest(folder):
     log = Log(Path("run.jsonl"), (), charrnn.TrainConfig())
     log.file = io.TextIOWrapper(io.BufferedWriter(Disk()))
     log(Validated(1, 2.0, True, 99))
-    assert events(b"".join(taken).decode())[0]["val_loss"] == 2.0
+    assert objects(b"".join(taken).decode())[0]["val_loss"] == 2.0
 
 
 @pytest.mark.parametrize(
@@ -701,30 +650,19 @@ def test_a_log_on_a_disk_that_takes_a_part_of_a_line_writes_the_rest(folder):
         ("texts/a.txt", "texts, which this run reads or writes"),
     ],
 )
-def test_a_log_that_would_become_the_model_or_a_text_is_refused(log, what, tmp_path, capsys):
-    tmp_path /= "apart"
-    (tmp_path / "texts").mkdir(parents=True)
-    (tmp_path / "texts" / "a.txt").write_text("abc" * 50, encoding="utf-8")
-    arguments = [
-        "train",
-        str(tmp_path / "texts"),
-        "--out",
-        str(tmp_path / "m.npz"),
-        "--log",
-        str(tmp_path / log),
-        "--steps",
-        "2",
-    ]
-    assert app.main(arguments) == 1
-    assert what in capsys.readouterr().err
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.txt", "texts"]
+def test_a_log_that_would_become_the_model_or_a_text_is_refused(log, what, folder, cli):
+    Path("texts").mkdir()
+    Path("texts/a.txt").write_text("abc" * 50)
+    before = sorted(folder.rglob("*"))
+    assert what in cli.refusal(f"train texts --out m.npz --log {log} --steps 2")
+    assert sorted(folder.rglob("*")) == before
 
 
-def test_ctrl_c_before_the_first_step_says_that_nothing_was_written(tmp_path, monkeypatch, capsys):
+def test_ctrl_c_before_the_first_step_says_that_nothing_was_written(monkeypatch, cli):
     def interrupt(*args, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("charrnn.training.loop.prepare", interrupt)
-    assert app.main(["train", "--out", str(tmp_path / "m.npz")]) == 130
-    assert "interrupted before the first step: nothing was written" in capsys.readouterr().err
-    assert not (tmp_path / "m.npz").exists()
+    err = cli("train --out m.npz", 130).err
+    assert "interrupted before the first step: nothing was written" in err
+    assert not Path("m.npz").exists()

@@ -1,22 +1,20 @@
 """What a text copied: planted runs are found exactly, and a slow search agrees."""
 
-import json
 import random
 import string
+from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
 from tiny_models import saved, tiny
 
-from charrnn.cli.app import main
 from charrnn.sampling.copying import RUN, Copied, copied
 
-Capture = pytest.CaptureFixture[str]
 
-
-@pytest.fixture
-def model(tmp_path):
-    return saved(tiny("abcdefgh #\n"), tmp_path)
+@pytest.fixture(autouse=True)
+def model(cli, tmp_path):
+    """A model in tiny.npz."""
+    saved(tiny("abcdefgh #\n"), tmp_path)
 
 
 def slow(texts, source):
@@ -52,34 +50,27 @@ def test_a_slow_search_finds_the_same(drawn, source, planted):
     assert copied(drawn, source) == slow(drawn, source)
 
 
-def test_the_command_says_what_was_copied(model, tmp_path, capsys):
-    words = ["sample", model, "--length", "60", "--seed", "3"]
-    assert main(words) == 0
-    text = capsys.readouterr().out.removesuffix("\n")
-    source = tmp_path / "source.txt"
-    source.write_text("?" * 50 + text[5:45] + "?", encoding="utf-8", newline="")
-    assert main([*words, "--copied", str(source)]) == 0
-    told = capsys.readouterr()
-    assert told.out.removesuffix("\n") == text
-    assert "longest run copied: 40 characters" in told.err
-    assert "67% of what was drawn is in runs of 20 or more" in told.err
-    assert main([*words, "--copied", str(source), "--json", "--num", "2"]) == 0
-    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+def test_the_command_says_what_was_copied(cli):
+    text = cli("sample tiny.npz --length 60 --seed 3").out
+    copy = "?" * 50 + text[5:45] + "?"
+    Path("source.txt").write_text(copy, encoding="utf-8", newline="")
+    command = "sample tiny.npz --length 60 --seed 3 --copied source.txt"
+    out, err = cli(command)
+    assert out == text
+    assert "longest run copied: 40 characters" in err
+    assert "67% of what was drawn is in runs of 20 or more" in err
+    first, second = cli.json(f"{command} --num 2")
     assert (first["longest_copied"], first["copied_share"]) == (40, 40 / 60)
     assert second["longest_copied"] < 40
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("options", "code", "said"),
     [
-        (["--copied", "no-such-file"], "no-such-file"),
-        (["--copied", "-", "--prime-file", "-"], "standard input can be read only once"),
-        (["--copied", "x", "--show-probs"], "don't go together"),
+        ("--copied no-such-file", 1, "no-such-file"),
+        ("--copied - --prime-file -", 2, "standard input can be read only once"),
+        ("--copied x --show-probs", 2, "don't go together"),
     ],
 )
-def test_bad_requests_are_one_line(words, says, model, capsys):
-    assert main(["sample", model, *words]) != 0
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.count("\n") == 1
-    assert says in told.err
+def test_bad_requests_are_one_line(options, code, said, cli):
+    assert said in cli.refusal(f"sample tiny.npz {options}", code)

@@ -1,4 +1,4 @@
-"""The corpora: what their README says about them is true."""
+"""The texts that ship: what their README says of them is so."""
 
 import math
 from pathlib import Path

@@ -33,9 +33,11 @@ def known_machine(monkeypatch):
     monkeypatch.setattr(defaults, "measured_flops", lambda: 80e9)
 
 
-def chosen(characters=1_000_000, item=None, **options):
-    facts = Facts(characters, characters // 9, 65, 2, item=item)
-    return resolve(TrainConfig(**{"workers": "auto", **options}), facts)
+def chosen(characters=1_000_000, *, validation=None, processors=2, item=None, **options):
+    """Return the configuration of a run of which `options` are given."""
+    validation = characters // 9 if validation is None else validation
+    facts = Facts(characters, validation, 65, processors, item=item)
+    return resolve(TrainConfig(**{"workers": "auto"} | options), facts)
 
 
 def test_at_a_given_number_of_steps_sizes_are_the_documented_ones():
@@ -193,9 +195,9 @@ def test_steps_on_a_tiny_text_are_as_many_epochs_as_they_read():
     assert chosen(11, hidden=128, steps=20).dropout == pytest.approx(expected, abs=0.011)
 
 
-def test_ranks_of_mpi_have_one_worker_each():
-    facts = Facts(10**6, 10**5, 65, 4)
-    assert resolve(TrainConfig(steps=1, workers="auto", ranks=4), facts).workers == 1
+@pytest.mark.parametrize("workers", [None, 1, "auto"])
+def test_ranks_of_mpi_have_one_worker_each_and_may_be_asked_for_it(workers):
+    assert chosen(steps=1, workers=workers, ranks=4).workers == 1
     with pytest.raises(UsageError, match="--workers 2 cannot be used with 4 ranks"):
         prepare([], TrainConfig(steps=1, workers=2, ranks=4))
 
@@ -271,21 +273,20 @@ def test_short_items_make_steps_of_about_1024_characters(item, expected):
     [(1, 32, 1), (4, 32, 1), (8, 64, 2**0.5), (16, 128, 2), (64, 128, 2)],
 )
 def test_more_processors_share_more_streams_at_a_higher_rate_under_a_budget(processors, B, rate):
-    facts = Facts(1_000_000, 100_000, 65, processors)
-    config = resolve(TrainConfig(budget=60.0, hidden=256, workers="auto"), facts)
+    lr = OPTIMIZER_CLASSES["adam"].lr
+    config = chosen(processors=processors, budget=60.0, hidden=256)
     assert config.batch_size == B
-    assert config.lr == pytest.approx(rate * OPTIMIZER_CLASSES["adam"].lr, rel=0.05)
-    few = resolve(TrainConfig(budget=60.0, hidden=256, workers=2), facts)
+    assert config.lr == pytest.approx(rate * lr, rel=0.05)
+    few = chosen(processors=processors, budget=60.0, hidden=256, workers=2)
     assert (few.batch_size, few.workers) == (32, 2)
-    steps = resolve(TrainConfig(steps=9, hidden=256, workers="auto"), facts)
-    assert (steps.batch_size, steps.lr) == (64, OPTIMIZER_CLASSES["adam"].lr)
+    steps = chosen(processors=processors, steps=9, hidden=256)
+    assert (steps.batch_size, steps.lr) == (64, lr)
 
 
 @pytest.mark.parametrize("ranks", [1, 8, 20])
 def test_each_rank_of_mpi_has_eight_columns(ranks):
-    facts = Facts(1_000_000, 100_000, 65, 2)
-    assert resolve(TrainConfig(steps=100, ranks=ranks), facts).batch_size == max(64, 8 * ranks)
-    assert resolve(TrainConfig(budget=60.0, ranks=ranks), facts).batch_size == max(32, 8 * ranks)
+    assert chosen(steps=100, ranks=ranks).batch_size == max(64, 8 * ranks)
+    assert chosen(budget=60.0, ranks=ranks).batch_size == max(32, 8 * ranks)
 
 
 def test_dropout_grows_with_the_times_that_a_parameter_sees_a_character():
@@ -299,25 +300,14 @@ def test_dropout_grows_with_the_times_that_a_parameter_sees_a_character():
 
 def test_validation_takes_three_hundredths_of_the_time_and_is_three_times_as_fast():
     for validation in (1_000_000, 10_000_000):
-        facts = Facts(10 * validation, validation, 65, 1)
-        config = resolve(TrainConfig(steps=10**6, batch_size=64, seq_len=64), facts)
+        config = chosen(10 * validation, validation=validation, steps=10**6)
         assert config.val_every == pytest.approx(validation / (0.03 * 3 * 64 * 64), abs=1)
-    short = resolve(TrainConfig(steps=10, batch_size=64, seq_len=64), Facts(9_000, 1_000, 65, 1))
-    assert short.val_every == 25
+    assert chosen(9_000, validation=1_000, steps=10).val_every == 25
 
 
 def test_eight_processors_and_no_more_make_a_network_wider():
-    widths = [
-        resolve(TrainConfig(budget=600.0), Facts(10**7, 10**6, 65, processors)).hidden
-        for processors in (1, 2, 8, 64)
-    ]
+    widths = [chosen(10**7, processors=n, budget=600.0).hidden for n in (1, 2, 8, 64)]
     assert widths[0] < widths[1] < widths[2] == widths[3]
-
-
-@pytest.mark.parametrize("workers", [None, 1, "auto"])
-def test_a_rank_of_mpi_may_be_asked_for_the_one_worker_that_it_has(workers):
-    facts = Facts(1_000_000, 100_000, 65, 2)
-    assert resolve(TrainConfig(steps=10, workers=workers, ranks=2), facts).workers == 1
 
 
 def test_the_same_budget_gives_a_shorter_text_more_dropout():
@@ -336,6 +326,5 @@ def test_the_same_budget_gives_a_shorter_text_more_dropout():
     ],
 )
 def test_a_step_reads_what_the_text_has(characters, item, expected):
-    facts = Facts(characters, 0, 65, 1, item=item)
-    config = resolve(TrainConfig(steps=1, batch_size=64, seq_len=64), facts)
+    config = chosen(characters, validation=0, item=item, steps=1, batch_size=64, seq_len=64)
     assert config.sample_every == math.ceil(400_000 / expected)

@@ -17,7 +17,6 @@ from tiny_models import always, saved, tiny
 
 import charrnn
 from charrnn.checkpoint.model import SHIPPED, load, save
-from charrnn.cli.app import main
 from charrnn.config import CellName, SampleConfig
 from charrnn.errors import CheckpointError
 from charrnn.export.page import page
@@ -112,65 +111,61 @@ def test_weights_that_half_precision_cannot_hold_are_refused():
         page(model, title="")
 
 
-def test_the_command_names_the_page_after_the_model_and_tells_where_it_is(
-    tmp_path, monkeypatch, capsys
-):
+def test_the_command_names_the_page_after_the_model_and_tells_where_it_is(tmp_path, cli):
     (tmp_path / "models").mkdir()
-    monkeypatch.chdir(tmp_path)
-    model = saved(tiny("ab\n"), tmp_path / "models", "abba.npz")
-    assert main(["export", model, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told == {"page": "abba.html", "bytes": os.path.getsize("abba.html"), "model": model}
-    assert Path("abba.html").read_bytes() == page(tiny("ab\n"), title="abba").encode()
-    options = ["--prime", "axb", "--unknown", "skip", "--temp", "0", "--title", "<"]
-    assert main(["export", model, "-o", "b.html", *options]) == 0
-    out, err = capsys.readouterr()
+    model = tiny("ab\n")
+    saved(model, tmp_path / "models", "abba.npz")
+    assert cli.json("export models/abba.npz") == [
+        {"page": "abba.html", "bytes": os.path.getsize("abba.html"), "model": "models/abba.npz"}
+    ]
+    assert Path("abba.html").read_bytes() == page(model, title="abba").encode()
+    options = "--prime axb --unknown skip --temp 0 --title '<'"
+    out, err = cli(f"export models/abba.npz -o b.html {options}")
     assert (out, err.count("\n")) == ("", 2)
-    expected = page(tiny("ab\n"), title="<", prime="ab", temp=0.0)
+    expected = page(model, title="<", prime="ab", temp=0.0)
     assert Path("b.html").read_bytes() == expected.encode()
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["none.npz"], 1, "none.npz: there is no such file"),
-        (["abba.npz", "-o", "old.html"], 1, "old.html: this file exists; --overwrite replaces it"),
-        (["abba.npz", "-o", "folder"], 1, "folder: this is a folder"),
-        (["abba.npz", "-o", "folder", "--overwrite"], 1, "folder: this is a folder"),
-        (["abba.npz", "-o", "nowhere/x.html"], 1, "nowhere/x.html: cannot be written"),
-        (["abba.npz", "-o", "abba.npz", "--overwrite"], 1, "abba.npz: this is the model itself"),
-        (["abba.npz", "--prime", "axb"], 1, "prime: line 1, column 2"),
-        (["abba.npz", "--temp", "-1"], 2, "--temp is -1"),
-        (["old.html"], 1, "old.html: "),
+        ("none.npz", 1, "none.npz: there is no such file"),
+        ("tiny.npz -o old.html", 1, "old.html: this file exists; --overwrite replaces it"),
+        ("tiny.npz -o folder", 1, "folder: this is a folder"),
+        ("tiny.npz -o folder --overwrite", 1, "folder: this is a folder"),
+        ("tiny.npz -o nowhere/x.html", 1, "nowhere/x.html: cannot be written"),
+        ("tiny.npz -o tiny.npz --overwrite", 1, "tiny.npz: this is the model itself"),
+        ("tiny.npz --prime axb", 1, "prime: line 1, column 2"),
+        ("tiny.npz --temp -1", 2, "--temp is -1"),
+        ("old.html", 1, "old.html: "),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_line_and_nothing_is_lost(
-    arguments, code, said, tmp_path, monkeypatch, capsys
+    arguments, code, said, tmp_path, cli
 ):
-    monkeypatch.chdir(tmp_path)
-    saved(tiny("ab\n"), tmp_path, "abba.npz")
+    saved(tiny("ab\n"), tmp_path)
     Path("folder").mkdir()
     Path("old.html").write_text("old", encoding="ascii")
-    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-    assert main(["export", *arguments]) == code
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith(f"charrnn: {said}")
-    assert before == {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    before = contents(tmp_path)
+    assert cli.refusal(f"export {arguments}", code).startswith(said)
+    assert contents(tmp_path) == before
 
 
-def test_a_full_disk_leaves_the_page_that_was_there(tmp_path, monkeypatch, capsys):
-    model, old = saved(tiny("ab\n"), tmp_path), tmp_path / "old.html"
-    old.write_text("old", encoding="ascii")
-
+def test_a_full_disk_leaves_the_page_that_was_there(tmp_path, monkeypatch, cli):
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    saved(tiny("ab\n"), tmp_path)
+    Path("old.html").write_text("old", encoding="ascii")
+    before = contents(tmp_path)
     monkeypatch.setattr(os, "fsync", full)
-    assert main(["export", model, "-o", str(old), "--overwrite"]) == 1
-    assert "No space left on device" in capsys.readouterr().err
-    assert old.read_text(encoding="ascii") == "old"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["old.html", "tiny.npz"]
+    said = cli.refusal("export tiny.npz -o old.html --overwrite")
+    assert "No space left on device" in said
+    assert contents(tmp_path) == before
 
 
 # ------------------------------------------------------------------ in a browser
@@ -206,7 +201,7 @@ def browser(window):
 
 
 @pytest.mark.parametrize(("cell", "layers"), MODELS)
-def test_logits_are_numpys(cell, layers, browser, tmp_path):
+def test_logits_equal_numpys(cell, layers, browser, tmp_path):
     model = halved(tiny(TEXT, cell=cell, hidden=37, layers=layers, spread=0.2))
     browser.open(written(tmp_path, model))
     actual = browser.run(
@@ -225,7 +220,7 @@ def test_logits_are_numpys(cell, layers, browser, tmp_path):
 
 
 @pytest.mark.parametrize(("cell", "layers"), MODELS)
-def test_the_likeliest_1000_characters_are_numpys(cell, layers, browser, tmp_path):
+def test_the_likeliest_1000_characters_equal_numpys(cell, layers, browser, tmp_path):
     model = halved(tiny(TEXT, cell=cell, hidden=24, layers=layers, spread=0.1))
     browser.open(written(tmp_path, model, temp=0, prime="The "))
     expected = "".join(charrnn.sample(model, prime="The ", length=1000, temp=0))
@@ -292,7 +287,7 @@ def test_bars_are_the_likeliest_of_n_entries_that_sum_to_1(browser, tmp_path):
     assert came == names.get(text[40], text[40])
 
 
-def test_another_bar_goes_on_from_there(browser, tmp_path):
+def test_choosing_another_bar_continues_with_its_character(browser, tmp_path):
     browser.open(written(tmp_path, tiny(TEXT)))
     text = browser.write(seed=3, length=60)
     browser.click("#characters [data-t='20']")
@@ -324,7 +319,7 @@ def interrupted(browser, code=""):
     return name
 
 
-def test_stop_ends_it_and_a_model_of_lines_writes_a_list(browser, tmp_path):
+def test_stop_ends_the_writing_and_a_model_of_lines_writes_a_list(browser, tmp_path):
     browser.open(written(tmp_path, tiny(TEXT)))
     assert interrupted(browser) == "Stop"
     assert 0 < len(browser.written()) < 10000
@@ -337,18 +332,6 @@ def test_stop_ends_it_and_a_model_of_lines_writes_a_list(browser, tmp_path):
     assert browser.run("return element('characters').childElementCount") == 7
 
 
-def evaluated(model, text, folder, *options):
-    """Return what `charrnn eval` says of a text."""
-    (folder / "text.txt").write_text(text, encoding="utf-8", newline="")
-    save(folder / "half.npz", model, half=True)
-    out = folder / "out.json"
-    command = ["eval", str(folder / "half.npz"), str(folder / "text.txt"), "--unknown", "skip"]
-    with out.open("w") as file, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.stdout", file)
-        assert main([*command, "--json", "--values", *options]) == 0
-    return json.loads(out.read_text())
-
-
 def read(browser, text):
     """Give the page a text to read."""
     browser.run("element('controls').elements.mode.value = 'read'; switchMode();")
@@ -359,11 +342,14 @@ def read(browser, text):
 
 @pytest.mark.parametrize("text", ["The fox?\n\nIt nap§s a lazy nap.\n", "The dog naps", "§The fox"])
 @pytest.mark.parametrize("lines", [False, True])
-def test_reading_gives_the_bits_and_the_units_of_eval(text, lines, browser, tmp_path):
+def test_reading_gives_the_bits_and_the_units_of_eval(text, lines, browser, tmp_path, cli):
     model = tiny(TEXT, hidden=9, layers=2, spread=0.3, training={"lines": lines})
     browser.open(written(tmp_path, model))
     read(browser, text)
-    figures = evaluated(model, text, tmp_path)
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8", newline="")
+    save(tmp_path / "half.npz", model, half=True)
+    command = "eval half.npz text.txt --unknown skip --values"
+    (figures,) = cli.json(command)
     expected = figures["texts"][0]["values"]
     actual = browser.run("return steps.map(({ p }) => (p === null ? null : -Math.log(p)))")
     assert [p is None for p in actual[: len(text)]] == [p is None for p in expected]
@@ -378,7 +364,7 @@ def test_reading_gives_the_bits_and_the_units_of_eval(text, lines, browser, tmp_
     browser.click("input[value=unit]")
     browser.set(unit=0)
     browser.press("#unit", *["ARROW_RIGHT"] * 3)
-    units = evaluated(model, text, tmp_path, "--unit", "3")["texts"][0]["values"]
+    units = cli.json(f"{command} --unit 3")[0]["texts"][0]["values"]
     shown = browser.run(
         """return spans.map((span) => span.classList.contains('plain') ? null
           : (span.classList.contains('negative') ? -1 : 1) * span.style.getPropertyValue('--v'));"""

@@ -1,12 +1,9 @@
-"""The gradient by lag: Jacobians and terms against finite differences of the contract's equations,
-written again here.
-"""
+"""The gradient by lag: Jacobians and terms against finite differences of the oracle's steps."""
 
-import json
-from dataclasses import asdict
 from itertools import pairwise
 
 import numpy as np
+import oracle
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -17,39 +14,13 @@ from charrnn.network.cells import GRU
 from charrnn.network.parameters import GATES, Parameters
 
 CELLS = ("rnn", "gru", "lstm")
-STATES = {"rnn": 1, "gru": 1, "lstm": 2}
 each_cell = pytest.mark.parametrize("cell", CELLS)
 
 
-def sigma(a):
-    return 1 / (1 + np.exp(-a))
-
-
 def oracle_step(cell, A, W, s):
-    """s_t by the contract's equations, block by block."""
+    """s_t by the oracle; here h is the last part of a state, not the first."""
     H = W.shape[1]
-    h = s[-H:]
-    if cell == "rnn":
-        return np.tanh(A + W @ h)
-    if cell == "gru":
-        r = sigma(A[:H] + W[:H] @ h)
-        z = sigma(A[H : 2 * H] + W[H : 2 * H] @ h)
-        n = np.tanh(A[2 * H :] + r * (W[2 * H :] @ h))
-        return (1 - z) * n + z * h
-    a = A + W @ h
-    i, f, o, g = sigma(a[:H]), sigma(a[H : 2 * H]), sigma(a[2 * H : 3 * H]), np.tanh(a[3 * H :])
-    c = f * s[:H] + i * g
-    return np.concatenate([c, o * np.tanh(c)])
-
-
-def oracle_loss(cell, V, W, b_h, U, b_y, x):
-    H = W.shape[1]
-    s, total = np.zeros(STATES[cell] * H), 0.0
-    for now, then in pairwise(x):
-        s = oracle_step(cell, V[:, now] + b_h, W, s)
-        logits = U @ s[-H:] + b_y
-        total += np.log(np.exp(logits).sum()) - logits[then]
-    return float(total)
+    return oracle.step(cell, A, W, 0, s.reshape(-1, H)[::-1])[::-1].ravel()
 
 
 def weights(cell, H=4, N=3, steps=6, seed=0):
@@ -58,11 +29,21 @@ def weights(cell, H=4, N=3, steps=6, seed=0):
     return [*(rng.normal(0, 0.7, size) for size in sizes), rng.integers(N, size=steps + 1)]
 
 
-def fading_at(cell, V, W, b_h, U, b_y, x):
-    parameters = Parameters(ModelConfig(cell, W.shape[1]), len(b_y), V.dtype)
-    for (_, view), array in zip(parameters.items(), (V, W, b_h, U, b_y), strict=True):
+def parameters_of(cell, V, W, *others):
+    parameters = Parameters(ModelConfig(cell, W.shape[1]), V.shape[1], V.dtype)
+    for (_, view), array in zip(parameters.items(), (V, W, *others), strict=True):
         view[:] = array
-    return fading_of(parameters, x)
+    return parameters
+
+
+def oracle_loss(cell, *arrays, x):
+    found = oracle.steps(parameters_of(cell, *arrays), x[:-1])
+    return sum(oracle.surprise(logits, y) for (_, logits), y in zip(found, x[1:], strict=True))
+
+
+def fading_at(cell, *arrays):
+    *arrays, x = arrays
+    return fading_of(parameters_of(cell, *arrays), x)
 
 
 def terms_at(cell, *arrays):
@@ -92,29 +73,14 @@ def figures(result, name):
 
 
 def numeric_gradient(cell, V, W, b_h, U, b_y, x):
-    return np.array(
-        [
-            (
-                oracle_loss(cell, V, W, b_h + e, U, b_y, x)
-                - oracle_loss(cell, V, W, b_h - e, U, b_y, x)
-            )
-            / 2e-5
-            for e in 1e-5 * np.eye(len(b_h))
-        ]
-    )
-
-
-def columns(function, at):
-    return np.transpose(
-        [(function(at + e) - function(at - e)) / 2e-6 for e in 1e-6 * np.eye(len(at))]
-    )
+    return oracle.differences(lambda at: oracle_loss(cell, V, W, at, U, b_y, x=x), b_h)
 
 
 def jacobians(cell, A, W, s):
     """Return ∂s_t/∂s_{t−1} and ∂s_t/∂b_h by finite differences of the contract's equations."""
     return (
-        columns(lambda at: oracle_step(cell, A, W, at), s),
-        columns(lambda at: oracle_step(cell, at, W, s), A),
+        oracle.differences(lambda at: oracle_step(cell, A, W, at), s),
+        oracle.differences(lambda at: oracle_step(cell, at, W, s), A),
     )
 
 
@@ -122,7 +88,7 @@ def jacobians(cell, A, W, s):
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), H=st.integers(1, 5))
 def test_a_step_and_both_its_jacobians_are_those_of_the_contract(cell, seed, H):
-    rng, G, S = np.random.default_rng(seed), len(GATES[cell]), STATES[cell]
+    rng, G, S = np.random.default_rng(seed), len(GATES[cell]), oracle.STATES[cell]
     A, W, s = rng.normal(size=G * H), rng.normal(size=(G * H, H)), rng.normal(size=S * H)
     state, slopes = step(cell, A, W, s)
     np.testing.assert_allclose(state, oracle_step(cell, A, W, s), atol=1e-13)
@@ -145,7 +111,7 @@ def test_the_terms_of_all_lags_sum_to_the_numeric_gradient(cell):
 @each_cell
 def test_a_term_is_its_double_sum_of_jacobian_products(cell):
     V, W, b_h, U, b_y, x = arrays = weights(cell)
-    H, S = W.shape[1], STATES[cell]
+    H, S = W.shape[1], oracle.STATES[cell]
     s, steps, rows = np.zeros(S * H), [], []
     for now, then in pairwise(x):
         steps.append(jacobians(cell, V[:, now] + b_h, W, s))
@@ -166,7 +132,7 @@ def test_a_term_is_its_double_sum_of_jacobian_products(cell):
 def test_a_norm_is_that_of_the_last_h_by_an_earlier_state(cell):
     V, W, b_h, U, b_y, x = weights(cell)
     H, A = W.shape[1], V[:, x[:-1]].T + b_h
-    states = [np.zeros(STATES[cell] * H)]
+    states = [np.zeros(oracle.STATES[cell] * H)]
     for A_t in A:
         states.append(oracle_step(cell, A_t, W, states[-1]))
 
@@ -177,7 +143,7 @@ def test_a_norm_is_that_of_the_last_h_by_an_earlier_state(cell):
 
     T = len(A) - 1
     for lag, norm in enumerate(figures(fading_at(cell, V, W, b_h, U, b_y, x), "norm")):
-        by_earlier = columns(lambda s, k=T - lag: last_h(s, k), states[T - lag + 1])
+        by_earlier = oracle.differences(lambda s, k=T - lag: last_h(s, k), states[T - lag + 1])
         assert norm == pytest.approx(np.linalg.norm(by_earlier, 2), rel=1e-6, abs=1e-9)
 
 
@@ -228,7 +194,7 @@ def test_with_gain_two_the_rnns_gradient_explodes_and_truncation_loses_it():
 
 def test_with_hardly_any_w_the_lstm_remembers_by_its_forget_gate_of_about_sigma_of_1():
     norms = figures(fading("lstm", 0, 16, 24, 1e-9), "norm")
-    assert (norms[24] / norms[1]) ** (1 / 23) == pytest.approx(sigma(np.ones(1))[0], abs=0.1)
+    assert (norms[24] / norms[1]) ** (1 / 23) == pytest.approx(oracle.sigmoid(1), abs=0.1)
     assert fading("rnn", 0, 16, 24, 1e-9).lags[24].norm < 1e-200
 
 
@@ -281,13 +247,3 @@ def test_float32_weights_and_small_integer_symbols_give_the_float64_figures():
 def test_a_vocabulary_of_one_symbol_has_no_gradient_and_no_division_by_zero():
     result = fading_at("rnn", *weights("rnn", N=1))
     assert {(lag.share, lag.lost) for lag in result.lags} == {(0.0, 0.0)}
-
-
-@each_cell
-def test_json_has_a_norm_and_a_share_for_each_lag(cell):
-    result = fading(cell, 0, 3, 4, 1.25)
-    data = json.loads(json.dumps(asdict(result), allow_nan=False))
-    assert [entry["lag"] for entry in data["lags"]] == [0, 1, 2, 3, 4]
-    for name in ("norm", "share", "lost"):
-        assert [entry[name] for entry in data["lags"]] == figures(result, name)
-    assert (data["cell"], data["gain"]) == (cell, 1.25)

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, replace
 
 import numpy as np
+import oracle
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -36,7 +37,7 @@ def right(result):
     N=st.integers(3, 7),
     gain=st.floats(0.1, 2),
 )
-def test_exactly_2_of_b_y_and_4_of_b_h_are_right(seed, H, T, N, gain):
+def test_exactly_candidate_2_of_b_y_and_4_of_b_h_are_right(seed, H, T, N, gain):
     assert right(quiz(network(seed, H, T, N, gain))) == ([2], [4])
 
 
@@ -51,11 +52,11 @@ def test_the_same_two_are_right_when_w_is_not_orthogonal(seed, W):
 
 @pytest.mark.parametrize("H", [1, 2, 8, 40, 64])
 @pytest.mark.parametrize("T", [3, 10, 20])
-def test_the_numbers_decide_at_all_sizes_that_the_command_takes(H, T):
+def test_the_right_candidates_are_found_at_all_sizes_that_the_command_takes(H, T):
     assert right(quiz(network(0, H, T, 6))) == ([2], [4])
 
 
-def test_without_recurrence_2_and_4_of_b_h_are_one_and_the_same():
+def test_without_recurrence_candidates_2_and_4_of_b_h_are_the_same():
     assert right(quiz(replace(network(), W=np.zeros((4, 4))))) == ([2], [2, 4])
 
 
@@ -92,47 +93,26 @@ def test_numeric_gradient_and_bptt_agree_with_complex_steps():
 def test_each_jacobian_is_that_of_finite_differences():
     net = network()
     _, h, y_hat = lecture_rnn.forward(net)
+    target, V_x = int(net.targets[2]), net.V[:, net.x[2]]
 
-    def differences(function, at):
-        return np.transpose(
-            [(function(at + e) - function(at - e)) / 2e-6 for e in 1e-6 * np.eye(len(at))]
-        )
+    def softmax(a):
+        return np.exp(a) / np.exp(a).sum()
 
-    def step(h_before):
-        return np.tanh(net.V[:, net.x[2]] + net.W @ h_before + net.b_h)
+    def same(found, function, at):
+        np.testing.assert_allclose(found, oracle.differences(function, at), rtol=1e-7, atol=1e-9)
 
-    def step_by_bias(b_h):
-        return np.tanh(net.V[:, net.x[2]] + net.W @ h[1] + b_h)
-
-    def y_hat_of_bias(b_y):
-        return np.exp(net.U @ h[2] + b_y) / np.exp(net.U @ h[2] + b_y).sum()
-
-    def loss_2(y):
-        return -np.log(y[net.targets[2]])
-
-    def loss_2_of_h(h_2):
-        return loss_2(np.exp(net.U @ h_2 + net.b_y) / np.exp(net.U @ h_2 + net.b_y).sum())
-
-    np.testing.assert_allclose(
-        lecture.h_by_h_before(net.W, h[2]), differences(step, h[1]), atol=1e-9
+    same(lecture.h_by_h_before(net.W, h[2]), lambda h_1: np.tanh(V_x + net.W @ h_1 + net.b_h), h[1])
+    same(lecture.h_by_b_h(h[2]), lambda b_h: np.tanh(V_x + net.W @ h[1] + b_h), net.b_h)
+    y_hat_by_a, loss_by_y_hat = (
+        lecture.y_hat_by_logits(y_hat[2]),
+        lecture.loss_by_y_hat(y_hat[2], target),
     )
-    np.testing.assert_allclose(
-        lecture.h_by_b_h(h[2]), differences(step_by_bias, net.b_h), atol=1e-9
-    )
-    np.testing.assert_allclose(
-        lecture.y_hat_by_logits(y_hat[2]), differences(y_hat_of_bias, net.b_y), atol=1e-9
-    )
-    np.testing.assert_allclose(
-        lecture.loss_by_y_hat(y_hat[2], int(net.targets[2])),
-        differences(loss_2, y_hat[2]),
-        rtol=1e-7,
-    )
-    np.testing.assert_allclose(
-        lecture.loss_by_y_hat(y_hat[2], int(net.targets[2]))
-        @ lecture.y_hat_by_logits(y_hat[2])
-        @ net.U,
-        differences(loss_2_of_h, h[2]),
-        atol=1e-9,
+    same(y_hat_by_a, lambda b_y: softmax(net.U @ h[2] + b_y), net.b_y)
+    same(loss_by_y_hat, lambda y: -np.log(y[target]), y_hat[2])
+    same(
+        loss_by_y_hat @ y_hat_by_a @ net.U,
+        lambda h_2: -np.log(softmax(net.U @ h_2 + net.b_y)[target]),
+        h[2],
     )
 
 
@@ -155,13 +135,13 @@ def test_bptt_gives_what_the_right_candidates_give():
     assert distance(found["b_h"], result.b_h[3].value) < 1e-14
 
 
-def test_3_to_5_of_b_y_are_zero_vectors_at_distance_1():
+def test_candidates_3_to_5_of_b_y_are_zero_vectors_at_distance_1():
     for candidate in quiz(network(1, 4, 5, 3)).b_y[2:]:
         np.testing.assert_array_equal(candidate.value, np.zeros(3))
         assert candidate.distance == 1.0
 
 
-def test_1_is_shown_at_the_t_where_it_comes_nearest():
+def test_candidate_1_of_b_y_is_shown_at_the_t_where_it_comes_nearest():
     net = network(seed=3, T=6)
     y_hat = lecture_rnn.forward(net)[2]
     direct = y_hat - np.eye(3)[net.targets]  # ∂L_t/∂b_y
@@ -170,7 +150,7 @@ def test_1_is_shown_at_the_t_where_it_comes_nearest():
 
 @settings(max_examples=15, deadline=None)
 @given(seed=SEEDS, gain=st.floats(0.1, 2))
-def test_2_of_b_h_read_with_the_total_derivative_is_4(seed, gain):
+def test_candidate_2_of_b_h_with_the_total_derivative_is_candidate_4(seed, gain):
     result = quiz(network(seed, 3, 4, 4, gain))
     assert distance(result.b_h_total.value, result.b_h[3].value) < 1e-12
     assert result.b_h_total.right
@@ -218,21 +198,8 @@ def test_every_formula_and_sentence_is_one_line_without_a_placeholder_left():
         assert candidate.sentence.endswith(".")
 
 
-def test_json_numbers_the_candidates_as_the_quiz_does():
+def test_json_has_the_network_and_the_gradients():
     data = json.loads(json.dumps(finite_json(asdict(quiz(network(0, 4, 5, 3)))), allow_nan=False))
-    assert [(c["candidate"], c["right"]) for c in data["b_y"]] == [
-        (1, False),
-        (2, True),
-        (3, False),
-        (4, False),
-        (5, False),
-    ]
-    assert [(c["candidate"], c["right"]) for c in data["b_h"]] == [
-        (1, False),
-        (2, False),
-        (3, False),
-        (4, True),
-    ]
     assert data["b_y"][2]["distance"] == 1.0
     assert data["b_h_total"]["right"]
     assert data["y_hat"]["length"] == 3

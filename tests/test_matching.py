@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, strategies as st
 from tiny_models import saved, tiny
 
-from charrnn.cli.app import main
 from charrnn.config import SampleConfig
 from charrnn.errors import UsageError
 from charrnn.sampling.decoding import distribution
@@ -17,7 +16,6 @@ from charrnn.sampling.matching import NEVER, Matcher
 from charrnn.sampling.sampling import sample, sample_many
 from charrnn.sampling.stepping import Sampler
 
-Capture = pytest.CaptureFixture[str]
 ALPHABET = "aAb1_ .-"
 PATTERNS = [
     *("", "a", "ab*", "(a|b)+", "a{2}", "a{,2}b", "a{1,}", "a{0,3}", "(?:ab|A)*b?", "[ab]+"),
@@ -92,7 +90,7 @@ pieces = st.recursive(
 
 
 @given(pieces, st.sampled_from(["", "(?i)"]), st.sampled_from(["", "a", "b1"]))
-def test_and_so_for_any_pattern_after_any_prime(pattern, flag, prime):
+def test_any_pattern_allows_what_re_matches_after_any_prime(pattern, flag, prime):
     matcher = Matcher(flag + pattern, ALPHABET + "\n", end="\n", prime=prime)
     wanted = {s for s in strings(3) if re.fullmatch(flag + pattern, prime + s)}
     assert (ways(matcher, 3) if matcher.least <= 3 else set()) == wanted
@@ -210,14 +208,16 @@ def test_a_text_ends_at_the_stop_text_or_where_nothing_can_follow():
         ("a(", "pattern"),
     ],
 )
-def test_the_command_refuses_before_the_first_character(pattern, says, tmp_path, capsys):
-    path = saved(tiny("abc\n", training={"lines": True}), tmp_path)
-    assert main(["sample", path, "--match", pattern]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert says in told.err.splitlines()[-1]
-    assert main(["sample", path, "--match", "(?i)A[^b]*", "--num", "3"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+def test_the_command_refuses_before_the_first_character(pattern, says, items, tmp_path, cli):
+    saved(items, tmp_path)
+    out, err = cli(f"sample tiny.npz --match '{pattern}'", 2)
+    assert out == ""
+    assert says in err.splitlines()[-1]
+
+
+def test_the_command_draws_what_matches(items, tmp_path, cli):
+    saved(items, tmp_path)
+    lines = cli("sample tiny.npz --match '(?i)A[^b]*' --num 3").out.splitlines()
     assert len(lines) == 3
     assert all(re.fullmatch("a[^b]*", line) for line in lines)
 

@@ -45,7 +45,7 @@ def test_updates_follow_the_formula(name):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_moments_carry_all_that_goes_on(name):
+def test_moments_are_the_whole_state_of_an_optimizer(name):
     rng = np.random.default_rng(1)
     gradients = rng.standard_normal((10, 4)).astype(np.float32)
     straight, optimizer = np.ones(4, np.float32), OPTIMIZER_CLASSES[name](PER_STEP)
@@ -66,7 +66,7 @@ def test_adams_second_moment_forgets_within_ten_steps_at_the_slowest():
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_stretches_are_updated_as_the_whole_is(name):
+def test_updating_in_parts_equals_updating_the_whole(name):
     rng = np.random.default_rng(2)
     optimizer = OPTIMIZER_CLASSES[name](PER_STEP)
     whole = rng.standard_normal((1 + len(optimizer.names), 100)).astype(np.float32) ** 2

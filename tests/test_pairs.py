@@ -247,7 +247,7 @@ def expected(command, row):
 
 
 @pytest.mark.parametrize("command", TABLES)
-def test_right_rows_are_to_succeed(command):
+def test_rows_of_right_values_are_expected_to_succeed(command):
     assert not any(expected(command, row) for row in right_rows(command))
 
 
@@ -310,7 +310,7 @@ def make_checkpoint(row, out, monkeypatch):
 
 @pytest.mark.slow
 @cases("train")
-def test_train_keeps_its_word(row, files, monkeypatch):
+def test_train_does_what_the_contract_says(row, files, monkeypatch):
     ticks = itertools.count(time.perf_counter(), 5.0)  # so that a budget has some ten steps
     out, log = files / (row.given("--out") or "model.npz"), files / (row.given("--log") or "")
     if out.parent.exists():
@@ -362,7 +362,7 @@ def check_output(row, code, out, err):
 
 @pytest.mark.slow
 @cases("sample")
-def test_sample_keeps_its_word(row, files, monkeypatch):
+def test_sample_does_what_the_contract_says(row, files, monkeypatch):
     (files / "model.npz").write_bytes((files / "text.npz").read_bytes())
     lines = row.given("MODEL") == "lines.npz"
     code, out, err = ended(["sample", *row.words()], monkeypatch, "the")

@@ -19,7 +19,8 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and fi
 
 
 def kept(*trials):
-    """Assert that nothing failed."""
+    """Assert that each was tried and that nothing failed."""
+    assert all(trial.count for trial in trials)
     assert [failure for trial in trials for failure in trial.failures] == []
 
 
@@ -101,9 +102,17 @@ def test_damaged_texts_are_read_as_python_decodes_them_or_refused():
 
 @posix
 @pytest.mark.slow
-def test_signals_full_disks_and_changing_files_at_any_moment_leave_whole_files():
-    kept(odd_moments.signals(4), odd_moments.changing(3), odd_moments.terminals(4))
-    kept(odd_moments.filling_disks([4096]))
+def test_signals_and_changing_files_at_any_moment_leave_whole_files():
+    kept(odd_moments.signals(2), odd_moments.changing(2), odd_moments.terminals(2))
+
+
+@posix
+@pytest.mark.slow
+def test_disks_that_fill_leave_whole_files():
+    trial = odd_moments.filling_disks([4096])
+    if not trial.count:
+        pytest.skip("only Linux's root can make a small disk")
+    kept(trial)
 
 
 @pytest.mark.slow
@@ -125,7 +134,7 @@ def test_the_full_form_covers_every_cell_and_optimizer_with_and_without_lines_an
     )
 
 
-def test_what_escapes_is_found_and_what_colours_is_not():
+def test_escape_sequences_are_found_and_colours_are_allowed():
     assert strange_texts.leaks("\x1b[31mred\x1b[0m, 10\r\n\x1b[A\x1b[K") == []
     for raw in ("\x1b]0;t\x07", "\x1b[31337m", "\x9b1m", "\u202e", "\x1b[2J", "\x08"):
         assert strange_texts.leaks(f"a{raw}b")

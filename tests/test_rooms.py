@@ -1,4 +1,4 @@
-"""The rooms of the package: who may import whom, read from the source; and what start-up loads."""
+"""The layers of the package: who may import whom, read from the source; and what start-up loads."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "charrnn"
-ROOMS = [
+LAYERS = [
     "errors",
     "config",
     "arrays",
@@ -23,12 +23,12 @@ ROOMS = [
     "export",
     "training",
     "cli",
-]  # from the ground up
+]  # from the bottom up
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-def room_of(module):
-    """Return the room of charrnn.<module>, None for the package's own front door."""
+def layer_of(module):
+    """Return the layer of charrnn.<module>, None for the package's own front door."""
     name = module.removeprefix("charrnn").lstrip(".").split(".")[0]
     return name if name and name not in ("__main__", "__init__") else None
 
@@ -49,31 +49,31 @@ def imports(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_room_imports_only_from_itself_and_below(path):
-    room = room_of(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
-    if room is None:
+def test_a_layer_imports_only_from_itself_and_below(path):
+    layer = layer_of(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
+    if layer is None:
         return
-    allowed = ROOMS[: ROOMS.index(room) + 1]
+    allowed = LAYERS[: LAYERS.index(layer) + 1]
     for module in imports(path):
         if (
             module.startswith("charrnn.")
-            and room_of(module) is not None
+            and layer_of(module) is not None
             and not module.endswith("__version__")
         ):
-            assert room_of(module) in allowed, f"{path.name} in {room} imports {module}"
+            assert layer_of(module) in allowed, f"{path.name} in {layer} imports {module}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_third_parties_stay_in_their_room(path):
-    room = room_of(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
+def test_third_party_imports_stay_in_their_layer(path):
+    layer = layer_of(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
     third = (
         {module.split(".")[0] for module in imports(path)} - sys.stdlib_module_names - {"charrnn"}
     )
-    allowed = {"numpy", "typer", "rich", "tqdm", "click"} if room == "cli" else {"numpy"}
-    allowed |= {"rich"} if room == "pictures" else set()  # the width of characters
+    allowed = {"numpy", "typer", "rich", "tqdm", "click"} if layer == "cli" else {"numpy"}
+    allowed |= {"rich"} if layer == "pictures" else set()  # the width of characters
     allowed |= {"mpi4py"} if path.name == "mpi.py" else set()
     assert third <= allowed, f"{path} imports {third - allowed}"
-    if room in ("errors", "config", None):
+    if layer in ("errors", "config", None):
         assert not third
 
 
@@ -139,7 +139,7 @@ def test_every_public_name_is_there():
         _ = charrnn.nothing_like_it
 
 
-def test_nothing_tells_anyone_to_install_a_strangers_package():
+def test_nothing_tells_anyone_to_install_the_other_charrnn_of_pypi():
     """PyPI's `charrnn` is not this program, whose distribution is called charrnn-numpy."""
     root = PACKAGE.parent
     texts = [

@@ -24,7 +24,7 @@ def test_the_rate_never_rises_after_the_warm_up(steps):
 
 
 @given(st.integers(1, 100_000))
-def test_a_total_fixed_when_decay_begins_is_the_run_with_that_many_steps(done):
+def test_a_total_fixed_when_decay_begins_gives_the_rates_of_that_many_steps(done):
     steps = total_steps(done)
     assert decay_start(steps) == done
     for step in {0, done // 2, done - 1}:

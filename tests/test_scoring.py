@@ -1,20 +1,16 @@
 """Scores: each character's surprise, of running text and of items, whatever is read beside it."""
 
-import itertools
-import json
 import math
-import tracemalloc
 from html.parser import HTMLParser
 
 import numpy as np
+import oracle
 import pytest
 from tiny_models import saved, tiny
 
 import charrnn
-from charrnn.cli.app import main
 from charrnn.errors import CheckpointError
 from charrnn.sampling.scoring import Score, activations
-from charrnn.sampling.stepping import Sampler
 
 ALPHABET = "the cat sat on a mat.\n"
 
@@ -30,37 +26,28 @@ def items():
     return tiny(ALPHABET, layers=2, spread=0.5, training={"lines": True}, corpus=corpus)
 
 
-def nats_by_steps(model, text):
-    """Return −ln ŷ_t[y_t] of each character but the first, read one step at a time."""
-    sampler, nats, indices = Sampler(model), [], model.vocabulary.encode(text).tolist()
-    for x, y in itertools.pairwise(indices):
-        sampler.feed(x)
-        z = sampler.logits.astype(float)
-        nats.append(float(np.log(np.exp(z).sum()) - z[y]))
-    return nats
-
-
 def test_running_text_has_every_character_but_the_first(model):
     text = "the cat sat\non a mat.\n" * 30  # longer than what is read at once
     score = charrnn.score(model, text)
-    assert score.nats == pytest.approx(nats_by_steps(model, text), rel=1e-4)
+    assert score.nats == pytest.approx(oracle.nats(model, text), rel=1e-4)
     assert np.isnan(score.surprise[[0, -1]]).all()
     assert score.characters == len(text) - 1
-    assert score.mean == pytest.approx(np.mean(nats_by_steps(model, text)), rel=1e-4)
+    assert score.mean == pytest.approx(np.mean(oracle.nats(model, text)), rel=1e-4)
 
 
-def test_an_item_has_all_its_characters_and_its_newline(items):
-    for text in ("cat", "cat\n"):
-        score = charrnn.score(items, text)
-        assert score.nats == pytest.approx(nats_by_steps(items, "\ncat\n"), rel=1e-4)
-        assert score.characters == 4
+@pytest.mark.parametrize("text", ["cat", "cat\n"])
+def test_an_item_has_all_its_characters_and_its_newline(text, items):
+    score = charrnn.score(items, text)
+    assert score.nats == pytest.approx(oracle.nats(items, "\ncat\n"), rel=1e-4)
+    assert score.characters == 4
 
 
-def test_an_item_is_scored_as_eval_scores_it(items, tmp_path, capsys):
+def test_an_item_is_scored_as_eval_scores_it(items, tmp_path, cli):
     text = "cat\n\nthe mat.\non"
     (tmp_path / "text.txt").write_text(text)
-    assert main(["eval", saved(items, tmp_path), str(tmp_path / "text.txt"), "--json"]) == 0
-    result, score = json.loads(capsys.readouterr().out), charrnn.score(items, text)
+    saved(items, tmp_path)
+    (result,) = cli.json("eval tiny.npz text.txt")
+    score = charrnn.score(items, text)
     assert result["characters"] == score.characters
     assert result["nats"] == pytest.approx(score.mean)
 
@@ -68,30 +55,22 @@ def test_an_item_is_scored_as_eval_scores_it(items, tmp_path, capsys):
 def test_items_of_any_length_stand_side_by_side(items):
     lines = ["a" * 700, *("on the mat"[: 1 + i % 9] for i in range(600)), "", "cat " * 300]
     score = charrnn.score(items, "\n".join(lines))
-    expected = [nats_by_steps(items, f"\n{line}\n") for line in lines if line]
+    expected = [oracle.nats(items, f"\n{line}\n") for line in lines if line]
     assert score.nats == pytest.approx(np.concatenate(expected), rel=1e-3, abs=1e-5)
 
 
-def test_a_long_item_takes_memory_for_a_piece_of_it_alone(items):
-    tracemalloc.start()
-    try:
-        charrnn.score(items, "cat\n" * 300 + "a mat" * 2000)
-        assert tracemalloc.get_traced_memory()[1] < 10e6
-    finally:
-        tracemalloc.stop()
+def test_a_long_item_takes_memory_for_a_piece_of_it_alone(items, peak_memory):
+    text = "cat\n" * 300 + "a mat" * 2000
+    assert peak_memory(lambda: charrnn.score(items, text)) < 10e6
 
 
-def test_eval_holds_a_long_text_in_arrays(model, tmp_path):
-    path, text = saved(model, tmp_path), "the cat sat on a mat.\n" * 20_000
+def test_eval_holds_a_long_text_in_arrays(model, tmp_path, cli, peak_memory):
+    text = ALPHABET * 20_000
     (tmp_path / "text.txt").write_text(text)
-    command = ["eval", path, str(tmp_path / "text.txt"), "--streams", "256", "--worst", "3"]
-    assert main([*command, "--json"]) == 0  # loads what the command needs
-    tracemalloc.start()
-    try:
-        assert main(command) == 0
-        assert tracemalloc.get_traced_memory()[1] < 32 * len(text)
-    finally:
-        tracemalloc.stop()
+    saved(model, tmp_path)
+    command = "eval tiny.npz text.txt --streams 256 --worst 3"
+    cli(f"{command} --json")  # loads what the command needs
+    assert peak_memory(lambda: cli(command)) < 32 * len(text)
 
 
 def test_the_worst_lines_are_items_with_their_newlines(items):
@@ -118,21 +97,20 @@ def test_a_line_of_unknown_characters_is_the_oddest_of_all(items):
     assert charrnn.score(items, text, unknown="score").worst(1)[0][0] == 2
     assert 2 not in [number for number, _ in charrnn.score(items, text, unknown="skip").worst(9)]
     score = charrnn.score(items, text, unknown="score")
-    newline = nats_by_steps(items, "\n\n")[0]
+    newline = oracle.nats(items, "\n\n")[0]
     assert score.surprise[4:10] == pytest.approx(
         [math.log(1000)] * 4 + [newline, np.nan], nan_ok=True
     )
 
 
 def test_a_model_that_does_not_say_how_long_it_trained_cannot_price_the_unknown(
-    model, tmp_path, capsys
+    model, tmp_path, cli
 ):
     with pytest.raises(CheckpointError, match="how many characters"):
         charrnn.score(model, "caQt", unknown="score")
     (tmp_path / "text.txt").write_text("caQt")
-    path = saved(model, tmp_path)
-    assert main(["eval", path, str(tmp_path / "text.txt"), "--unknown", "score"]) == 1
-    assert capsys.readouterr().err.count("\n") == 1
+    saved(model, tmp_path)
+    cli.refusal("eval tiny.npz text.txt --unknown score")
 
 
 def test_training_says_how_many_characters_it_had(tmp_path):
@@ -166,7 +144,7 @@ class Cells(HTMLParser):
 
 def test_a_notebook_shows_a_score_as_a_heat_map_of_text_alone(items):
     cells = Cells(charrnn.score(items, "cat")._repr_html_())
-    bits = [nats / math.log(2) for nats in nats_by_steps(items, "\ncat\n")]
+    bits = [nats / math.log(2) for nats in oracle.nats(items, "\ncat\n")]
     pairs = zip("cat↵", bits, strict=True)
     assert cells.values == [f"{char}  {value:.2f} bits" for char, value in pairs]
     assert "cat↵" in cells.shown
@@ -190,7 +168,7 @@ def test_a_notebook_gets_the_beginning_of_a_long_text():
     assert len(Score("a" * 10**6, np.ones(10**6 + 1))._repr_html_()) < 10**6
 
 
-def test_a_score_tells_its_figures(model):
+def test_the_repr_of_a_score_has_its_figures(model):
     score = charrnn.score(model, "the cat")
     mean = f"{score.mean:.4f} nats, {score.bpc:.4f} bits, perplexity {score.perplexity:.3f}"
     assert repr(score) == f"<charrnn.Score: {mean} per character over 6 characters>"

@@ -2,7 +2,6 @@
 a trained one.
 """
 
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -13,17 +12,9 @@ from benchmarks import ship
 
 import charrnn
 from charrnn.checkpoint.model import SHIPPED, load, save
-from charrnn.cli.app import main
 
 FIGURES = (Path(__file__).parent / "benchmarks" / "README.md").read_text(encoding="utf-8")
-Capture = pytest.CaptureFixture[str]
 CONFIG = charrnn.TrainConfig(steps=6, hidden=8, batch_size=8, seq_len=16, sample_every=0)
-
-
-@pytest.fixture(scope="module")
-def shipped():
-    """Return the path of the model that ships."""
-    return SHIPPED
 
 
 @pytest.fixture
@@ -42,16 +33,16 @@ def trained(text, tmp_path):
     return path
 
 
-def test_the_model_that_ships_is_small_and_in_half_precision(shipped):
-    assert shipped.stat().st_size <= 2_000_000
-    with np.load(shipped, allow_pickle=False) as arrays:
+def test_the_model_that_ships_is_small_and_in_half_precision():
+    assert SHIPPED.stat().st_size <= 2_000_000
+    with np.load(SHIPPED, allow_pickle=False) as arrays:
         kinds = {name: arrays[name].dtype for name in arrays.files if name != "meta"}
     assert set(kinds.values()) == {np.dtype("<f2")}
     assert not any(name.startswith("resume.") for name in kinds)
 
 
-def test_the_model_that_ships_tells_its_recipe_and_so_do_the_benchmarks(shipped):
-    meta = load(shipped).meta
+def test_the_model_that_ships_tells_its_recipe_and_so_do_the_benchmarks():
+    meta = load(SHIPPED).meta
     recipe = meta["recipe"]
     assert f"--seed {recipe['seed']}" in recipe["command"]
     assert f"--steps {meta['steps']}" in recipe["command"]
@@ -59,8 +50,8 @@ def test_the_model_that_ships_tells_its_recipe_and_so_do_the_benchmarks(shipped)
     assert f"{meta['val_loss']:.3f}" in FIGURES
 
 
-def test_the_model_that_ships_predicts_as_well_as_it_says(shipped, shakespeare):
-    model = load(shipped)
+def test_the_model_that_ships_predicts_as_well_as_it_says(shakespeare):
+    model = load(SHIPPED)
     assert ship.validation_loss(model, shakespeare) == pytest.approx(
         model.meta["val_loss"], abs=1e-4
     )
@@ -69,27 +60,21 @@ def test_the_model_that_ships_predicts_as_well_as_it_says(shipped, shakespeare):
 
 
 def test_without_a_model_the_one_that_ships_is_used_and_named(
-    shipped, tmp_path, monkeypatch, capsys
+    cli,
 ):
-    monkeypatch.chdir(tmp_path)
-    assert main(["sample", "--seed", "1", "--length", "40", "--prime", "ROMEO:"]) == 0
-    captured = capsys.readouterr()
-    assert captured.out.startswith("ROMEO:")
-    told = "model: shakespeare, which ships with charrnn; there is no model.npz here\n"
-    assert captured.err == told
-    assert main(["next", "ROME", "-k", "1", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["next"][0]["character"] == "O"
+    out, err = cli("sample --seed 1 --length 40 --prime ROMEO:")
+    assert out.startswith("ROMEO:")
+    assert err == "model: shakespeare, which ships with charrnn; there is no model.npz here\n"
+    assert cli.json("next ROME -k 1")[0]["next"][0]["character"] == "O"
 
 
-def test_info_shows_how_it_was_made(shipped, capsys):
-    assert main(["info", str(shipped), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)["command"]
-    assert main(["info", str(shipped)]) == 0
-    assert "".join(told.split()) in "".join(capsys.readouterr().out.split())
+def test_info_shows_how_it_was_made(cli):
+    told = cli.json("info")[0]["command"]
+    assert "".join(told.split()) in "".join(cli("info").out.split())
 
 
 def test_a_trained_model_ships_in_half_precision_and_its_command_repeats_it(
-    text, trained, tmp_path, monkeypatch
+    text, trained, tmp_path, cli
 ):
     before = trained.read_bytes()
     out = tmp_path / "shipped.npz"
@@ -100,10 +85,9 @@ def test_a_trained_model_ships_in_half_precision_and_its_command_repeats_it(
         made.parameters.flat, full.parameters.flat.astype(np.float16).astype(np.float32)
     )
     assert made.meta["val_loss"] == pytest.approx(full.meta["val_loss"], abs=1e-3)
-    monkeypatch.chdir(tmp_path)
-    command = made.meta["recipe"]["command"]
+    command = made.meta["recipe"]["command"].removeprefix("charrnn ")
     assert str(tmp_path) not in command
-    assert main([*ship.shlex.split(command)[1:], "--out", "again.npz", "--quiet"]) == 0
+    cli(f"{command} --out again.npz --quiet")
     assert np.array_equal(load("again.npz").parameters.flat, full.parameters.flat)
 
 

@@ -32,7 +32,7 @@ def test_a_peer_that_ends_between_or_within_two_messages_is_gone():
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the memory is part of the page file")
-def test_shared_memory_has_no_name_and_its_room_is_taken_at_once(monkeypatch):
+def test_shared_memory_has_no_name_and_its_room_is_taken_at_once():
     with workers._shared_memory(10_000) as key:
         assert os.fstat(key).st_nlink == 0
         assert os.fstat(key).st_blocks * 512 >= 10_000
