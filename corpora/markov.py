@@ -1,9 +1,9 @@
-"""Draw a text from a known second-order Markov source, and tell how well any model could do on it.
+"""Draw a text from a known second-order Markov chain, and compute the best possible loss on it.
 
-Each character depends on the two before it and on nothing else, so the entropy rate is a floor that
-can be computed exactly: no model's expected loss, in nats per character, is below it, and one that
-has learned the source comes down to it. A model that sees only the last character stops at
-``order_one_rate()``, which is higher. `python corpora/markov.py` writes corpora/markov.txt to the
+Each character depends only on the two before it, so the entropy rate can be computed exactly. It is
+a floor: no model's expected loss, in nats per character, can be lower, and that of a model that has
+learned the chain comes close. A model that sees only the last character cannot get below
+`order_one_rate()`, which is higher. `python corpora/markov.py` writes corpora/markov.txt to
 standard output; `--entropy` prints the rate instead.
 """
 
@@ -16,11 +16,10 @@ from math import log
 
 ALPHABET = "aeinst \n"
 SEED, LENGTH = 2015, 200_000
-START = "e\n"  # the two characters taken to stand before the text, which so begins with a word
-# TABLE[x], split at the blanks, holds one group for each y of ALPHABET, in its order; the k-th
-# digit of the group is
-# the weight of ALPHABET[k] after x and y. Groups of two blank characters are never reached, since
-# none follows one.
+START = "e\n"  # stands before the text, so that it begins with a word
+# TABLE[x] has a group of digits for each y of ALPHABET, in its order. Digit k of the group is the
+# weight of ALPHABET[k] after x and y. The groups for two spaces or newlines in a row are never
+# used, because neither follows the other.
 TABLE = {
     "a": "00111131 30321161 10019191 12110000 26900331 21200091 04129400 21242100",
     "e": "00021691 10161191 10029900 16603191 91101000 69610061 11402000 11191200",
@@ -39,8 +38,9 @@ WEIGHTS = {
 
 
 def generate(length: int = LENGTH, seed: int = SEED) -> str:
-    """Draw ``length`` characters: the same on every Python, whose ``Random.random`` keeps its
-    stream for a seed.
+    """Return `length` characters.
+
+    Every version of Python gives the same: `Random.random` never changes its stream for a seed.
     """
     uniform = random.Random(seed).random
     sums = {pair: list(accumulate(row)) for pair, row in WEIGHTS.items()}
@@ -52,9 +52,7 @@ def generate(length: int = LENGTH, seed: int = SEED) -> str:
 
 
 def stationary(steps: int = 1000) -> dict[str, float]:
-    """The share of each pair of characters in the long run, by power iteration from the uniform
-    distribution.
-    """
+    """Return the frequency of each pair of characters in the long run, by power iteration."""
     share = dict.fromkeys(WEIGHTS, 1 / len(WEIGHTS))
     for _ in range(steps):
         after = dict.fromkeys(WEIGHTS, 0.0)
@@ -66,24 +64,20 @@ def stationary(steps: int = 1000) -> dict[str, float]:
 
 
 def entropy(weights: list[float]) -> float:
-    """The entropy, in nats, of the distribution that is proportional to ``weights``."""
+    """Return the entropy, in nats, of the distribution that is proportional to `weights`."""
     total = sum(weights)
     return -sum(w / total * log(w / total) for w in weights if w)
 
 
 def entropy_rate() -> float:
-    """Nats per character: each pair's entropy of the next character, averaged over the stationary
-    distribution.
-    """
+    """Return the mean entropy of the next character after a pair, in nats per character."""
     return sum(
         share * entropy([float(w) for w in WEIGHTS[pair]]) for pair, share in stationary().items()
     )
 
 
 def order_one_rate() -> float:
-    """Nats per character at best for a model that sees only the last character: H(next, last) -
-    H(last).
-    """
+    """Return H(last, next) − H(last), the best loss if a model sees only the last character."""
     share = stationary()
     last = [sum(share[x + y] for y in ALPHABET) for x in ALPHABET]
     return entropy(list(share.values())) - entropy(last)
@@ -91,7 +85,7 @@ def order_one_rate() -> float:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
-        description="Draw a text from a known second-order Markov source."
+        description="Draw a text from a known second-order Markov chain."
     )
     parser.add_argument(
         "--entropy", action="store_true", help="print the entropy rate (nats per character) instead"

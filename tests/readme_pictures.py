@@ -1,8 +1,8 @@
 """Make the README's pictures again, in a minute or two: python tests/readme_pictures.py
 
-Each shows what a real command has put on a pseudo-terminal of 80 columns, but for the heat map,
-which is the command's own SVG. The text is corpora/tales.txt, and the passage of the heat map comes
-from its last tenth, which only validates.
+Each shows what a real command printed on a pseudo-terminal of 80 columns, except the heat map,
+which is the command's own SVG. The text is corpora/tales.txt; the heat map's passage comes from its
+last tenth, which the model has not trained on.
 """
 
 import fcntl
@@ -27,11 +27,11 @@ PICTURES = ROOT / ".github"
 COLUMNS, ROWS = 80, 60
 CHARRNN = (sys.executable, "-c", "import sys; from charrnn.cli.app import main; sys.exit(main())")
 TRAIN = ("train", "tales.txt", "--hidden", "128", "--steps", "1200")
-WINDOW, SEED, CHOSEN = (1280, 830), 7, 237  # of the page: its size, its text, its chosen character
+WINDOW, SEED, CHOSEN = (1280, 830), 7, 237  # of the page: its size, seed, selected character
 LECTURE = ("gradcheck", "--lecture")
-SUMMARY = 28  # lines at the end of the run: the learning curve and what is said below it
+SUMMARY = 28  # lines at the end of the run: the learning curve and the facts below it
 MIDDLE = 52  # per cent of the training run at which its live line is shown
-# Characters of the heat map, from the first paragraph that begins in the last tenth on
+# the heat map shows whole paragraphs of at most so many characters
 PASSAGE = (900, "\n\n")
 # rich's own format fetches a font
 FORMAT = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">
@@ -44,7 +44,7 @@ FORMAT = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height
 
 
 def on_terminal(arguments, folder):
-    """Return all that a command has sent to its terminal, in colours."""
+    """Return everything that a command sends to its terminal, colours included."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     kept = {
@@ -78,9 +78,7 @@ def on_terminal(arguments, folder):
 
 
 def read(terminal):
-    """Return what has come through a terminal, nothing at its end, which Linux tells by an
-    error.
-    """
+    """Return what came from a terminal, nothing at its end, which Linux reports as an error."""
     try:
         return os.read(terminal, 1 << 16)
     except OSError:
@@ -88,9 +86,7 @@ def read(terminal):
 
 
 def screen(sent):
-    """Return the lines that the screen shows after this was sent: a carriage return begins
-    a line anew, \\x1b[K empties its rest.
-    """
+    """Return the lines on the screen after this: \\r starts a line again, \\x1b[K clears it."""
     lines = []
     for line in re.sub(r"\r+\n", "\n", sent).split("\n"):
         written = [part.removeprefix("\x1b[K") for part in line.split("\r") if part.strip(" ")]
@@ -105,9 +101,7 @@ def middle(sent):
 
 
 def between(lines, first, last):
-    """Return the lines from the one that begins with `first` to before the next one that
-    begins with `last`.
-    """
+    """Return the lines from the one that begins with `first` to the next beginning with `last`."""
     plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
     start = next(number for number, line in enumerate(plain) if line.startswith(first))
     stop = next(number for number in range(start + 1, len(plain)) if plain[number].startswith(last))
@@ -115,7 +109,7 @@ def between(lines, first, last):
 
 
 def draw(name, arguments, lines):
-    """Write a picture of a terminal on which a command was typed and these lines appeared."""
+    """Write a picture of a terminal in which a command was typed and printed these lines."""
     console = Console(
         record=True,
         file=io.StringIO(),
@@ -138,7 +132,7 @@ def draw(name, arguments, lines):
 
 
 def save(name, picture):
-    """Write a picture beside the others."""
+    """Write a picture into PICTURES."""
     path = PICTURES / f"{name}.svg"
     path.write_text(
         "\n".join(line.rstrip() for line in picture.splitlines()) + "\n", encoding="utf-8"
@@ -161,7 +155,7 @@ def photograph(folder):
 
 
 def passage(text):
-    """Return some paragraphs that begin in the last tenth of a text."""
+    """Return the first whole paragraphs in the last tenth of a text."""
     most, end = PASSAGE
     begun = text[text.index(end, len(text) * 9 // 10) + len(end) :]
     return begun[: begun.rindex(end, 0, most)] + "\n"

@@ -1,4 +1,4 @@
-"""The texts that ship: what their README says of them is so."""
+"""The corpora: what their README says about them is true."""
 
 import math
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""The pages: recipes and examples run, links lead somewhere, and what they say of the code
-is so.
-"""
+"""The pages: recipes and examples run, links work, and what they say about the code is true."""
 
 import io
 import re
@@ -137,6 +135,11 @@ def test_the_number_of_planted_bugs_is_the_one_in_the_readme():
         + len(test_matmul.BUGS)
     )
     assert f"The tests plant {bugs} bugs" in README
+
+
+@pytest.mark.parametrize(("code", "file"), re.findall(r"`([^`|]+)` in \[.*?\]\((.*?)\)", README))
+def test_the_code_of_the_lecture_stands_where_the_table_says(code, file):
+    assert code.removeprefix("RNN.") in (ROOT / file).read_text(encoding="utf-8")
 
 
 def test_the_backward_pass_in_the_readme_is_the_one_that_runs():
