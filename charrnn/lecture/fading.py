@@ -117,7 +117,7 @@ def terms_and_norms(W: Array, slopes: list[Array], rows: Array) -> tuple[Array, 
     """
     (GH, H), (S, _, _) = W.shape, slopes[0].shape
     terms, norms = np.zeros((len(rows), GH)), list[float]()
-    carried = np.eye(H, S * H, (S - 1) * H)  # ∂h_T/∂s_k, and from row H on ∂L_{k+j}/∂s_k by j
+    carried = np.eye(H, S * H, (S - 1) * H)  # rows: ∂h_T/∂s_k, then ∂L_{k+j}/∂s_k for j = 0, 1, …
     for slope, row in zip(reversed(slopes), rows[::-1], strict=True):
         carried = np.insert(carried, H, np.pad(row, ((S - 1) * H, 0)), axis=0)
         norms.append(float(np.linalg.norm(carried[:H], 2)))

@@ -19,9 +19,8 @@ import numpy as np
 
 from charrnn.lecture.rnn import Array, Example, distance, forward, numeric_gradient
 
-TOLERANCE = (
-    1e-5  # right formulas come within 1e-7 of the numeric gradient, wrong ones not within 1e-2
-)
+# Right formulas come within 1e-7 of the numeric gradient, wrong ones not within 1e-2.
+TOLERANCE = 1e-5
 
 LABELS = (
     "∂L/∂ŷ_t = ∂L_t/∂ŷ_t, a row vector: ŷ_t enters no other loss.",

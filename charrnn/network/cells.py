@@ -24,7 +24,7 @@ from charrnn.arrays import Array
 from charrnn.network.matmul import aligned_zeros, step_product
 
 Input = Callable[[int, Array], object]  # input_into(t, out): out ← scaled A_t, (G·H, B)
-Step = Callable[[Array], None]  # step(A): h_{t−1} becomes h_t in place; scaled A is (G·H, …)
+Step = Callable[[Array], None]  # step(A): one step forward, given scaled A_t (G·H, …)
 
 
 def unaliased(rows: int, T: int, B: int, dtype: DTypeLike) -> Array:
@@ -129,7 +129,7 @@ class RNN(Cell):
     @staticmethod
     def stepper(Wh: Array, now: Array, then: Array) -> Step:
         h = then[-len(Wh) :]
-        add, tanh = np.add, np.tanh  # looked up once, which matters for one stream
+        add, tanh = np.add, np.tanh  # local names are faster, which matters for one stream
 
         def step(A: Array) -> None:
             add(Wh, A, h)

@@ -52,7 +52,7 @@ def losses_backward(
         nats[s] = nats_s
         D[y[s], np.arange(y[s].size)] -= 1
         D *= weight[s]
-        dU += (h[:, s] @ D.T).T  # faster this way round
+        dU += (h[:, s] @ D.T).T  # faster than D @ h[:, s].T
         db_y += D.sum(axis=1)
         product(U.T, D, dh[:, s])
     return nats

@@ -31,7 +31,7 @@ from charrnn.blas import is_faster_in_blocks
 
 SMALL = 1_000_000  # multiplications up to which OpenBLAS considers a product small
 ROWS, COLUMNS = 4, 64  # block sizes of the result that suit such a kernel
-SIDE, MOST = 32, 512  # of a sum of outer products: side of a block; most positions that we cut
+SIDE, MOST = 32, 512  # of a sum of outer products: side of a block; positions up to which we cut
 LINE = 16  # float32 numbers in a cache line: a copy is quickest line by line
 NARROW = 1 << 16  # elements of M up to which `product` gains from blocks
 
