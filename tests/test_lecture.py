@@ -145,7 +145,9 @@ def test_candidate_1_of_b_y_is_shown_at_the_t_where_it_comes_nearest():
     net = network(seed=3, T=6)
     y_hat = lecture_rnn.forward(net)[2]
     direct = y_hat - np.eye(3)[net.targets]  # ∂L_t/∂b_y
-    np.testing.assert_allclose(quiz(net).b_y[0].value, direct[-1], atol=1e-12)
+    gaps = np.linalg.norm(direct - direct.sum(axis=0), axis=1)
+    assert 0 < gaps.argmin() < 6
+    np.testing.assert_allclose(quiz(net).b_y[0].value, direct[gaps.argmin()], atol=1e-12)
 
 
 @settings(max_examples=15, deadline=None)
@@ -163,7 +165,7 @@ def test_all_four_of_b_h_at_t_1_are_the_sums_written_out_by_hand():
     e = (y_hat - np.eye(3)[net.targets]) @ net.U  # ∂L_t/∂h_t
     d = 1 - h**2
     one, held, without, whole = quiz(net).b_h
-    np.testing.assert_allclose(one.value, e[1] * d[1], rtol=1e-12)
+    np.testing.assert_allclose(one.value, min(e * d, key=lambda term: distance(term, whole.value)))
     np.testing.assert_allclose(held.value, e[0] * d[0] + e[1] * d[1], rtol=1e-12)
     np.testing.assert_allclose(without.value, e[0] * d[0] + e[1] * (d[0] + d[1]), rtol=1e-12)
     np.testing.assert_allclose(

@@ -154,10 +154,11 @@ def test_further_unknown_characters_are_counted():
         ("—", "a-", "-"),
         ("\xa0", "a ", " "),
         ("ﬁ", "fi", "fi"),
-        ("m", "azk", ""),
+        ("m", "azk", "kaz"),
+        ("ж", "abш", "шba"),
     ],
 )
-def test_the_nearest_known_characters_look_alike(char, known, nearest):
+def test_the_nearest_known_characters_look_alike_or_stand_close(char, known, nearest):
     assert Vocabulary(known).nearest(char) == nearest
 
 

@@ -35,7 +35,8 @@ LABELS = (
 B_Y = (
     (
         "∂L/∂ŷ_t · ∂ŷ_t/∂b_y, one t",
-        "b_y enters every ŷ_t, so one term, here that of the last t, misses all the other losses.",
+        "b_y enters every ŷ_t, so one term, here the one that comes nearest, misses all the other "
+        "losses.",
     ),
     (
         "Σ_t [∂L_t/∂ŷ_t · ∂ŷ_t/∂b_y]",
@@ -60,8 +61,8 @@ B_Y = (
 B_H = (
     (
         "∂L/∂ŷ_t · ∂ŷ_t/∂h_t · ∂h_t/∂b_h, one t",
-        "b_h enters every h_t, so one term, here that of the last t, misses the other losses and "
-        "all earlier steps.",
+        "b_h enters every h_t, so one term, here the one that comes nearest, misses the other "
+        "losses and all earlier steps.",
     ),
     (
         "Σ_t [∂L_t/∂ŷ_t · ∂ŷ_t/∂h_t · ∂h_t/∂b_h]",
@@ -145,10 +146,10 @@ def quiz(net: Example) -> Quiz:
     steps = [h_by_h_before(net.W, h_t) for h_t in h]
     row = [by_logits @ net.U for by_logits in direct]  # ∂L_t/∂h_t
     zero = [np.zeros((len(net.b_h), len(net.b_y)))] * len(h)  # ∂h_t/∂b_y
-    b_y_terms = [direct[-1:], direct, *through_h(row, steps, zero)]
+    b_y_terms = [direct, direct, *through_h(row, steps, zero)]
     same_step, *others = through_h(row, steps, [h_by_b_h(h_t) for h_t in h])
     total = [row_t @ by_b_h for row_t, by_b_h in zip(row, total_derivatives(net, h), strict=True)]
-    b_h_terms = [same_step[-1:], same_step, *others, total]
+    b_h_terms = [same_step, same_step, *others, total]
     b_y = _measured(B_Y, b_y_terms, numeric_gradient(net, "b_y"))
     *b_h, b_h_total = _measured(B_H, b_h_terms, numeric_gradient(net, "b_h"))
     return Quiz(net, facts, b_y, b_h, replace(b_h_total, candidate=2))
@@ -157,10 +158,11 @@ def quiz(net: Example) -> Quiz:
 def _measured(
     texts: Sequence[tuple[str, str]], sums: list[list[Array]], numeric: Array
 ) -> list[Candidate]:
-    """Return the candidates, each the sum of its terms."""
+    """Return the candidates, each the sum of its terms; for (1), only the nearest term."""
+    nearest = min(sums[0], key=lambda term: distance(term, numeric))
+    values = [nearest, *(np.sum(terms, axis=0) for terms in sums[1:])]
     candidates = []
-    for number, ((formula, sentence), terms) in enumerate(zip(texts, sums, strict=True), 1):
-        value = np.sum(terms, axis=0)
+    for number, ((formula, sentence), value) in enumerate(zip(texts, values, strict=True), 1):
         off = distance(value, numeric)
         candidates.append(Candidate(number, formula, sentence, value, off, off < TOLERANCE))
     return candidates

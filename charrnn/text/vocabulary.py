@@ -116,19 +116,21 @@ class Vocabulary:
     def nearest(self, char: str) -> str:
         """Return up to 3 known characters that might replace `char`.
 
-        They look similar or are a variant of the same letter.
+        They look similar or are a variant of the same letter; if none of these is known, they are
+        the nearest by code point.
         """
         plain = unicodedata.normalize("NFKD", char)
         alike = "".join(group for group in _ALIKE if char in group or plain[0] in group)
         likely = dict.fromkeys(alike + char.swapcase() + plain + plain.swapcase())
-        return "".join([c for c in likely if c in self][:3])
+        near = sorted(self.characters, key=lambda known: abs(ord(known) - ord(char)))
+        return "".join(([c for c in likely if c in self] or near)[:3])
 
     def unknown(self, text: str, line: int = 1) -> VocabularyError:
         """Return the error for the first unknown character of a text that begins at `line`."""
         at, count = self.find_unknown(text), len(self.missing(text))
         line, column = line + text.count("\n", 0, at), at - text.rfind("\n", 0, at)
         near = ", ".join(map(repr, self.nearest(text[at])))
-        advice = f"replace it, for example by {near}" if near else "replace it"
+        advice = f"replace it, for example by {near}"
         if (escape := text[at : at + 2]) in (r"\n", r"\r", r"\t"):
             advice = f"{escape} is two characters here; in the shell, write one as $'{escape}'"
         return VocabularyError(
