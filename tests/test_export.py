@@ -20,7 +20,7 @@ from charrnn.checkpoint.model import SHIPPED, load, save
 from charrnn.config import CellName, SampleConfig
 from charrnn.errors import CheckpointError
 from charrnn.export.page import page
-from charrnn.network.parameters import GATES
+from charrnn.network.cells import CELL_CLASSES
 from charrnn.sampling.sampling import distribution, likeliest
 from charrnn.sampling.stepping import Sampler
 
@@ -83,7 +83,7 @@ def test_the_page_knows_every_cell_and_its_gates():
     code = (PACKAGE / "page.js").read_text(encoding="utf-8")
     (table,) = re.findall(r"^const CELLS = \{(.*)\};", code, re.MULTILINE)
     known = {name: int(G) for name, G in re.findall(r"(\w+): \[\w+, (\d)\]", table)}
-    assert known == {name: len(gates) for name, gates in GATES.items()}
+    assert known == {name: len(cell.gates) for name, cell in CELL_CLASSES.items()}
 
 
 def test_names_and_vocabularies_are_data():

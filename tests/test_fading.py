@@ -10,8 +10,8 @@ from hypothesis import given, settings, strategies as st
 from charrnn.config import ModelConfig
 from charrnn.lecture import fading as module
 from charrnn.lecture.fading import fading, fading_of, step
-from charrnn.network.cells import GRU
-from charrnn.network.parameters import GATES, Parameters
+from charrnn.network.cells import CELL_CLASSES, GRU
+from charrnn.network.parameters import Parameters
 
 CELLS = ("rnn", "gru", "lstm")
 each_cell = pytest.mark.parametrize("cell", CELLS)
@@ -24,7 +24,7 @@ def oracle_step(cell, A, W, s):
 
 
 def weights(cell, H=4, N=3, steps=6, seed=0):
-    rng, G = np.random.default_rng(seed), len(GATES[cell])
+    rng, G = np.random.default_rng(seed), len(CELL_CLASSES[cell].gates)
     sizes = (G * H, N), (G * H, H), (G * H,), (N, H), (N,)
     return [*(rng.normal(0, 0.7, size) for size in sizes), rng.integers(N, size=steps + 1)]
 
@@ -88,7 +88,7 @@ def jacobians(cell, A, W, s):
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), H=st.integers(1, 5))
 def test_a_step_and_both_its_jacobians_are_those_of_the_contract(cell, seed, H):
-    rng, G, S = np.random.default_rng(seed), len(GATES[cell]), oracle.STATES[cell]
+    rng, G, S = np.random.default_rng(seed), len(CELL_CLASSES[cell].gates), oracle.STATES[cell]
     A, W, s = rng.normal(size=G * H), rng.normal(size=(G * H, H)), rng.normal(size=S * H)
     state, slopes = step(cell, A, W, s)
     np.testing.assert_allclose(state, oracle_step(cell, A, W, s), atol=1e-13)

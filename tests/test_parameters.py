@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from charrnn.config import CELLS, ModelConfig
-from charrnn.network.parameters import GATES, initialize
+from charrnn.network.cells import CELL_CLASSES
+from charrnn.network.parameters import initialize
 
 H, N = 64, 200
 
@@ -31,6 +32,6 @@ def test_w_is_orthogonal_gate_by_gate_and_only_the_forget_gate_is_open(cell):
         )
         b_h = parameters[f"layers.{layer}.b_h"].reshape(-1, H)
         assert [set(gate) for gate in b_h.tolist()] == [
-            {float(g == "f")} for g in GATES[config.cell]
+            {float(g == "f")} for g in CELL_CLASSES[config.cell].gates
         ]
     assert not parameters["b_y"].any()

@@ -17,15 +17,13 @@ from charrnn.arrays import Array
 from charrnn.config import ModelConfig
 from charrnn.network.cells import CELL_CLASSES
 
-GATES = {name: tuple(cell.gates) for name, cell in CELL_CLASSES.items()}  # gate names by cell
-
 
 def shapes(config: ModelConfig, N: int) -> dict[str, tuple[int, ...]]:
     """Return the shape of every array by name, in the order of the flat array.
 
     V (G·H, N or H), W (G·H, H) and b_h (G·H,) of each layer, then U (N, H) and b_y (N,).
     """
-    H, GH = config.hidden, len(GATES[config.cell]) * config.hidden
+    H, GH = config.hidden, len(CELL_CLASSES[config.cell].gates) * config.hidden
     sizes: dict[str, tuple[int, ...]] = {}
     for layer in range(config.layers):
         sizes[f"layers.{layer}.V"] = (GH, H if layer else N)
@@ -91,7 +89,7 @@ def initialize(
     loss is the unigram entropy; without them b_y is 0, and the first loss is ln N.
     """
     parameters = Parameters(config, N, dtype)
-    H, gates = config.hidden, GATES[config.cell]
+    H, gates = config.hidden, CELL_CLASSES[config.cell].gates
     for layer in range(config.layers):
         V, W, b_h = (parameters[f"layers.{layer}.{name}"] for name in ("V", "W", "b_h"))
         V[:] = rng.standard_normal(V.shape) * (0.1 if layer == 0 else 1 / np.sqrt(H))

@@ -13,9 +13,10 @@ import numpy as np
 
 from charrnn.blas import blas_threads, has_small_kernels
 from charrnn.config import LENGTHS, OPTIONS, ModelConfig, TrainConfig
+from charrnn.network.cells import CELL_CLASSES
 from charrnn.network.loss import BLOCK
 from charrnn.network.matmul import step_product
-from charrnn.network.parameters import GATES, parameter_count
+from charrnn.network.parameters import parameter_count
 from charrnn.training.optimizers import OPTIMIZER_CLASSES
 
 DEFAULT_BUDGET = 180.0  # seconds
@@ -79,7 +80,7 @@ def characters_per_second(model: ModelConfig, N: int, workers: int, flops: float
 
     It assumes 6 operations per weight and character, at the cell's efficiency of a worker's flops.
     """
-    H, G = model.hidden, len(GATES[model.cell])
+    H, G = model.hidden, len(CELL_CLASSES[model.cell].gates)
     weights = G * H * H * (2 * model.layers - 1) + N * H
     overhead = G * H * 60  # elementwise work, as operations that take as long
     return TRAITS[model.cell].efficiency * flops * workers / (6 * weights + overhead)

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from measure import CELLS, Timing, bare, machine, made_text, table, time_steps
 
-from charrnn.network.parameters import GATES
+from charrnn.network.cells import CELL_CLASSES
 
 CLIFF = 1.1
 SIZES: dict[str, tuple[int, ...]] = {
@@ -101,7 +101,7 @@ class Point:
 
     def products(self) -> int:
         """Return the multiply-adds that reading a character takes."""
-        return len(GATES[self.cell]) * self.H**2 * (2 * self.L - 1) + self.N * self.H
+        return len(CELL_CLASSES[self.cell].gates) * self.H**2 * (2 * self.L - 1) + self.N * self.H
 
     def measured(self, seconds: float) -> Timing:
         """Return the time of its steps."""

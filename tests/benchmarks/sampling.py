@@ -17,7 +17,8 @@ from measure import CELLS, best, machine, table
 
 from charrnn.checkpoint.model import Model
 from charrnn.config import ModelConfig
-from charrnn.network.parameters import GATES, initialize
+from charrnn.network.cells import CELL_CLASSES
+from charrnn.network.parameters import initialize
 from charrnn.sampling.sampling import sample, sample_many
 from charrnn.text.vocabulary import Vocabulary
 
@@ -56,7 +57,7 @@ def row(cell: str, peak: float, count: int) -> list[str]:
     one = median_of(sample(model, length=ROUNDS * count, seed=1, temp=0.8), count)
     alone = product(model, count)
     many = median_of(sample_many(model, STREAMS, length=ROUNDS * wide, seed=1, temp=0.8), wide)
-    speed = 2 * (len(GATES[cell]) * HIDDEN**2 + SYMBOLS * HIDDEN) * STREAMS / many
+    speed = 2 * (len(CELL_CLASSES[cell].gates) * HIDDEN**2 + SYMBOLS * HIDDEN) * STREAMS / many
     characters = [
         f"{1 / one:,.0f}",
         f"{100 * alone / one:.0f} %",

@@ -26,7 +26,7 @@ from measure import CELLS, SIZES, bare, machine, made_text, sgemm_peak, table, t
 
 from charrnn.blas import blas_threads
 from charrnn.network import cells, matmul as products, network as model
-from charrnn.network.parameters import GATES
+from charrnn.network.cells import CELL_CLASSES
 from charrnn.training import replica, workers
 
 SYMBOLS, BATCH, LENGTH = 65, 64, 64
@@ -128,7 +128,7 @@ class Clocks:
 
 def operations(cell: str, H: int, N: int, L: int = 1) -> int:
     """Return the floating-point operations that learning from one character takes."""
-    return 6 * (len(GATES[cell]) * H * H * (2 * L - 1) + N * H)
+    return 6 * (len(CELL_CLASSES[cell].gates) * H * H * (2 * L - 1) + N * H)
 
 
 def row(text: Path, cell: str, H: int, seconds: float, peaks: dict[int, float]) -> list[str]:
