@@ -39,7 +39,7 @@ def test_updates_follow_the_formula(name):
     theta, optimizer = np.ones(5), OPTIMIZER_CLASSES[name](PER_STEP)
     moments = np.zeros((len(optimizer.names), 5))
     for step, g in enumerate(gradients, 1):
-        theta -= 0.05 * optimizer.direction(g, [*moments], step)
+        theta -= optimizer.change(0.05, step, g, *moments)
     expected = [textbook(name, list(column), 0.05) for column in gradients.T]
     np.testing.assert_allclose(theta, expected, rtol=1e-12)
 
@@ -51,17 +51,17 @@ def test_moments_are_the_whole_state_of_an_optimizer(name):
     straight, optimizer = np.ones(4, np.float32), OPTIMIZER_CLASSES[name](PER_STEP)
     moments = np.zeros((len(optimizer.names), 4), np.float32)
     for step, g in enumerate(gradients, 1):
-        straight -= 0.05 * optimizer.direction(g, [*moments], step)
+        straight -= optimizer.change(0.05, step, g, *moments)
         if step == 6:
             theta, kept = straight.copy(), moments.copy()
     for step, g in enumerate(gradients[6:], 7):
-        theta -= 0.05 * OPTIMIZER_CLASSES[name](PER_STEP).direction(g, [*kept], step)
+        theta -= OPTIMIZER_CLASSES[name](PER_STEP).change(0.05, step, g, *kept)
     np.testing.assert_array_equal(theta, straight)
 
 
 def test_adams_second_moment_forgets_within_ten_steps_at_the_slowest():
     m, v = np.zeros((2, 1))
-    OPTIMIZER_CLASSES["adam"](1e9).direction(np.array([3.0]), [m, v], 1)
+    OPTIMIZER_CLASSES["adam"](1e9).change(0.05, 1, np.array([3.0]), m, v)
     assert v == pytest.approx(0.1 * 9)
 
 
@@ -71,10 +71,9 @@ def test_updating_in_parts_equals_updating_the_whole(name):
     optimizer = OPTIMIZER_CLASSES[name](PER_STEP)
     whole = rng.standard_normal((1 + len(optimizer.names), 100)).astype(np.float32) ** 2
     parts = whole.copy()
-    expected = optimizer.direction(whole[0], [*whole[1:]], 3).copy()
+    expected = optimizer.change(0.05, 3, *whole)
     for stretch in (slice(0, 37), slice(37, 100)):
-        g, *moments = parts[:, stretch]
-        found = optimizer.direction(g, moments, 3)
+        found = optimizer.change(0.05, 3, *parts[:, stretch])
         np.testing.assert_array_equal(found, expected[stretch])
     np.testing.assert_array_equal(parts, whole)
 

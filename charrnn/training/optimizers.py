@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -13,22 +12,18 @@ from charrnn.arrays import Array
 EPSILON = 1e-8  # keeps a parameter that has no gradient where it is
 
 
-class Optimizer(ABC):
+class Optimizer:
     """An update rule. Its moments are twins of the flat array; resuming needs them."""
 
     lr: ClassVar[float]  # peak rate for an lstm of 256; defaults.chosen_rate scales it for others
     names: ClassVar[str]  # of the moments, a letter each
+    # change(lr, step, g, *moments) returns d for θ ← θ − d from the gradient g of any stretch of θ,
+    # and updates the moments of that stretch in place; steps count from 1.
+    change: Callable[..., Array]
 
     def __init__(self, characters: float) -> None:
         """Make an optimizer for steps that predict this many characters."""
         self.characters = characters
-
-    @abstractmethod
-    def direction(self, g: Array, moments: Sequence[Array], step: int) -> Array:
-        """Return d for θ ← θ − lr · d, from the gradient g of any stretch of θ.
-
-        Updates the moments of that stretch in place. `step` counts from 1.
-        """
 
 
 class Adam(Optimizer):
@@ -41,17 +36,19 @@ class Adam(Optimizer):
     beta1 = 0.9
     half_life = 236_000  # characters; v forgets in text, not in steps: β₂ is 0.997 at B = T = 32
 
-    def direction(self, g: Array, moments: Sequence[Array], step: int) -> Array:
-        m, v = moments
-        beta2: float = max(0.9, 0.5 ** (self.characters / self.half_life))
+    def change(self, lr: float, step: int, g: Array, m: Array, v: Array) -> Array:
+        beta2 = max(0.9, 0.5 ** (self.characters / self.half_life))
         m *= self.beta1
         m += (1 - self.beta1) * g
         v *= beta2
         v += (1 - beta2) * (g * g)
-        # m̂ / (√v̂ + ε), with both corrections moved into two numbers, since divisions are slow
-        bias: float = 1 - self.beta1**step
-        scale: float = bias / (1 - beta2**step) ** 0.5
-        return m / (np.sqrt(v) * scale + EPSILON * bias)
+        # lr · m̂ / (√v̂ + ε) in place; lr and ε take the corrections, as the paper advises
+        correction = (1 - beta2**step) ** 0.5
+        d: Array = np.sqrt(v)
+        d += EPSILON * correction
+        np.divide(m, d, out=d)
+        d *= lr * correction / (1 - self.beta1**step)
+        return d
 
 
 class RMSprop(Optimizer):
@@ -60,11 +57,10 @@ class RMSprop(Optimizer):
     lr, names = 2e-3, "v"
     rho = 0.95
 
-    def direction(self, g: Array, moments: Sequence[Array], step: int) -> Array:
-        (v,) = moments
+    def change(self, lr: float, step: int, g: Array, v: Array) -> Array:
         v *= self.rho
         v += (1 - self.rho) * (g * g)
-        return g / (np.sqrt(v) + EPSILON)
+        return lr * g / (np.sqrt(v) + EPSILON)
 
 
 class Adagrad(Optimizer):
@@ -72,10 +68,9 @@ class Adagrad(Optimizer):
 
     lr, names = 2e-2, "v"
 
-    def direction(self, g: Array, moments: Sequence[Array], step: int) -> Array:
-        (v,) = moments
+    def change(self, lr: float, step: int, g: Array, v: Array) -> Array:
         v += g * g
-        return g / (np.sqrt(v) + EPSILON)
+        return lr * g / (np.sqrt(v) + EPSILON)
 
 
 class SGD(Optimizer):
@@ -84,11 +79,10 @@ class SGD(Optimizer):
     lr, names = 0.5, "m"
     mu = 0.9
 
-    def direction(self, g: Array, moments: Sequence[Array], step: int) -> Array:
-        (m,) = moments
+    def change(self, lr: float, step: int, g: Array, m: Array) -> Array:
         m *= self.mu
         m += g
-        return m
+        return lr * m
 
 
 OPTIMIZER_CLASSES: dict[str, type[Optimizer]] = {
@@ -103,7 +97,7 @@ def sum_of_squares(g: Array) -> float:
     """Return Σ g², in float64 where it is too large for single precision."""
     with np.errstate(over="ignore"):
         total = float(np.dot(g, g))
-    return total if np.isfinite(total) else float(np.sum(np.square(g, dtype=np.float64)))
+    return total if np.isfinite(total) else float(np.square(g, dtype=np.float64).sum())
 
 
 def clip(g: Array, norm: float, limit: float) -> None:

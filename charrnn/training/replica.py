@@ -27,8 +27,8 @@ from charrnn.training.optimizers import OPTIMIZER_CLASSES, clip, sum_of_squares
 # size N, the batches for training and for validation, and the arrays to start from.
 Parts = tuple[TrainConfig, int, Batches, Batches | None, Mapping[str, Array]]
 R = TypeVar("R")
-AVERAGING = 0.98  # share of the old average weights that a step keeps
-BLOCK = 1 << 14  # parameters updated at a time, so that all their arrays stay in the cache
+AVERAGING = 0.02  # share of θ that a step puts into the average, once k has fallen to it
+BLOCK = 1 << 15  # parameters updated at a time, so that all their arrays stay in the cache
 
 
 def share(n: int, rank: int, size: int) -> slice:
@@ -156,18 +156,20 @@ class Replica:
         return loss, norm
 
     def _update(self, g: Array, step: int, lr: float) -> None:
-        """Update this rank's share of θ, then average ← average + (1 − k)(θ − average).
+        """Update this rank's share of θ, then average ← average + k (θ − average).
 
-        k grows with the steps up to AVERAGING, so that the first weights are soon forgotten.
+        k falls from 0.9 to AVERAGING, so that the first weights are soon forgotten.
         """
-        k = min(AVERAGING, (step + 1) / (step + 10))
+        k = max(AVERAGING, 9 / (step + 10))
         own = self._share(self.parameters.flat.size)
         for start in range(0, g.size, BLOCK):
             block = slice(start, start + BLOCK)
             theta, average, *moments = (array[own][block] for array in self.arrays.values())
             theta *= 1 - lr * self.config.weight_decay  # Loshchilov & Hutter 2019
-            theta -= lr * self.optimizer.direction(g[block], moments, step + 1)
-            average += (1 - k) * (theta - average)
+            theta -= self.optimizer.change(lr, step + 1, g[block], *moments)
+            ahead = theta - average
+            ahead *= k
+            average += ahead
 
     def validate(self, averaged: bool) -> float:
         """Return the loss in nats per character over the validation part, on rank 0.

@@ -187,13 +187,15 @@ def measured(ranks: int) -> dict[str, float]:
 def show_updates(o: argparse.Namespace) -> None:
     """Print what clipping, the optimizer and the average take of a step, by the number of ranks.
 
-    One rank works alone, as one of so many, so that this needs no more than one core.
+    One rank works alone, as one of so many, so that this needs no more than one core. All figures
+    are medians, the share's too, since a step and its update are slowed down together.
     """
     names = "columns", "parameters", "step", "update", "share"
     print("\nclip, optimizer and average of one rank (ms)\n")
     print(f"{'ranks':>6}", *(f"{name:>11}" for name in names))
     for ranks in (1, 2, 4, 8):
-        alone, updates = replica(o, o.batch_size, Silent(0, ranks)), list[float]()
+        alone = replica(o, o.batch_size, Silent(0, ranks))
+        updates, steps = list[float](), list[float]()
 
         def timed_update(*arguments: Any, one: Replica = alone, to: list[float] = updates) -> None:
             g = one.transport.reduce_scatter(one.gradient.flat)
@@ -202,14 +204,16 @@ def show_updates(o: argparse.Namespace) -> None:
             Replica._update(one, *arguments)
             to.append(time.perf_counter() - before)
 
-        step = timed(lambda k, one=alone: one.step(k, 1e-4), o.rounds * o.steps)
         alone._update = timed_update  # type: ignore[method-assign]
-        timed(lambda k, one=alone: one.step(k, 1e-4), o.rounds * o.steps)
-        update = quartile(updates)
+        for k in range(o.rounds * o.steps):
+            before = time.perf_counter()
+            alone.step(k, 1e-4)
+            steps.append(time.perf_counter() - before)
+        update, step = np.median(updates), np.median(steps)
         own = share(alone.parameters.flat.size, 0, ranks)
         print(
             f"{ranks:>6} {alone.state.shape[-1]:>11} {own.stop:>11,} {1e3 * step:>11.3f} "
-            f"{1e3 * update:>11.3f} {update / step:>11.1%}"
+            f"{1e3 * update:>11.3f} {np.median(np.divide(updates, steps)):>11.1%}"
         )
 
 
