@@ -345,7 +345,8 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(folder, cli):
     Path("m.npz").write_text("an older model, which stays")
     before = contents(folder)
     (plan,) = cli.json(f"{TRAIN} --dry-run --log run.jsonl")
-    assert "hidden" in cli(f"{TRAIN} --dry-run").out
+    assert "\n--hidden      8\n" in (table := cli(f"{TRAIN} --dry-run").out)
+    assert "\n--val-fraction 0.1\n" in table
     assert contents(folder) == before
     assert plan["steps"] == 5
     H, N = 8, plan["vocabulary_size"]

@@ -75,7 +75,7 @@ def show_plan(sources: Sequence[str], config: TrainConfig, *, ranks: int, json: 
         "time": f"about {duration(plan['seconds'])}",
         "memory": f"about {run.memory / 1e6:,.0f} MB",
         "checkpoint": plan["out"],
-        **{flag(name): str(v) for name, v in plan["settings"].items() if v is not None},
+        **{f"{flag(name)} ": str(v) for name, v in plan["settings"].items() if v is not None},
     }
     console().print(labelled(beginning(start) | rows), soft_wrap=True)
 
