@@ -14,32 +14,28 @@ import numpy as np
 
 import charrnn
 from charrnn.cli.app import launched
-from charrnn.training.events import Done, Step, Validated
+from charrnn.training.events import Step, Validated
 from charrnn.training.mpi import MPIEnd
 
 
+def learned(corpus, options, ranks=None):
+    """Train, and return the losses and weights."""
+    *events, done = charrnn.train([corpus], charrnn.TrainConfig(**options), ranks=ranks)
+    return {
+        "losses": [event.loss for event in events if isinstance(event, Step)],
+        "validated": [event.val_loss for event in events if isinstance(event, Validated)],
+        "theta": done.model.parameters.flat,
+        "ranks": done.ranks,
+    }
+
+
 def main(corpus, out, options):
-    """Follow, or train and keep losses, weights and where rank 0's text lies."""
-    rank, size = launched()
-    ranks = MPIEnd(rank, size) if size > 1 else None
-    if ranks is not None and rank:
+    """Follow, or lead and write what was learned."""
+    ranks = MPIEnd(*launched())
+    if ranks.rank:
         ranks.follow()
     else:
-        lead(corpus, out, json.loads(options), ranks)
-
-
-def lead(corpus, out, options, ranks):
-    """Train, and write the losses and weights."""
-    events = list(charrnn.train([corpus], charrnn.TrainConfig(**options), ranks=ranks))
-    done = events[-1]
-    assert isinstance(done, Done)
-    np.savez(
-        out,
-        losses=[event.loss for event in events if isinstance(event, Step)],
-        validated=[event.val_loss for event in events if isinstance(event, Validated)],
-        theta=done.model.parameters.flat,
-        ranks=done.ranks,
-    )
+        np.savez(out, **learned(corpus, json.loads(options), ranks))
 
 
 if __name__ == "__main__":

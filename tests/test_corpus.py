@@ -68,6 +68,10 @@ def written(folder, files):
     return folder
 
 
+def file_of(folder, data, name="a"):
+    return written(folder, {name: data}) / name
+
+
 def refusal(*sources, kind=CorpusError, **options):
     with pytest.raises(kind) as raised:
         read_corpus(sources, **options)
@@ -86,12 +90,8 @@ def test_indices_vocabulary_and_digest_do_not_depend_on_the_chunks(text, chunk_s
     corpus, whole = piped(text.encode(), chunk_size=chunk_size), piped(text.encode())
     assert text_of(corpus) == clean(text)
     assert corpus.vocabulary == Vocabulary.of(clean(text))
-    assert (corpus.vocabulary, corpus.texts, corpus.notes, corpus.digest) == (
-        whole.vocabulary,
-        whole.texts,
-        whole.notes,
-        whole.digest,
-    )
+    for name in ("vocabulary", "texts", "notes", "digest"):
+        assert getattr(corpus, name) == getattr(whole, name)
 
 
 @pytest.mark.parametrize("chunk_size", [1, 2, 3, 1 << 20])
@@ -217,27 +217,22 @@ def test_what_is_not_an_encoding_of_text_is_refused(encoding):
 
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".GZ"])
 def test_archives_are_read_as_what_they_hold(tmp_path, suffix):
-    file = written(tmp_path, {"a" + suffix: COMPRESS[suffix.lower()](MIXED.encode())}) / (
-        "a" + suffix
-    )
+    file = file_of(tmp_path, COMPRESS[suffix.lower()](MIXED.encode()), "a" + suffix)
     with chunks(5):
         corpus = read_corpus([file], encoding="utf-8")
     assert text_of(corpus) == clean(MIXED)
     assert corpus.digest == piped(MIXED.encode()).digest
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz"])
+def cut_or_overwritten(data):
+    return data[:-9], data[: len(data) // 2], b"plain text", data[:500] + b"oops" + data[504:]
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
 def test_a_truncated_or_corrupt_archive_is_refused(tmp_path, suffix):
-    data = COMPRESS[suffix](
-        np.random.default_rng(0).integers(97, 123, 5000).astype(np.uint8).tobytes()
-    )
-    for broken in (
-        data[:-9],
-        data[: len(data) // 2],
-        b"plain text",
-        data[:500] + b"oops" + data[504:],
-    ):
-        file = written(tmp_path, {"a" + suffix: broken}) / ("a" + suffix)
+    letters = np.random.default_rng(0).integers(97, 123, 5000).astype(np.uint8).tobytes()
+    for broken in cut_or_overwritten(COMPRESS[suffix](letters)):
+        file = file_of(tmp_path, broken, "a" + suffix)
         assert str(file) in refusal(file)
 
 
@@ -280,7 +275,7 @@ def packed(name):
 def test_what_is_no_text_is_refused_with_the_likely_cause(data, cause, tmp_path):
     with pytest.raises(CorpusError, match=f"^standard input: .*{cause}"):
         piped(data, None)
-    path = written(tmp_path, {"a": data}) / "a"
+    path = file_of(tmp_path, data)
     with pytest.raises(CorpusError, match=cause):
         read_corpus([path])
     with pytest.raises(CorpusError, match=cause):
@@ -291,7 +286,7 @@ def test_what_is_no_text_is_refused_with_the_likely_cause(data, cause, tmp_path)
 
 
 def test_nul_characters_are_read_if_the_encoding_is_named(tmp_path):
-    path = written(tmp_path, {"a": b"a\0b"}) / "a"
+    path = file_of(tmp_path, b"a\0b")
     assert text_of(read_corpus([path], encoding="utf-8")) == "a\0b"
     assert read_text(path, encoding="ascii") == ("a\0b", [])
     assert text_of(piped(packed("tar"), "latin-1")).startswith("a.txt\0")
@@ -306,7 +301,7 @@ def test_file_signatures_are_ignored_if_the_encoding_is_named():
     [(b"", "no utf-8 text"), (b"\xef\xbb\xbf", "no utf-8 text"), (b"x", "nothing to predict")],
 )
 def test_too_short_texts_are_refused(tmp_path, data, message):
-    assert message in refusal(written(tmp_path, {"a": data}) / "a")
+    assert message in refusal(file_of(tmp_path, data))
     with pytest.raises(CorpusError, match=message):
         piped(data)
 
@@ -315,11 +310,9 @@ def test_an_empty_folder_is_said_to_be_empty(tmp_path):
     assert "or is empty" in refusal(tmp_path)
 
 
-def test_an_empty_archive_has_no_text(tmp_path):
-    for suffix, compress in COMPRESS.items():
-        assert "no utf-8 text" in refusal(
-            written(tmp_path, {"a" + suffix: compress(b"")}) / ("a" + suffix)
-        )
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_an_empty_archive_has_no_text(suffix, tmp_path):
+    assert "no utf-8 text" in refusal(file_of(tmp_path, COMPRESS[suffix](b""), "a" + suffix))
 
 
 def test_one_character_in_each_of_two_texts_is_enough(tmp_path):
@@ -355,7 +348,7 @@ def test_sockets_empty_devices_and_link_loops_are_refused(tmp_path, monkeypatch)
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
 def test_a_file_without_permission_is_refused_by_name(tmp_path):
-    file = written(tmp_path, {"a": b"ab"}) / "a"
+    file = file_of(tmp_path, b"ab")
     file.chmod(0)
     assert "Permission denied" in refusal(file)
 
@@ -364,12 +357,11 @@ def test_an_unreadable_file_is_refused_by_name(tmp_path, monkeypatch):
     def denied(*_):
         raise PermissionError(13, "Permission denied")
 
-    file = written(tmp_path, {"a": b"ab"}) / "a"
+    file = file_of(tmp_path, b"ab")
     monkeypatch.setattr("builtins.open", denied)
-    assert (
-        refusal(file)
-        == f"{file}: cannot be read (Permission denied); check the path, its permissions and that "
-        "the file is complete"
+    assert refusal(file) == (
+        f"{file}: cannot be read (Permission denied); check the path, its permissions and that the "
+        "file is complete"
     )
 
 
@@ -439,9 +431,8 @@ def test_a_late_wrong_byte_in_a_folder_is_an_error(tmp_path):
     for wrong in (b"\xe9", b"\xd0"):
         data = b"x" * sources_module.CHUNK + wrong
         written(tmp_path, {"a": b"ab", "b": data})
-        with pytest.raises(
-            CorpusError, match=f"b: .* byte {wrong[0]:#x} at offset {len(data) - 1}"
-        ):
+        said = f"b: .* byte {wrong[0]:#x} at offset {len(data) - 1}"
+        with pytest.raises(CorpusError, match=said):
             read_corpus([tmp_path])
 
 
@@ -517,7 +508,7 @@ def test_pipes_and_sockets_in_a_folder_are_skipped(tmp_path, monkeypatch):
 
 
 def test_read_text_gives_the_clean_text_and_notes(tmp_path):
-    file = written(tmp_path, {"a": "\ufeffé\r\nb".encode()}) / "a"
+    file = file_of(tmp_path, "\ufeffé\r\nb".encode())
     text, notes = read_text(file)
     assert text == "é\nb"
     assert len(notes) == 2

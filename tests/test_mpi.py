@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from mpi_run import learned
 
 import charrnn
 from charrnn.cli.app import launched
@@ -42,7 +43,6 @@ SMALL = {
     "sample_every": 0,
     "dropout": 0.1,
 }
-EXACT = {**SMALL, "out": None, "dtype": "float64"}
 TRAIN = "train corpus.txt --hidden 12 --batch-size 7 --seq-len 8 --val-every 20 --sample-every 0"
 SECONDS = 300  # after which a run that should have ended has failed
 
@@ -92,14 +92,6 @@ def train(out, corpus=(), **options):
     return list(charrnn.train(corpus, TrainConfig(out=out, **options)))[-1]
 
 
-def learned(ranks, **options):
-    """Return what a run in ranks learned, under options that the command hasn't got."""
-    program = (HERE / "mpi_run.py", "corpus.txt", "learned.npz", json.dumps({**EXACT, **options}))
-    assert in_ranks(ranks, "", program).returncode == 0
-    with np.load("learned.npz") as archive:
-        return dict(archive)
-
-
 def kept(path):
     """Return the arrays of a checkpoint but for what tells the time."""
     with np.load(path) as archive:
@@ -119,18 +111,22 @@ def assert_same(one, other):
 @with_mpi
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "options", [{}, {"val_characters": 70}, {"lines": True}], ids=["text", "characters", "lines"]
+    ("ranks", "more"),
+    [(2, {}), (3, {}), (3, {"val_characters": 70}), (3, {"lines": True})],
+    ids=["2 ranks", "3 ranks", "characters", "lines"],
 )
-def test_ranks_learn_what_one_process_learns_to_float_accuracy(corpus, options):
-    if "lines" in options:
+def test_ranks_learn_what_one_process_learns_to_float_accuracy(ranks, more, corpus):
+    if "lines" in more:
         lines = [f"{k * 7919 % 1009:o}{'ab' * (k % 5)}\n" for k in range(90)]
         corpus.write_text("".join(lines), encoding="utf-8")
-    alone = learned(1, **options)
-    for ranks in (2, 3):
-        shared = learned(ranks, **options)
-        assert shared["ranks"] == ranks
+    options = {**SMALL, "out": None, "dtype": "float64", **more}
+    program = (HERE / "mpi_run.py", corpus, "learned.npz", json.dumps(options))
+    assert in_ranks(ranks, "", program).returncode == 0
+    expected = learned(corpus, options)
+    with np.load("learned.npz") as found:
+        assert found["ranks"] == ranks
         for name in ("losses", "validated", "theta"):
-            np.testing.assert_allclose(shared[name], alone[name], rtol=0, atol=1e-11, err_msg=name)
+            np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-11)
 
 
 @with_mpi
@@ -143,15 +139,15 @@ def test_one_rank_is_the_plain_run_to_the_last_bit(corpus):
 @with_mpi
 @pytest.mark.slow
 def test_the_same_ranks_repeat_and_resume_themselves_to_the_last_bit():
-    told = in_ranks(3, f"{TRAIN} --steps 30 --json --quiet --out a.npz").stdout
-    in_ranks(3, f"{TRAIN} --steps 30 --out b.npz")
+    told = in_ranks(2, f"{TRAIN} --steps 30 --json --quiet --out a.npz").stdout
+    in_ranks(2, f"{TRAIN} --steps 30 --out b.npz")
     assert_same("a.npz", "b.npz")
     events = [json.loads(line) for line in told.splitlines()]
     (start,) = [event for event in events if event["event"] == "start"]  # rank 0 alone speaks
-    assert (start["ranks"], start["workers"], events[-1]["ranks"]) == (3, 1, 3)
-    assert events[-1]["command"].startswith("mpiexec -n 3 charrnn train ")
+    assert (start["ranks"], start["workers"], events[-1]["ranks"]) == (2, 1, 2)
+    assert events[-1]["command"].startswith("mpiexec -n 2 charrnn train ")
     for out in ("a.npz", "b.npz"):
-        in_ranks(3, f"train --resume --steps 40 --out {out}")
+        in_ranks(2, f"train --resume --steps 40 --out {out}")
     assert_same("a.npz", "b.npz")
 
 

@@ -261,17 +261,21 @@ def kept(path):
     return arrays | dict(model.parameters.items()), told
 
 
-@pytest.mark.parametrize("stops", [(7, 18), (10, 20), (5, 30)], ids=str)
+STATES = [*({"cell": cell} for cell in CELLS), *({"optimizer": name} for name in OPTIMIZERS)]
+READINGS = [
+    {"layers": 2, "dropout": 0.3},
+    {"workers": 2, "dropout": 0.2},
+    {"lines": True, "dropout": 0.2},
+    {"lines": True, "dropout": 0.2, "batch_size": 3},
+    {"val_fraction": 0.0},
+]
+
+
 @pytest.mark.parametrize(
-    "options",
+    ("options", "stops"),
     [
-        *({"cell": cell} for cell in CELLS),
-        *({"optimizer": name} for name in OPTIMIZERS),
-        {"layers": 2, "dropout": 0.3},
-        {"workers": 2, "dropout": 0.2},
-        {"lines": True, "dropout": 0.2},
-        {"lines": True, "dropout": 0.2, "batch_size": 3},
-        {"val_fraction": 0.0},
+        *((options, (7, 18)) for options in STATES),
+        *itertools.product(READINGS, [(7, 18), (10, 20), (5, 30)]),
     ],
     ids=str,
 )
