@@ -6,9 +6,11 @@ import shlex
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from charrnn.cli.app import main
+from charrnn.training.optimizers import Optimizer
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -147,3 +149,12 @@ def test_the_backward_pass_in_the_readme_is_the_one_that_runs():
     shown = re.findall(r"```python\n(d \+= dh.*?)```", README, re.DOTALL)[0]
     for line in shown.splitlines():
         assert re.split(r"\s+#", line.strip("` "))[0] in code
+
+
+def test_the_optimizer_in_the_developers_readme_is_one():
+    page = (ROOT / "charrnn" / "README.md").read_text(encoding="utf-8")
+    names = {"np": np, "Optimizer": Optimizer}
+    exec(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0], names)
+    m, lion = np.zeros(2), names["Lion"](1024)
+    assert lion.change(0.1, 1, np.array([1.0, -2.0]), m).tolist() == [0.1, -0.1]
+    assert m == pytest.approx([0.01, -0.02])
