@@ -17,6 +17,7 @@ from charrnn.errors import UsageError
 CellName = Literal["rnn", "gru", "lstm"]
 OptimizerName = Literal["adam", "rmsprop", "adagrad", "sgd"]
 Dtype = Literal["float32", "float64"]
+Unknown = Literal["error", "skip", "score"]  # what is done about unknown characters
 HUGE = 1e300  # a larger integer may not fit in a float
 LIMITS = ("choices", "least", "most", "above")  # the limits that `check` takes
 MOST_HIDDEN, MOST_LAYERS = 1_000_000, 300  # far beyond what trains well
@@ -54,7 +55,7 @@ def check(
     elif above < value and least <= value <= most:
         return
     else:
-        shown = "beyond all limits" if abs(value) > HUGE else f"{value:.10g}"
+        shown = "out of range" if abs(value) > HUGE else f"{value:.10g}"
     limits = {"more than": above, "at least": least, "at most": most}
     bounds = [f"{words} {limit:.10g}" for words, limit in limits.items() if abs(limit) < HUGE]
     allowed = " or ".join(filter(None, (*choices, " and ".join(bounds))))
@@ -112,7 +113,7 @@ class TrainConfig:
     that repeats the run. The field types are those of a resolved configuration.
     """
 
-    # Options of a single call, not stored: where it writes.
+    # Options of this call alone: what it writes. They are not stored.
     out: str | Path | None = "model.npz"  # None: the model stays in memory (Done.model)
     resume: bool = False  # continue the run in `out`
     overwrite: bool = False  # start a new run that replaces `out`
@@ -131,12 +132,12 @@ class TrainConfig:
     optimizer: OptimizerName = _option("adam", choices=OPTIMIZERS)
     weight_decay: float = _option(least=0, most=1, before=0.0)  # decoupled; 0: off
     clip: float = _option(1.0, least=0)  # largest global gradient norm; 0: off
-    val_fraction: float = _option(0.1, least=0, most=0.9)  # the end of each text, for validation
+    val_fraction: float = _option(0.1, least=0, most=0.9)  # of each text, at its end
     seed: int = _option(0, least=0)  # all random numbers derive from it
     # processes that share each batch
     workers: int | Literal["auto"] = _option(1, choices=("auto",), least=1, most=1024, changes=True)
     ranks: int = _option(1, changes=True, repeat=False, before=1)  # MPI ranks; set by train
-    encoding: str | None = _option()  # None: UTF-8, and refuse what doesn't look like text
+    encoding: str | None = _option()  # None: UTF-8, and binary files are refused
     lines: bool = _option(False)  # every line is a separate item
     sample_every: int = _option(least=0, changes=True)  # steps between samples; 0: none
     val_every: int = _option(least=1, changes=True)  # steps between validations
@@ -148,7 +149,7 @@ class TrainConfig:
         _check_fields(self)
         lengths = [flag(name) for name in LENGTHS if getattr(self, name) is not None]
         if len(lengths) > 1:
-            raise UsageError(f"{' and '.join(lengths)} say how long to train; give one of them")
+            raise UsageError(f"{' and '.join(lengths)} set how long to train; give only one")
         if self.resume and (self.overwrite or self.init_from is not None or self.out is None):
             raise UsageError(
                 "--resume continues the run in --out; --overwrite and --init-from are for a new run"
@@ -168,7 +169,7 @@ class TrainConfig:
     def from_dict(cls, kept: Mapping[str, Any]) -> TrainConfig:
         """Return the configuration from what `as_dict` returned, perhaps in an older charrnn.
 
-        Raises KeyError, TypeError or UsageError if no run can have these values.
+        Raises KeyError, TypeError or UsageError if these aren't the values of a valid run.
         """
         before = {f.name: f.metadata["before"] for f in OPTIONS if f.name not in kept}
         return cls(**kept, **before)
@@ -185,8 +186,8 @@ class SampleConfig:
     temp: float = _limited(1.0, least=0)  # logits are divided by it; 0: the likeliest character
     length: int = _limited(500, least=1)  # characters to draw; for models of lines, only a cap
     top_k: int | None = _limited(None, least=1)  # draw only from the k most probable
-    top_p: float | None = _limited(None, above=0, most=1)  # from the fewest that add up to this
-    min_p: float | None = _limited(None, least=0, most=1)  # minimum, as a share of the highest
+    top_p: float | None = _limited(None, above=0, most=1)  # from the fewest with this total
+    min_p: float | None = _limited(None, least=0, most=1)  # least share of the highest probability
     stop: str | None = None  # end after this text has been drawn
     match: str | None = None  # a pattern that the drawn text must match; for lines, prime included
     prime: str = ""  # the text to continue

@@ -400,6 +400,14 @@ def test_a_second_thread_that_trains_to_the_same_file_does_the_first_no_harm(tmp
 # ---- apart from what is read
 
 
+def test_what_a_command_reads_is_not_written_over_nor_added_to(out, tmp_path):
+    out.write_bytes(b"a text")
+    for used in (out, tmp_path):
+        with pytest.raises(CheckpointError, match=f"would change {used}, which this command uses"):
+            check_writable(out, ["-", used], overwrite=True)
+    check_writable(out, ["-", tmp_path / "other"], overwrite=True)
+
+
 def test_a_path_is_part_of_a_file_or_folder_by_whatever_name(out, tmp_path):
     (tmp_path / "link").symlink_to(out.parent)
     for source in (out, str(out.parent), tmp_path, tmp_path / "link" / "m.npz"):

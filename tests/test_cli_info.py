@@ -1,6 +1,9 @@
 """`charrnn info`: what is said of a model, whoever made it."""
 
+import io
 import math
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,12 +64,23 @@ def test_one_screen_says_what_it_is_how_it_was_trained_and_how_well(cli):
     assert any(line.startswith(("  2.50 ┤", "  2.50 |")) for line in lines)  # the curve's scale
 
 
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self):
+        return True
+
+
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_narrow_terminal_gets_whole_words_a_fact_below_the_other(number, cli, monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setenv("TERM", "xterm")
     save(cell="gru", hidden=4, **META)
-    output = cli("info" + " tiny.npz" * number).out
-    assert max(map(len, output.splitlines())) <= 20
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    cli("info" + " tiny.npz" * number)
+    output = re.sub(r"\x1b\[[\d;]*m", "", sys.stdout.getvalue())
+    lines = [line for line in output.splitlines() if not line.startswith("made by")]
+    assert max(map(len, lines)) <= 20
     assert output.count("network       gru, 1\nlayer of 4 units,") == number
     assert output.count("step 200") == number
 

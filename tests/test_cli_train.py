@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import re
 import signal
 import sys
 from dataclasses import fields
@@ -21,10 +22,11 @@ import charrnn
 from charrnn.cli.display import Live, Plain, excerpt, summary
 from charrnn.cli.facts import curve, duration
 from charrnn.cli.log import Log
+from charrnn.cli.terminal import console, labelled
 from charrnn.cli.train import Session, seconds
 from charrnn.network.cells import CELL_CLASSES
 from charrnn.network.parameters import Parameters
-from charrnn.training.defaults import BASE_BYTES, Facts, memory_bytes, resolve
+from charrnn.training.defaults import BASE_BYTES, memory_bytes, resolve
 from charrnn.training.events import Done, Notice, Sampled, Saved, Start, Step, Validated
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 40
@@ -127,7 +129,7 @@ def test_json_has_the_events_in_order_with_the_keys_of_the_contract(cli):
     told = objects(out)
     assert [line.partition(":")[0] for line in err.splitlines()] == [
         "a text of fewer than 5,000 characters is too short to learn spelling from",
-        "the validation part has 178 characters to predict",
+        "the validation part has only 178 characters to predict",
     ]
     for line in err.splitlines():
         assert told.pop(0) == {"event": "notice", "text": line}
@@ -377,7 +379,7 @@ def test_the_memory_estimate_is_near_what_the_arrays_of_a_run_take(cell, B):
     config = charrnn.TrainConfig(
         cell=cell, hidden=64, batch_size=B, seq_len=64, steps=1, dropout=0.2
     )
-    settings = resolve(config, Facts(10**6, 10**5, 50, 1))
+    settings = resolve(config, characters=10**6, validation=10**5, N=50, processors=1)
     arrays = {}
     for a in vars(CELL_CLASSES[cell](64, 64, B, np.float32)).values():
         if isinstance(a, np.ndarray):
@@ -424,6 +426,8 @@ def test_what_is_no_duration_is_refused(text):
 
 def test_a_time_is_shown_as_a_clock_shows_it():
     assert [duration(t) for t in (5, 75, 3675)] == ["00:05", "01:15", "1:01:15"]
+    assert duration(90_000) == "1 day, 1:00:00"
+    assert duration(1e300) == duration(1e13)
 
 
 CURVE = [(100 * i, 1 + 2 / i, 1.2 + 2 / i) for i in range(1, 30)]
@@ -442,9 +446,9 @@ def test_a_curve_fits_and_falls_and_names_its_ends(width):
     assert len(lines) == 12
     assert max(map(len, lines)) <= width
     assert lines[0].startswith("  3.20 ┤")
-    assert lines[9].startswith("  1.07 ┤")
-    assert "100" in lines[-1]
-    assert "step 2,900" in lines[-1]
+    assert lines[8].startswith("  1.07 ┤")
+    assert "100" in lines[-2]
+    assert "step 2,900" in lines[-2]
     heights = [
         next(y for y in range(10) if lines[y][8 + x : 9 + x] == "─") for x in range(0, width - 8, 5)
     ]
@@ -462,7 +466,7 @@ def test_a_curve_of_fewer_than_two_losses_is_empty_and_a_level_one_is_level():
 
 
 def test_a_curve_has_the_floor_where_it_is_known():
-    assert "╌╌╌╌╌" in drawn(CURVE, floor=0.9)[9]
+    assert "╌╌╌╌╌" in drawn(CURVE, floor=0.9)[8]
     assert "n-gram floor" in drawn(CURVE, floor=0.9)[-1]
     assert "floor" not in drawn(CURVE)[-1]
 
@@ -486,7 +490,7 @@ def test_the_line_of_figures_leaves_room_for_a_bar():
     plain.step(step(999, steps=123_456))
     line = plain.line(step(99_999, steps=123_456))
     assert len(line) < 80 - 5
-    for shown in ("99,999/123,456", "62.1k/s", "2.000", "1.386", "2.00 bits", "01:01 left"):
+    for shown in ("step 99,999", "62.1k/s", "2.000", "1.386", "2.00 bits", "01:01 left"):
         assert shown in line
 
 
@@ -562,7 +566,7 @@ def test_without_a_terminal_the_lines_fit_into_80_columns(capsys):
     plain(step(99_999, steps=123_456, progress=0.99, seconds_left=36_001.0))
     *begun, line = capsys.readouterr().err.splitlines()
     assert [shown[:14].strip() for shown in begun] == ["text", "network", "n-gram floor"]
-    expected = "loss 2.000  val 1.400 = 2.02 bits  10:00:01 left  62.1k/s  99,999/123,456"
+    expected = "loss 2.000  val 1.400 = 2.02 bits  10:00:01 left  62.1k/s  step 99,999"
     assert line == f" 99%  {expected}"
     assert max(map(len, (*begun, line))) <= 80
 
@@ -608,9 +612,23 @@ def test_the_summary_holds_the_loss_against_floor_and_uniform_and_quotes_paths()
     assert told["validation"].startswith("2.000 nats = 2.885 bits")
     assert told["n-gram floor"].startswith("1.500 nats")
     assert told["uniform"].startswith(f"{math.log(4):.3f}")
-    assert told["sample it"] == "charrnn sample 'a b.npz' --temp 0.7"
-    assert told["repeat it"] == "charrnn train x"
-    assert "go on" not in summary(Done(**done | {"stopped": "diverged"}))
+    assert told["sample"] == "charrnn sample 'a b.npz' --temp 0.7"
+    assert told["repeat"] == "charrnn train x"
+    assert "continue" not in summary(Done(**done | {"stopped": "diverged"}))
+
+
+def test_in_a_narrow_terminal_facts_are_broken_between_words_and_commands_stay_whole(monkeypatch):
+    stream = screen(monkeypatch)
+    monkeypatch.setenv("COLUMNS", "60")
+    floor = "1.669 nats = 2.408 bits a character (n-grams of order 5)"
+    repeat = "charrnn train " + "a-long-name.txt " * 9
+    plain = Plain()
+    plain.above(labelled({"n-gram floor": floor, "repeat": repeat, "ended": ""}, console(True)))
+    *facts, command = re.sub(r"\x1b\[\d+m", "", stream.getvalue()).splitlines()
+    assert facts == ["n-gram floor  1.669 nats = 2.408 bits a character (n-grams", "of order 5)"]
+    assert command == "repeat        " + repeat
+    monkeypatch.setattr(sys, "stderr", io.StringIO())  # a file has each fact on one line
+    assert labelled({"n-gram floor": floor}, console(True)).plain == f"n-gram floor  {floor}"
 
 
 def test_a_log_is_only_opened_by_the_first_step(folder):
@@ -646,9 +664,9 @@ def test_a_log_on_a_disk_that_takes_a_part_of_a_line_writes_the_rest(folder):
 @pytest.mark.parametrize(
     ("log", "what"),
     [
-        ("m.npz", "m.npz, which this run reads or writes"),
-        ("texts/run.jsonl", "texts, which this run reads or writes"),
-        ("texts/a.txt", "texts, which this run reads or writes"),
+        ("m.npz", "m.npz, which this command uses"),
+        ("texts/run.jsonl", "texts, which this command uses"),
+        ("texts/a.txt", "texts, which this command uses"),
     ],
 )
 def test_a_log_that_would_become_the_model_or_a_text_is_refused(log, what, folder, cli):

@@ -15,7 +15,6 @@ from charrnn.network.parameters import parameter_count
 from charrnn.training import defaults
 from charrnn.training.defaults import (
     OPERATIONS,
-    Facts,
     characters_per_second,
     chosen_dropout,
     chosen_hidden,
@@ -36,8 +35,14 @@ def known_machine(monkeypatch):
 def chosen(characters=1_000_000, *, validation=None, processors=2, item=None, **options):
     """Return the configuration of a run of which `options` are given."""
     validation = characters // 9 if validation is None else validation
-    facts = Facts(characters, validation, 65, processors, item=item)
-    return resolve(TrainConfig(**{"workers": "auto"} | options), facts)
+    return resolve(
+        TrainConfig(**{"workers": "auto"} | options),
+        characters=characters,
+        validation=validation,
+        N=65,
+        processors=processors,
+        item=item,
+    )
 
 
 def test_at_a_given_number_of_steps_sizes_are_the_documented_ones():

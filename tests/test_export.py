@@ -138,7 +138,7 @@ def contents(folder):
         ("tiny.npz -o folder", 1, "folder: this is a folder"),
         ("tiny.npz -o folder --overwrite", 1, "folder: this is a folder"),
         ("tiny.npz -o nowhere/x.html", 1, "nowhere/x.html: cannot be written"),
-        ("tiny.npz -o tiny.npz --overwrite", 1, "tiny.npz: this is the model itself"),
+        ("tiny.npz -o tiny.npz --overwrite", 1, "tiny.npz: writing it would change tiny.npz"),
         ("tiny.npz --prime axb", 1, "prime: line 1, column 2"),
         ("tiny.npz --temp -1", 2, "--temp is -1"),
         ("old.html", 1, "old.html: "),

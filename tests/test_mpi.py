@@ -245,7 +245,7 @@ def test_a_signal_to_the_launcher_saves_and_ends_all(number, code, tmp_path):
         ("nowhere.txt", 1, "nowhere.txt: cannot be read"),
         ("--workers 2", 2, "leave it out and launch a rank for each core"),
         ("--no-such-option", 2, "No such option"),
-        ("corpus.txt --batch-size 1", 2, "2 ranks share a batch of 1 streams"),
+        ("corpus.txt --batch-size 1", 2, "2 ranks cannot share a batch of 1 streams"),
         ("corpus.txt --lr 100 --optimizer sgd --clip 0 --steps 99 --hidden 8", 1, "diverged"),
     ],
     ids=["file", "workers", "option", "columns", "diverged"],
@@ -333,7 +333,7 @@ def test_a_rank_needs_no_character_but_its_own(ranks):
 
 
 def test_more_ranks_than_streams_are_refused_and_the_batch_grows_with_them(corpus):
-    with pytest.raises(UsageError, match="3 ranks share a batch of 2 streams"):
+    with pytest.raises(UsageError, match="3 ranks cannot share a batch of 2 streams"):
         prepare([corpus], TrainConfig(steps=1, batch_size=2, ranks=3))
     config = TrainConfig(steps=1, seq_len=4, ranks=20)
     assert prepare([corpus], config).training.batch_size == 160

@@ -121,6 +121,11 @@ def test_eval_loads_the_heat_map_only_to_draw_one():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_info_loads_no_progress_bar():
+    code = "import sys, charrnn.cli.info; sys.exit('tqdm' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_every_public_name_is_there():
     import charrnn
 

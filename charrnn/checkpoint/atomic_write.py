@@ -74,15 +74,24 @@ def part_of(path: FilePath, sources: Iterable[FilePath]) -> FilePath | None:
 
 
 def check_writable(
-    path: FilePath, *, overwrite: bool, remedy: str = "--overwrite replaces it"
+    path: FilePath,
+    used: Iterable[FilePath] = (),
+    *,
+    overwrite: bool,
+    remedy: str = "--overwrite replaces it",
 ) -> None:
     """Raise CheckpointError unless `path` can be written, over an existing file only if allowed.
 
-    To find out, write a temporary file beside it and remove it. `remedy` tells the user what to do
-    about an existing file.
+    To find out, write a temporary file beside it and remove it. It must not be one of the files
+    that the command uses otherwise, or lie in one of the folders. `remedy` tells the user what to
+    do about an existing file.
     """
     with explained(path, UNCHANGED):
         target, status = regular_file(path)
+        if (changed := part_of(path, used)) is not None:
+            raise CheckpointError(
+                f"writing it would change {changed}, which this command uses; choose another place"
+            )
         if status is not None and not overwrite:
             raise CheckpointError(f"this file exists; {remedy}")
         if status is not None and not (status.st_mode & 0o222 and os.access(target, os.W_OK)):

@@ -45,10 +45,6 @@ LAUNCHERS = (
 )
 
 
-class Terminated(BaseException):
-    """Raised by SIGTERM, so that locks and half-written files are removed."""
-
-
 def program(names: Iterable[str] = COMMANDS) -> "Typer":
     """Return the program with these commands; the other commands' modules aren't imported."""
     import typer
@@ -93,21 +89,17 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         with handled_by(_terminate, signal.SIGTERM):
             _prepare_streams()
-            code = _run(words, started)
+            from typer.main import get_command
+
+            command = get_command(program(words[:1] if words[0] in COMMANDS else COMMANDS))
+            done = command.main(words, "charrnn", standalone_mode=False, obj=started)
+            code = done if isinstance(done, int) else 0
             sys.stdout.flush()
     except BaseException as error:
         with handled_by(signal.SIG_IGN, signal.SIGINT):  # Ctrl-C is often pressed twice
             code = fail(error, debug="--debug" in words)
     _discard_output()
     return code
-
-
-def _run(words: Sequence[str], started: float) -> int:
-    from typer.main import get_command
-
-    command = get_command(program(words[:1] if words[0] in COMMANDS else COMMANDS))
-    code = command.main(args=words, prog_name="charrnn", standalone_mode=False, obj=started)
-    return code if isinstance(code, int) else 0
 
 
 def launched(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
@@ -147,11 +139,9 @@ def explain(error: BaseException) -> tuple[str, int]:
             return str(error), error.exit_code
         case KeyboardInterrupt():
             return "", 130
-        case Terminated():
-            return "", 143
         case BrokenPipeError() | SystemExit(__context__=BrokenPipeError()):  # the second is rich's
             return "", 141
-        case SystemExit():  # shell completion has ended
+        case SystemExit():  # SIGTERM, or shell completion has ended
             return "", int(error.code or 0)
         case MemoryError():
             return (
@@ -174,15 +164,18 @@ def explain(error: BaseException) -> tuple[str, int]:
 
 
 def _usage(error: Any) -> str:
-    """Return typer's message on one line, without pydantic's phrases."""
+    """Return typer's message on one line, without pydantic's phrases, and the usage."""
     message = re.sub("Value error, |, unable to parse.*", "", error.format_message())
-    context = getattr(error, "ctx", None)
-    more = "" if context is None else f"; see {context.command_path} --help"
-    return " ".join(message.split()).rstrip(".") + more
+    message, context = " ".join(message.split()).rstrip("."), getattr(error, "ctx", None)
+    if context is None:
+        return message
+    usage = re.sub("[{}]|Usage: ", "", " ".join(context.get_usage().split()))
+    return f"{message}; usage: {usage} (see --help)"
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
+    """End with an exception, so that locks and half-written files are removed."""
+    sys.exit(128 + number)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""A training run as a person sees it: the plan, and on stderr its progress and its end."""
+"""What a person sees of a training run: its plan and, on stderr, its progress and summary."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -35,7 +35,7 @@ from charrnn.training.setup import prepare
 SMOOTHING = 0.03  # weight of the last step in the loss and the speed that are shown
 PLAIN_LINES = 20  # about how many progress lines are printed without a terminal
 CTRL_C = 3  # columns left free for the ^C that a terminal shows
-FIRST_SAMPLE = 0.02  # progress at the second sample shown; each later one comes at twice that
+FIRST_SAMPLE = 0.02  # progress at the second sample shown; it doubles from each to the next
 SAMPLE_LINES = 4
 SUMMARY = ("validation", "n-gram floor", "uniform", "training", "time")  # the facts at the end
 ENDED = {
@@ -77,10 +77,11 @@ def show_plan(sources: Sequence[str], config: TrainConfig, *, ranks: int, json: 
         "checkpoint": plan["out"],
         **{f"{flag(name)} ": str(v) for name, v in plan["settings"].items() if v is not None},
     }
-    console().print(labelled(beginning(start) | rows), soft_wrap=True)
+    screen = console()
+    screen.print(labelled(beginning(start) | rows, screen), soft_wrap=True)
 
 
-def display(*, json: bool, samples: bool) -> Notices:
+def display(*, json: bool, samples: bool) -> Callable[[Event], None]:
     """Return the display for stderr.
 
     json: the events go to stdout, so stderr gets only notices, unless a live line can be drawn
@@ -88,16 +89,21 @@ def display(*, json: bool, samples: bool) -> Notices:
     """
     plain = is_plain(sys.stderr)
     if json and (plain or sys.stdout.isatty()):
-        return Notices()
+        return lambda event: say(event.text) if isinstance(event, Notice) else None
     return Plain(samples) if plain else Live(samples)
 
 
-class Notices:
-    """Prints the notices of a run, and nothing else."""
+class Plain:
+    """Prints lines without overwriting any: the start, the progress, and the summary."""
+
+    def __init__(self, samples: bool = False) -> None:
+        self.samples = samples
+        self.loss, self.speed = EMA(SMOOTHING), EMA(SMOOTHING)
+        self.val_loss: float | None = None
+        self.told = 0  # progress lines that were due so far
 
     def __call__(self, event: Event) -> None:
-        handler = getattr(self, event.name, None)
-        if handler is not None:
+        if handler := getattr(self, event.name, None):
             handler(event)
 
     def notice(self, event: Notice) -> None:
@@ -108,19 +114,9 @@ class Notices:
         """Print a text, above the live line if there is one."""
         console(stderr=True).print(Group(text), soft_wrap=True)  # without Group, it isn't cropped
 
-
-class Plain(Notices):
-    """Prints lines without overwriting any: the start, the progress, and the summary."""
-
-    def __init__(self, samples: bool = False) -> None:
-        self.samples = samples
-        self.loss, self.speed = EMA(SMOOTHING), EMA(SMOOTHING)
-        self.val_loss: float | None = None
-        self.told = 0  # how many lines have shown the progress
-
     def start(self, event: Start) -> None:
         """Print the facts about the text and the network."""
-        self.above(labelled(beginning(event)))
+        self.above(labelled(beginning(event), console(stderr=True)))
 
     def step(self, event: Step) -> None:
         """Show the progress."""
@@ -136,10 +132,10 @@ class Plain(Notices):
 
     def line(self, step: Step) -> str:
         """Return the figures on one line, the most important first."""
-        val, total = self.val_loss, "" if step.steps is None else f"/{step.steps:,}"
+        val = self.val_loss
         bits = "" if val is None else f"  val {val:.3f} = {val / math.log(2):.2f} bits"
         speed = f"{duration(step.seconds_left)} left  {self.speed() / 1000:.3g}k/s"
-        return f"loss {self.loss():.3f}{bits}  {speed}  {step.step:,}{total}"
+        return f"loss {self.loss():.3f}{bits}  {speed}  step {step.step:,}"
 
     def validated(self, event: Validated) -> None:
         """Keep the loss for the next line."""
@@ -152,7 +148,7 @@ class Plain(Notices):
 
     def done(self, event: Done) -> None:
         """Print the summary."""
-        self.above(labelled(summary(event)))
+        self.above(labelled(summary(event), console(stderr=True)))
 
 
 class Live(Plain):
@@ -240,7 +236,7 @@ def summary(done: Done) -> dict[str, str]:
             ["--budget", f"{2 * budget:.10g}s"] if budget else ["--steps", str(2 * done.steps)]
         )
     return rows | {
-        "sample it": joined(["charrnn", "sample", out, "--temp", "0.7"]),
-        "go on": joined(longer),
-        "repeat it": done.command if done.repeatable else "",
+        "sample": joined(["charrnn", "sample", out, "--temp", "0.7"]),
+        "continue": joined(longer),
+        "repeat": done.command if done.repeatable else "",
     }

@@ -10,7 +10,7 @@ from charrnn.errors import CorpusError, VocabularyError
 
 if TYPE_CHECKING:
     from charrnn.checkpoint.model import Model
-    from charrnn.sampling.scoring import Unknown
+    from charrnn.config import Unknown
 
 TOGETHER = 4096  # lines scored at once, at most
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -20,14 +19,15 @@ from charrnn.cli.options import (
     unknown_option,
 )
 from charrnn.cli.terminal import Stream, console, print_json, say, visible
-from charrnn.config import check, check_stdin_once
-from charrnn.errors import CharRNNError, CorpusError, UsageError, VocabularyError
+from charrnn.config import Unknown, check, check_stdin_once
+from charrnn.errors import CorpusError, UsageError, VocabularyError
 from charrnn.pictures.colormap import SURPRISE, activation
 
 if TYPE_CHECKING:
+    from charrnn.arrays import Array
     from charrnn.checkpoint.model import Model
     from charrnn.pictures.heatmap import Heat
-    from charrnn.sampling.scoring import Score, Unknown
+    from charrnn.sampling.scoring import Score
 
 READING, LINES, PICTURES = "How the text is read", "Line by line", "Pictures"
 CLASHES = {"each": ("heat", "worst", "unit", "streams", "svg", "html", "values")}
@@ -49,10 +49,16 @@ def evaluate(
         int,
         option("--streams", READING, "Read each text as N parallel streams, which is faster.", "N"),
     ] = 1,
-    unknown: Annotated[Literal["error", "skip", "score"], unknown_option(READING)] = "error",
+    unknown: Annotated[Unknown, unknown_option(READING)] = "error",
     encoding: Annotated[
         str | None,
-        option("--encoding", READING, "Encoding of the texts.", "NAME", show_default="utf-8"),
+        option(
+            "--encoding",
+            READING,
+            r"Encoding of the texts. \[default: utf-8]",
+            "NAME",
+            show_default=False,
+        ),
     ] = None,
     each: Annotated[
         bool, switch("--each", LINES, "Score each line as it is read: nats, a tab, the line.")
@@ -100,9 +106,13 @@ def evaluate(
         raise UsageError("--values go into the JSON; add --json")
     if above is not None and not each:
         raise UsageError("--above is for single lines; add --each")
-    _check_pictures(svg, html, (model, *texts), overwrite)
+    from charrnn.checkpoint.atomic_write import check_writable
     from charrnn.checkpoint.model import load
 
+    used = [model, *texts]
+    for picture in filter(None, (svg, html)):
+        check_writable(picture, used, overwrite=overwrite)
+        used.append(picture)
     opened = load(model)
     if each:
         from charrnn.cli.each import write_each
@@ -122,7 +132,7 @@ def evaluate(
             )
         seen.add(name, text, streams, unknown)
     if svg or html:
-        names = ", ".join(Path(text.facts["text"]).name for text in seen.texts)
+        names = ", ".join(Path(passage.text).name for passage in seen.texts)
         seen.save(svg, html, f"{Path(model).name} reads {names}")
     if json:
         print_json(seen.as_json(values))
@@ -134,25 +144,21 @@ def evaluate(
     seen.show_table()
 
 
-def _check_pictures(
-    svg: str | None, html: str | None, read: Sequence[str], overwrite: bool
-) -> None:
-    """Raise CharRNNError if a picture cannot be written, or would replace an input."""
-    from charrnn.checkpoint.atomic_write import check_writable, part_of
-
-    for path in filter(None, (svg, html)):
-        if part_of(path, read) is not None:
-            raise CharRNNError(f"{path}: the picture would overwrite an input; choose another name")
-        check_writable(path, overwrite=overwrite)
-    if svg and html and part_of(svg, [html]) is not None:
-        raise UsageError(f"--svg and --html are both {svg}; give them different names")
-
-
 class Passage(NamedTuple):
-    """A text, or one of its lines: what --json says about it, and its picture."""
+    """A text or one of its lines, with a value to show for each character."""
 
-    facts: dict[str, Any]
-    heat: Heat
+    text: str  # the text's name
+    line: int  # its number, 0 for the whole text
+    score: Score
+    values: Array
+
+    @property
+    def heat(self) -> Heat:
+        """The picture of the passage."""
+        from charrnn.pictures.heatmap import Heat
+
+        name = f"{self.text}, line {self.line}" if self.line else self.text
+        return Heat(name, self.score.text, self.values, self.score.summary)
 
 
 class Evaluation:
@@ -161,14 +167,12 @@ class Evaluation:
     def __init__(self, model: Model, unit: int | None, worst: int) -> None:
         self.model, self.unit, self.worst = model, unit, worst
         self.colormap = SURPRISE if unit is None else activation(unit)
-        self.scores: list[Score] = []
         self.texts: list[Passage] = []
         self.lines: list[Passage] = []  # the most surprising, the worst first
 
     def add(self, name: str, text: str, streams: int, unknown: Unknown) -> None:
         """Score a text, and keep its most surprising lines."""
         from charrnn.blas import blas_threads
-        from charrnn.pictures.heatmap import Heat
         from charrnn.sampling.scoring import Score, activations, score
 
         with blas_threads(1):  # steps are too short for several threads, which would only spin
@@ -179,17 +183,11 @@ class Evaluation:
             values = found.surprise[: len(text)]
             if self.unit is not None:
                 values = activations(self.model, text, self.unit)
-        self.scores.append(found)
-        heat = Heat(name, text, values, found.summary)
-        self.texts.append(Passage({"text": name, **found.as_dict()}, heat))
+        self.texts.append(Passage(name, 0, found, values))
         for number, place in found.worst(self.worst):
             line = Score(text[place], found.surprise[place])
-            content = line.text.rstrip("\n")
-            facts = {"text": name, "line": number, "bpc": line.bpc, "content": content}
-            summary = f"{line.mean:.4f} nats, {line.bpc:.2f} bits per character"
-            heat = Heat(f"{name}, line {number}", line.text, values[place], summary)
-            self.lines.append(Passage(facts, heat))
-        self.lines = sorted(self.lines, key=lambda line: -line.facts["bpc"])[: self.worst]
+            self.lines.append(Passage(name, number, line, values[place]))
+        self.lines = sorted(self.lines, key=lambda line: -line.score.mean)[: self.worst]
 
     @property
     def total(self) -> Score:
@@ -198,22 +196,33 @@ class Evaluation:
 
         from charrnn.sampling.scoring import Score
 
-        surprise = np.concatenate([score.surprise for score in self.scores])
-        return Score("", surprise, sum(score.unknown for score in self.scores))
+        scores = [passage.score for passage in self.texts]
+        surprise = np.concatenate([score.surprise for score in scores])
+        return Score("", surprise, sum(score.unknown for score in scores))
 
     def as_json(self, values: bool) -> dict[str, Any]:
         """Return all figures; values: also the value of each character."""
-        texts = [facts | ({"values": heat.values} if values else {}) for facts, heat in self.texts]
-        floor = {"floor_nats": self.model.floor_nats, "floor_order": self.model.floor_order}
-        worst = {"worst": [line.facts for line in self.lines]} if self.worst else {}
-        return {**self.total.as_dict(), **floor, "texts": texts, **worst}
+        facts = self.total.as_dict() | {
+            "floor_nats": self.model.floor_nats,
+            "floor_order": self.model.floor_order,
+            "texts": [
+                {"text": name, **score.as_dict(), **({"values": shown} if values else {})}
+                for name, _, score, shown in self.texts
+            ],
+        }
+        if self.worst:
+            facts["worst"] = [
+                {"text": name, "line": line, "bpc": score.bpc, "content": score.text.rstrip("\n")}
+                for name, line, score, _ in self.lines
+            ]
+        return facts
 
     def save(self, svg: str | None, html: str | None, title: str) -> None:
         """Write the pictures that were asked for."""
         from charrnn.checkpoint.atomic_write import atomic_write
         from charrnn.pictures import heatmap
 
-        about = [self.total.summary] if len(self.scores) > 1 else []
+        about = [self.total.summary] if len(self.texts) > 1 else []
         heats = [passage.heat for passage in self.lines + self.texts]
         for path, drawn in ((svg, heatmap.svg), (html, heatmap.html)):
             if path:
@@ -229,7 +238,7 @@ class Evaluation:
         painter = Painter(self.colormap, console())
         with Stream() as stream:
             stream.raw(painter.legend() + "\n")
-            for _, heat in self.lines or self.texts:
+            for heat in [passage.heat for passage in self.lines or self.texts]:
                 if self.lines or len(self.texts) > 1:
                     stream.raw(f"{visible(heat.name)}\n{heat.summary}\n")
                 for row in painter.paint(heat.text, heat.values):
@@ -238,20 +247,20 @@ class Evaluation:
 
     def show_lines(self) -> None:
         """Print the most surprising lines."""
-        for facts, heat in self.lines:
-            print(f"{visible(heat.name)}, {heat.summary}\n    {visible(facts['content'])}")
+        for heat in [line.heat for line in self.lines]:
+            print(f"{visible(heat.name)}, {heat.summary}\n    {visible(heat.text.rstrip())}")
         print()
 
     def show_table(self) -> None:
         """Print the figures of each text, and of all together."""
         print("  characters   unknown      nats      bits  perplexity  text")
-        rows = [text.facts for text in self.texts]
+        rows = [(name, score) for name, _, score, _ in self.texts]
         if len(rows) > 1:
-            rows.append({"text": "total", **self.total.as_dict()})
-        for f in rows:
-            counts = f"{f['characters']:12,}{f['unknown']:10,}"
-            means = f"{f['nats']:10.4f}{f['bpc']:10.4f}{f['perplexity']:12.3f}"
-            print(f"{counts}{means}  {visible(f['text'])}")
+            rows.append(("total", self.total))
+        for name, score in rows:
+            counts = f"{score.characters:12,}{score.unknown:10,}"
+            means = f"{score.mean:10.4f}{score.bpc:10.4f}{score.perplexity:12.3f}"
+            print(f"{counts}{means}  {visible(name)}")
         for floor in _floor(self.model):
             print(floor)
 

@@ -11,14 +11,13 @@ from charrnn.cli.options import (
     Json,
     MaybeModel,
     UnknownChoice,
-    known,
     model_path,
     option,
     switch,
     unknown_option,
+    without_unknown,
 )
 from charrnn.cli.terminal import print_json, say
-from charrnn.errors import CharRNNError
 
 PAGE = "What the page opens with"
 
@@ -55,17 +54,15 @@ def export(
 
     Example: charrnn export model.npz -o model.html --prime "ROMEO:"
     """
-    from charrnn.checkpoint.atomic_write import atomic_write, check_writable, part_of
+    from charrnn.checkpoint.atomic_write import atomic_write, check_writable
     from charrnn.checkpoint.model import load
     from charrnn.export.page import page
 
     path = model_path(model)
     opened, name = load(path), Path(path).stem
     target = out or Path(f"{name}.html")
-    if part_of(target, [path]) is not None:
-        raise CharRNNError(f"{target}: this is the model itself; choose another name for the page")
-    check_writable(target, overwrite=overwrite)
-    prime = known(opened, prime, unknown, "prime")
+    check_writable(target, [path], overwrite=overwrite)
+    prime = without_unknown(opened, prime, unknown, "prime")
     written = page(opened, title=name if title is None else title, prime=prime, temp=temp).encode()
     with atomic_write(target) as file:
         file.write(written)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from datetime import timedelta
 from operator import itemgetter
 from typing import TYPE_CHECKING
-
-from tqdm.std import tqdm
 
 from charrnn.cli.terminal import counted
 from charrnn.pictures.heatmap import symbol
@@ -20,8 +18,7 @@ if TYPE_CHECKING:
     from charrnn.config import ModelConfig
     from charrnn.training.events import Start
 
-duration: Callable[[float], str] = tqdm.format_interval  # 75 s: 01:15
-WIDEST, MARGIN = 100, 8  # most columns of the curve, and the columns of its scale
+WIDEST, MARGIN = 100, 8  # columns of the curve at most, and of its scale
 LINES = ("╌ n-gram floor", "· training", "─ validation")  # of the curve, the last one on top
 IN_ASCII = str.maketrans("─│·╌┤┴", "-|.=||")
 
@@ -69,6 +66,12 @@ def beginning(start: Start) -> dict[str, str]:
     }
 
 
+def duration(seconds: float) -> str:
+    """Return a duration as 01:15, 2:01:15 or 3 days, 2:01:15."""
+    whole = timedelta(seconds=round(min(seconds, 1e13)))  # timedelta ends at 8.6e13 s
+    return str(whole).removeprefix("0:")
+
+
 def network(shape: ModelConfig | Start, params: int) -> str:
     """Return a network's shape: "lstm, 1 layer of 128 units, 99,999 parameters"."""
     layers, units = counted(shape.layers, "layer"), counted(shape.hidden, "unit")
@@ -101,7 +104,7 @@ def curve(model: Model, height: int, screen: Console) -> str:
         return ""
     steps, losses = table[:, 0], table[:, 1:]
     top, bottom = np.nanmax(losses), np.nanmin(losses)
-    columns, rows = max(10, min(screen.width - 1, WIDEST) - MARGIN), height - 2
+    columns, rows = max(10, min(screen.width - 1, WIDEST) - MARGIN), height - 3
     grid, names = np.full((rows, columns), " "), list[str]()
     for name, line in zip(LINES, losses.T, strict=True):
         known = ~np.isnan(line)
@@ -111,13 +114,11 @@ def curve(model: Model, height: int, screen: Console) -> str:
             grid[np.rint(down * (rows - 1)).astype(int), range(columns)] = name[0]
             names.insert(0, name)
     scale = zip(np.linspace(top, bottom, rows), grid, strict=True)
-    left, right, legend = f"{steps[0]:,.0f}", f"step {steps[-1]:,.0f}", "   ".join(names)
-    space = max(1, columns - len(left) - len(right))
-    if len(legend) > space - 2:
-        legend = ""
+    width, left = MARGIN + columns, f"{'':{MARGIN}}{steps[0]:,.0f}"
     picture = [
         *(f"{loss:{MARGIN - 2}.2f} ┤{''.join(row).rstrip()}" for loss, row in scale),
         f"{'┴':>{MARGIN}}{'─' * columns}",
-        f"{'':{MARGIN}}{left}{legend:^{space}}{right}",
+        left + f" step {steps[-1]:,.0f}".rjust(width - len(left)),
+        f"{' '.join(names):>{width}.{width}}",
     ]
     return "\n".join(picture).translate(IN_ASCII if screen.options.ascii_only else {})

@@ -1,4 +1,4 @@
-"""`charrnn info`: what a model is, how it was trained, and what recurrence saves."""
+"""`charrnn info`: what a model is, how it was trained, and how many parameters recurrence saves."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from charrnn.cli.facts import curve, facts
 from charrnn.cli.options import DEFAULT_MODEL, Debug, Json, complete_checkpoint, model_path
 from charrnn.cli.terminal import console, labelled, print_json, visible
 from charrnn.errors import CheckpointError
+from charrnn.training.reproduce import command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -82,7 +83,7 @@ def as_json(path: str, model: Model) -> dict[str, Any]:
             for name, field in vars(Model).items()
             if type(field) is MetaField
         },
-        "command": facts(model)["made by"] or None,
+        "command": command(model, model.corpus_names) or None,
         "val_bpc": None if val is None else val / math.log(2),
         "uniform_nats": math.log(len(model.vocabulary)),
         "feed_forward_params": {T: feed_forward(model, T) for T in WINDOWS},
@@ -104,14 +105,14 @@ def show(screen: Console, path: str, model: Model) -> None:
     from rich.text import Text
 
     screen.print(Text(visible(path), style="bold"), soft_wrap=True)
-    screen.print(labelled(facts(model)), soft_wrap=screen.width >= NARROW)  # to copy commands
+    screen.print(labelled(facts(model), screen), soft_wrap=True)
     if drawing := curve(model, 9, screen):
         screen.print(Text(f"\n{drawing}"), soft_wrap=True)
     screen.print(
-        "\nParameters of a feed-forward network with as many hidden units over a window of T "
-        "one-hot characters; recurrence reads any length:"
+        "\nFor comparison, the parameters of a feed-forward network with as many hidden units that "
+        "reads a window of T one-hot characters; a recurrent network reads any number:"
     )
-    screen.print(labelled(feed_forward_facts(model)))
+    screen.print(labelled(feed_forward_facts(model), screen), soft_wrap=True)
 
 
 def show_side_by_side(screen: Console, opened: Sequence[tuple[str, Model]]) -> None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from charrnn.checkpoint.atomic_write import check_writable, part_of
+from charrnn.checkpoint.atomic_write import check_writable
 from charrnn.cli.terminal import as_json
 from charrnn.config import TrainConfig
 from charrnn.errors import CharRNNError
@@ -39,15 +39,10 @@ class Log:
     def __init__(self, path: Path, sources: Sequence[str], config: TrainConfig) -> None:
         self.path, self.waiting, self.first_step = path, "", 0
         self.file: TextIO | None = None
-        taken = part_of(path, (*sources, str(config.out)))
-        if taken is not None:
-            raise CharRNNError(
-                f"--log {path} would change {taken}, which this run reads or writes; "
-                "choose another place"
-            )
         if path.is_fifo() or path.is_char_device():
             return
-        check_writable(path, overwrite=config.resume or config.overwrite)
+        used = (*sources, str(config.out))
+        check_writable(path, used, overwrite=config.resume or config.overwrite)
         if path.is_file() and path.read_bytes()[: len(BEGINNING)] not in (b"", BEGINNING):
             raise CharRNNError(
                 f"{path}: this is not a charrnn log, so it is not overwritten; choose another --log"
@@ -76,7 +71,7 @@ class Log:
 
 
 def _cut(path: Path, first_step: int) -> None:
-    """Cut a log after its last whole line up to `first_step`; for step 0, empty it."""
+    """Cut off a log's lines after `first_step`, and an incomplete one; for step 0, empty it."""
     if not path.is_file():
         return
     size = 0

@@ -12,10 +12,10 @@ from charrnn.cli.options import (
     Json,
     UnknownChoice,
     complete_checkpoint,
-    known,
     model_path,
     option,
     unknown_option,
+    without_unknown,
 )
 from charrnn.cli.terminal import bar, console, print_json
 from charrnn.config import check
@@ -54,7 +54,7 @@ def next_characters(
     if not path and _is_checkpoint(text):
         raise UsageError(f"TEXT is missing: {text} is a checkpoint; give a text after it")
     model = load(model_path(path[0] if path else None))
-    text = known(model, text, unknown, "text")
+    text = without_unknown(model, text, unknown, "text")
     likely = likeliest(model, text, k)
     if json:
         shown = [{"character": char, "probability": p} for char, p in likely]

@@ -49,9 +49,9 @@ def of_field(
     shown: str = "",
     **more: Any,
 ) -> inspect.Parameter:
-    """Return a command's parameter for the field of `config` that the first long flag names.
+    """Return a command's parameter for a field of `config`, found by its first long flag.
 
-    shown: the default that the help shows, if not the field's own.
+    shown: the default for the help, if the field's own doesn't say it.
     """
     name = flags.split("--")[1].strip().replace("-", "_")
     field = config.__dataclass_fields__[name]
@@ -148,18 +148,15 @@ def read(path: str, encoding: str | None) -> str:
     return text
 
 
-def known(model: Model, text: str, unknown: UnknownChoice, what: str) -> str:
-    """Return `text`; with unknown="skip", leave out characters that the model doesn't know.
+def without_unknown(model: Model, text: str, unknown: UnknownChoice, what: str) -> str:
+    """Return `text`; if unknown is "skip", without the characters that the model doesn't know.
 
-    Otherwise such characters raise VocabularyError, which names `what`.
+    Their number is printed, with `what` the text is.
     """
-    from charrnn.sampling.sampling import check_known
-
-    if unknown == "error":
-        check_known(model, text, what)
+    if unknown == "error":  # whoever uses the text raises VocabularyError
         return text
-    characters = set(model.vocabulary.characters)
-    kept = "".join(char for char in text if char in characters)
+    missing = model.vocabulary.missing(text)
+    kept = text.translate(dict.fromkeys(map(ord, missing)))
     if len(kept) < len(text):
         say(f"{what}: {counted(len(text) - len(kept), 'unknown character')} left out")
     return kept

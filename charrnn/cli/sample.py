@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import select
-import stat
-import sys
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +16,6 @@ from charrnn.cli.options import (
     MaybeModel,
     UnknownChoice,
     check_together,
-    known,
     model_path,
     of_field,
     option,
@@ -27,6 +23,7 @@ from charrnn.cli.options import (
     switch,
     unknown_option,
     with_options,
+    without_unknown,
 )
 from charrnn.cli.terminal import say
 from charrnn.config import SampleConfig, check, check_stdin_once
@@ -87,9 +84,9 @@ def sample(
         option(
             "--encoding",
             BEGINNING,
-            "Encoding of --prime-file, --novel and --copied.",
+            r"Encoding of --prime-file, --novel and --copied. \[default: utf-8]",
             "NAME",
-            show_default="utf-8",
+            show_default=False,
         ),
     ] = None,
     num: Annotated[int, option("--num", SHOWING, "Number of independent samples.", "N")] = 1,
@@ -135,29 +132,32 @@ def sample(
     check_stdin_once([prime_file, novel, copied])
     config = SampleConfig(**options)
     from charrnn.cli.samples import Request, converse, write
+    from charrnn.sampling.sampling import Drawing
 
     opened = _open(model)
-    if config.stop is not None:
-        config = replace(config, stop=known(opened, config.stop, unknown, "stop text"))
-    request = Request(opened, config, echo=not no_prime, num=num)
-    if interactive:
-        converse(request, unknown, probs=show_probs)
-        return
+    if novel is not None and not opened.of_lines:
+        raise UsageError("--novel is for models of lines, which charrnn train --lines makes")
     prime = config.prime
     if prime_file is not None:
         prime = read(prime_file, encoding)
         prime = prime.removesuffix("\n") if opened.of_lines else prime
-    request = request.after(known(opened, prime, unknown, "prime"))
-    if novel is not None:
-        if not opened.of_lines:
-            raise UsageError("--novel is for models of lines, which charrnn train --lines makes")
-        lines = read(novel, encoding).split("\n")
-        request = replace(request, novel_to=frozenset(lines))
-    if copied is not None:
-        request = replace(request, source=read(copied, encoding))
-    if "-" not in (prime_file, novel, copied) and _input_is_waiting():
-        say("standard input is not read; add --prime-file - to continue from it")
-    write(request, json=json, probs=show_probs)
+    prime = without_unknown(opened, prime, unknown, "prime")
+    stop = config.stop and without_unknown(opened, config.stop, unknown, "stop text")
+    drawing = Drawing(opened, replace(config, prime=prime, stop=stop))
+    request = Request(
+        drawing,
+        echo=not no_prime,
+        num=num,
+        novel_to=None if novel is None else frozenset(read(novel, encoding).split("\n")),
+        source=None if copied is None else read(copied, encoding),
+    )
+    if config.seed is None:
+        say(f"seed: {drawing.seed}{' for the first text, then one more' * interactive}")
+    if interactive:
+        seeds = count(drawing.seed, 1 if config.seed is None else 0)
+        converse(request, seeds, unknown, probs=show_probs)
+    else:
+        write(request, json=json, probs=show_probs)
 
 
 def _open(path: str | None) -> Model:
@@ -168,15 +168,3 @@ def _open(path: str | None) -> Model:
             f"{path}: there is no such checkpoint; use --prime to give a text to continue"
         )
     return load(model_path(path))
-
-
-def _input_is_waiting() -> bool:
-    """Whether standard input is a pipe that holds something. Never blocks."""
-    try:
-        if not stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
-            return False  # a file may be a list that a shell loop is reading
-        poll = select.poll()
-        poll.register(sys.stdin, select.POLLIN)
-        return any(event & select.POLLIN for _, event in poll.poll(0))
-    except (AttributeError, OSError, ValueError):  # no standard input, or no poll on this system
-        return False

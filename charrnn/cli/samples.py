@@ -11,14 +11,13 @@ from importlib import import_module
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from charrnn.checkpoint.model import Model
-from charrnn.cli.options import UnknownChoice, known
+from charrnn.cli.options import UnknownChoice, without_unknown
 from charrnn.cli.terminal import Stream, console, print_json, say
 from charrnn.config import SampleConfig
 from charrnn.errors import CharRNNError, CorpusError
 from charrnn.sampling.copying import RUN, copied
 from charrnn.sampling.decoding import distribution
-from charrnn.sampling.sampling import Samples, fresh_seed, sample
+from charrnn.sampling.sampling import Drawing, Samples
 
 if TYPE_CHECKING:
     from charrnn.lecture.quiz import YHatFacts
@@ -32,10 +31,9 @@ Drawn = TypeVar("Drawn")
 
 @dataclass(frozen=True)
 class Request:
-    """What to draw."""
+    """What to draw and how to write it."""
 
-    model: Model
-    config: SampleConfig
+    drawing: Drawing
     echo: bool = True  # the prime is part of the output
     num: int = 1
     novel_to: frozenset[str] | None = None  # items that are left out
@@ -43,20 +41,12 @@ class Request:
 
     @property
     def opening(self) -> str:
-        """What stands before the drawn characters."""
-        return self.config.prime if self.echo else ""
-
-    def after(self, prime: str) -> Request:
-        """Return the request with another prime."""
-        return replace(self, config=replace(self.config, prime=prime))
+        """The text to write before the drawn characters."""
+        return self.drawing.config.prime if self.echo else ""
 
 
-def write(request: Request, *, json: bool = False, probs: bool = False) -> None:
-    """Write what was asked for. A seed that wasn't given is chosen and printed."""
-    if request.config.seed is None:
-        seed = fresh_seed()
-        say(f"seed: {seed}")
-        request = replace(request, config=replace(request.config, seed=seed))
+def write(request: Request, *, json: bool, probs: bool) -> None:
+    """Write the samples."""
     if json:
         _write_json(request, probs)
     elif probs:
@@ -88,7 +78,7 @@ def _write_texts(request: Request) -> None:
 def _each(request: Request, drawn: Iterable[Drawn], stream: Stream) -> Iterator[Drawn]:
     """Yield samples to write one below the other: items one per line, texts with headings."""
     for number, one in enumerate(drawn, 1):
-        if request.num > 1 and not request.model.of_lines:
+        if request.num > 1 and not request.drawing.model.of_lines:
             stream.raw(f"---- {number} of {request.num} ----\n")
         yield one
         stream.end_line()
@@ -97,27 +87,26 @@ def _each(request: Request, drawn: Iterable[Drawn], stream: Stream) -> Iterator[
 def _pieces(request: Request) -> Iterator[Iterator[str]]:
     """Yield each sample in pieces as they are drawn."""
     if request.num == 1 and request.novel_to is None:
-        return iter([sample(request.model, **asdict(request.config))])
+        return iter([request.drawing.characters()])
     return (samples.follow(i) for samples, i in _drawn(request))
 
 
 def _drawn(request: Request, at_once: int = GROUP) -> Iterator[tuple[Samples, int]]:
     """Yield for each sample its group (at most `at_once`, drawn together) and its index there.
 
-    With novel_to, yield only new items that --length didn't cut off. Raises CharRNNError if new
-    items are too rare.
+    With novel_to, yield only new items that --length didn't cut off. Raises CharRNNError if these
+    are too rare.
     """
-    model, novel_to = request.model, request.novel_to
-    tries, found, cut = request.num, 0, 0
+    drawing, novel_to = request.drawing, request.novel_to
+    tries, found = request.num, 0
     if novel_to is not None:
         tries = 1000 + 100 * tries
-    size = min(at_once, GROUP_NUMBERS // len(model.vocabulary))
+    size = min(at_once, GROUP_NUMBERS // len(drawing.model.vocabulary))
     for first in range(0, tries, size):
-        samples = Samples(model, request.config, min(size, tries - first), first=first)
+        samples = Samples(drawing, min(size, tries - first), first=first)
         for i in range(len(samples)):
             if novel_to is not None:
-                item = request.config.prime + samples.sample(i).text
-                cut += not samples.finished[i]
+                item = drawing.config.prime + samples.sample(i).text
                 if not (item and samples.finished[i]) or item in novel_to:
                     continue
             yield samples, i
@@ -125,9 +114,8 @@ def _drawn(request: Request, at_once: int = GROUP) -> Iterator[tuple[Samples, in
             if found == request.num:
                 return
     raise CharRNNError(
-        f"only {found} of {request.num} items are new after {tries:,} tries"
-        f"{f', {cut:,} of which --length cut off' if cut else ''}; "
-        f"raise --temp{' or --length' if cut else ''}, lower --num, or give a shorter --prime"
+        f"only {found} of {request.num} items are new after {tries:,} tries; raise --temp or "
+        "--length, lower --num, or give a shorter --prime"
     )
 
 
@@ -186,21 +174,26 @@ def _painted(painter: Painter, opening: str, drawn: Iterator[tuple[str, float]])
             yield painter.cell(cell) + "\n" * (cell.text == "\n")
 
 
-def converse(request: Request, unknown: UnknownChoice, *, probs: bool) -> None:
-    """Answer each line of standard input until it ends.
+def converse(
+    request: Request, seeds: Iterator[int], unknown: UnknownChoice, *, probs: bool
+) -> None:
+    """Continue each line of standard input until it ends, with a seed for each.
 
     Ctrl-C stops an answer; at the prompt it empties the line.
     """
+    model, config = request.drawing.model, request.drawing.config
     with contextlib.suppress(ImportError):  # not on Windows
         import_module("readline")  # edits the lines that input() reads
-    asked = sys.stdin is not None and sys.stdin.isatty()
-    if asked:
+    prompt = ""  # none in an output file
+    if sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty():
         say("Type a beginning and press Enter; Ctrl-C stops a text, Ctrl-D quits.")
-    prompt = PROMPT if asked and sys.stdout.isatty() else ""  # none in an output file
+        prompt = PROMPT
     while sys.stdin is not None:
         try:
             line = input(prompt)
-            write(request.after(known(request.model, line, unknown, "beginning")), probs=probs)
+            prime = without_unknown(model, line, unknown, "prime")
+            drawing = Drawing(model, replace(config, prime=prime, seed=next(seeds)))
+            write(replace(request, drawing=drawing), json=False, probs=probs)
         except KeyboardInterrupt:
             print(file=sys.stderr)
         except EOFError:

@@ -12,13 +12,15 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-FLUSH_SECONDS = 0.05  # text that a Stream holds back is at most this old
+LABEL = 14  # columns of a label
+FLUSH_SECONDS = 0.05  # the longest that a Stream holds text back
 # C0, DEL and C1; line ends and changes of direction; annotations; byte order mark; surrogates
 _INVISIBLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\ufeff"
@@ -55,13 +57,10 @@ def console(stderr: bool = False) -> Console:
 
 
 def as_json(value: Any) -> str:
-    """Return `value` as one line of ASCII JSON; numbers that aren't finite become null."""
-    try:
-        return json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):  # an array, or a number that isn't finite
-        from charrnn.checkpoint.model import finite_json
+    """Return `value` as one line of ASCII JSON; NaN and numbers too large become null."""
+    from charrnn.checkpoint.model import finite_json
 
-        return json.dumps(finite_json(value), allow_nan=False)
+    return json.dumps(finite_json(value))
 
 
 def print_json(value: Any) -> None:
@@ -88,15 +87,21 @@ def counted(number: float | None, noun: str) -> str:
     return f"{text} {noun}{'s' * (text != '1')}"
 
 
-def labelled(rows: Mapping[str, str]) -> Text:
-    """Return a line with its label for each row that isn't empty."""
+def labelled(rows: Mapping[str, str], screen: Console) -> Text:
+    """Return the rows that aren't empty, each with its label.
+
+    In a terminal, long rows are broken between words. Commands stay whole, to be copied.
+    """
     from rich.text import Text
 
-    lines = [
-        Text(f"{label:<14}", style="bold").append(visible(said), style="not bold")
-        for label, said in rows.items()
-        if said
-    ]
+    lines = list[Text]()
+    for label, said in rows.items():
+        line = f"{label:<{LABEL}}{visible(said)}"
+        if screen.is_terminal and not said.startswith(("charrnn ", "mpiexec ")):
+            line = fill(line, screen.width, break_on_hyphens=False)
+        if said:
+            lines.append(Text(line))
+            lines[-1].stylize("bold", 0, LABEL)
     return Text("\n").join(lines)
 
 

@@ -1,4 +1,4 @@
-"""`charrnn train`: from options to a TrainConfig, and from its run's events to the listeners."""
+"""`charrnn train`: makes a TrainConfig of the options, and passes the run's events to listeners."""
 
 from __future__ import annotations
 
@@ -289,7 +289,9 @@ class Session(ExitStack):
         """Pass an event to all listeners; after the first step one that fails is dropped."""
         if event.name == "step" and not self.begun:
             self.begun = True
-            self._catch_signals()
+            for number in SIGNALS:
+                if signal.getsignal(number) != signal.SIG_IGN:  # by nohup, or a script's &
+                    self.enter_context(app.handled_by(self._interrupt, number))
         for listener in tuple(self.listeners):
             try:
                 listener(event)
@@ -298,12 +300,6 @@ class Session(ExitStack):
                     raise
                 self.listeners.remove(listener)
                 self.failure = self.failure or error
-
-    def _catch_signals(self) -> None:
-        """Let signals end the run after a step; ignored ones (nohup, a script's &) stay ignored."""
-        for number in SIGNALS:
-            if signal.getsignal(number) != signal.SIG_IGN:
-                self.enter_context(app.handled_by(self._interrupt, number))
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:

@@ -20,7 +20,7 @@ from charrnn import __version__
 from charrnn.checkpoint.model import Model
 from charrnn.config import SampleConfig
 from charrnn.errors import CheckpointError
-from charrnn.sampling.sampling import check_known
+from charrnn.sampling.sampling import Drawing
 
 
 def page(model: Model, *, title: str, prime: str = "", temp: float = 1.0) -> str:
@@ -29,8 +29,7 @@ def page(model: Model, *, title: str, prime: str = "", temp: float = 1.0) -> str
     Raises VocabularyError for a prime with an unknown character, UsageError for a temperature
     below 0, and CheckpointError if a weight is too large for half precision.
     """
-    check_known(model, prime, "prime")
-    SampleConfig(temp=temp)  # raises UsageError for an invalid temperature
+    Drawing(model, SampleConfig(prime=prime, temp=temp))  # raises for invalid ones
     frame, style, script = (
         (files(__package__) / f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js")
     )

@@ -161,8 +161,8 @@ def _check_size(sequences: int) -> None:
 class Matcher:
     """The deterministic automaton of a pattern, for drawing from the characters of a vocabulary.
 
-    end: the character that ends the text and isn't part of it; stop: the text that ends it and is
-    part of it; prime: what the match begins with. Raises UsageError as `parsed` does.
+    prime: the beginning of what must match. The drawn text ends before the character `end`, or
+    after the text `stop`. Raises UsageError as `parsed` does.
     """
 
     def __init__(

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, replace
 from typing import Unpack
 
 import numpy as np
@@ -20,83 +19,100 @@ from charrnn.errors import UsageError, VocabularyError
 from charrnn.sampling.decoding import distribution, draw, drawer, unnormalized_probabilities
 from charrnn.sampling.matching import NEVER, Matcher
 from charrnn.sampling.stepping import Sampler
+from charrnn.text.vocabulary import Vocabulary
 
-BLOCK = 1 << 10  # uniform numbers drawn at a time; this doesn't affect their values
-
-
-def fresh_seed() -> int:
-    """Return a random seed below 2³²."""
-    return secrets.randbits(32)
+BLOCK = 256  # uniform numbers drawn at a time for each sample; this doesn't affect their values
 
 
-def _uniforms(seed: int | None, numbers: Iterable[int]) -> Iterator[Array]:
-    """Yield blocks of uniform numbers (length, S) forever, with a column for each sample number.
-
-    A column doesn't depend on the others.
-    """
+def _uniforms(seed: int, numbers: Iterable[int]) -> Iterator[Array]:
+    """Yield uniform numbers (S,) forever, one for each sample number, independent of the others."""
     seeds = [np.random.SeedSequence(seed, spawn_key=(number,)) for number in numbers]
     generators = [np.random.default_rng(one) for one in seeds]
-    length = BLOCK // len(generators) + 64
     while True:
-        yield np.stack([rng.random(length) for rng in generators], axis=1)
+        yield from np.stack([rng.random(BLOCK) for rng in generators], axis=1)
 
 
-def check_known(model: Model, text: str, what: str) -> None:
-    """Raise VocabularyError naming `what` if `text` has a character that the model doesn't know."""
+def _encoded(vocabulary: Vocabulary, text: str, what: str) -> list[int]:
+    """Return the indices of `text`. Raises VocabularyError that names `what` the text is."""
     try:
-        model.vocabulary.encode(text)
+        return [*map(int, vocabulary.encode(text))]
     except VocabularyError as error:
         raise VocabularyError(f"{what}: {error}") from None
 
 
-def _begin(model: Model, config: SampleConfig) -> tuple[Sampler, int]:
-    """Return a sampler that has read all but the last character of the opening, and that character.
+class Drawing:
+    """What to draw from a model, checked: the opening, the pattern and the seed.
 
     The opening is the prime, preceded by a newline for a model of lines. Without a prime it is
     the newline or, if the vocabulary has none, the commonest character, which has the greatest b_y.
-    Raises VocabularyError for an unknown character in the prime or the stop text.
+    Raises VocabularyError for an unknown character in the prime or the stop text, and UsageError
+    for a pattern that isn't supported or that nothing can match.
     """
-    check_known(model, config.prime, "prime")
-    check_known(model, config.stop or "", "stop text")
-    vocabulary = model.vocabulary
-    opening = vocabulary.encode(config.prime).tolist()
-    if "\n" in vocabulary and (model.of_lines or not opening):
-        opening.insert(0, vocabulary.index("\n"))
-    sampler = Sampler(model)
-    *before, last = opening or [int(model.parameters["b_y"].argmax())]
-    for index in before:
-        sampler.feed(index)
-    return sampler, last
+
+    def __init__(self, model: Model, config: SampleConfig) -> None:
+        self.seed = secrets.randbits(32) if config.seed is None else config.seed
+        self.model, self.config = model, replace(config, seed=self.seed)
+        vocabulary = model.vocabulary
+        _encoded(vocabulary, config.stop or "", "stop text")
+        opening = _encoded(vocabulary, config.prime, "prime")
+        if "\n" in vocabulary and (model.of_lines or not opening):
+            opening.insert(0, vocabulary.index("\n"))
+        *self._before, self.last = opening or [int(model.parameters["b_y"].argmax())]
+        self.matcher: Matcher | None = None
+        if config.match is not None:
+            ends = {"prime": config.prime, "end": "\n"} if model.of_lines else {}
+            self.matcher = Matcher(
+                config.match, vocabulary.characters, stop=config.stop or "", **ends
+            )
+            if self.matcher.least > config.length:
+                needs = f"needs at least {self.matcher.least:,} characters; raise --length"
+                if self.matcher.least >= NEVER:
+                    needs = "can't be matched with the model's characters, prime and stop text"
+                raise UsageError(f"--match: {config.match!r} {needs}")
+
+    def sampler(self) -> Sampler:
+        """Return a sampler that has read the opening except its last character, `last`."""
+        sampler = Sampler(self.model)
+        for index in self._before:
+            sampler.feed(index)
+        return sampler
+
+    def characters(self) -> Iterator[str]:
+        """Yield the characters of sample 0; each is read only when the next is requested."""
+        model, config, matcher, last = self.model, self.config, self.matcher, self.last
+        sampler = self.sampler()
+        read, index = sampler.read, drawer(sampler.logits, config)
+        characters, end = model.vocabulary.characters, "\n" if model.of_lines else None
+        stop, tail, state, left = config.stop, "", 0, config.length
+
+        def following(drawn: int, uniform: float) -> int:
+            read(drawn)
+            if matcher:
+                sampler.logits[~matcher.may_be_drawn(state, left)] = -np.inf
+            return index(uniform)
+
+        uniforms = _uniforms(self.seed, [0])
+        for left, uniform in zip(range(config.length, 0, -1), uniforms, strict=False):
+            if matcher and not matcher.goes_on(state, left):
+                return
+            last = sampler.without_float_warnings(following, last, uniform.item())
+            if matcher:
+                state = matcher.after(state, last)
+            if (char := characters[last]) == end:
+                return
+            yield char
+            if stop and (tail := (tail + char)[-len(stop) :]) == stop:
+                return
 
 
 def likeliest(model: Model, text: str, k: int) -> list[tuple[str, float]]:
     """Return the k likeliest characters after `text` with their probabilities, likeliest first."""
-    sampler, last = _begin(model, SampleConfig(prime=text))
-    sampler.feed(last)
+    drawing = Drawing(model, SampleConfig(prime=text))
+    sampler = drawing.sampler()
+    sampler.feed(drawing.last)
     y_hat = distribution(sampler.logits, SampleConfig())
     best = (-y_hat).argsort(kind="stable")[:k].tolist()
     return [(model.vocabulary.characters[i], float(y_hat[i])) for i in best]
-
-
-def _matcher(model: Model, config: SampleConfig) -> Matcher | None:
-    """Return the matcher for the pattern `match`, None if there is no pattern.
-
-    Raises UsageError for a pattern that isn't supported or that nothing can match.
-    """
-    if config.match is None:
-        return None
-    prime, end = (config.prime, "\n") if model.of_lines else ("", "")
-    found = Matcher(
-        config.match, model.vocabulary.characters, prime=prime, end=end, stop=config.stop or ""
-    )
-    if found.least > config.length:
-        needs = (
-            "can't be matched with the model's characters"
-            if found.least >= NEVER
-            else f"needs {found.least:,} characters at least; raise --length"
-        )
-        raise UsageError(f"--match: {config.match!r}{f' after {prime!r}' if prime else ''} {needs}")
-    return found
 
 
 def sample(model: Model, **options: Unpack[SampleOptions]) -> Iterator[str]:
@@ -107,36 +123,7 @@ def sample(model: Model, **options: Unpack[SampleOptions]) -> Iterator[str]:
     or once `stop` has been drawn; with a model of lines it ends at a newline, which isn't yielded.
     Raises UsageError and VocabularyError at once, not at the first character.
     """
-    config = SampleConfig(**options)
-    return _drawn(*_begin(model, config), config, _matcher(model, config))
-
-
-def _drawn(
-    sampler: Sampler, last: int, config: SampleConfig, matcher: Matcher | None
-) -> Iterator[str]:
-    """Yield the characters drawn after `last`; each is read only when the next is requested."""
-    model, read, index = sampler.model, sampler.read, drawer(sampler.logits, config)
-    characters, end = model.vocabulary.characters, "\n" if model.of_lines else None
-    stop, tail, state, left = config.stop, "", 0, config.length
-
-    def following(drawn: int, uniform: float) -> int:
-        read(drawn)
-        if matcher:
-            sampler.logits[~matcher.may_be_drawn(state, left)] = -np.inf
-        return index(uniform)
-
-    uniforms = (u for block in _uniforms(config.seed, [0]) for u in block[:, 0].tolist())
-    for left, uniform in zip(range(config.length, 0, -1), uniforms, strict=False):
-        if matcher and not matcher.goes_on(state, left):
-            return
-        last = sampler.without_float_warnings(following, last, uniform)
-        if matcher:
-            state = matcher.after(state, last)
-        if (char := characters[last]) == end:
-            return
-        yield char
-        if stop and (tail := (tail + char)[-len(stop) :]) == stop:
-            return
+    return Drawing(model, SampleConfig(**options)).characters()
 
 
 @dataclass(frozen=True)
@@ -153,20 +140,18 @@ class Sample:
 class Samples(Iterator[list[str | None]]):
     """Samples drawn side by side. Each step yields a character per sample, None if it has ended."""
 
-    def __init__(self, model: Model, config: SampleConfig, num: int, *, first: int = 0) -> None:
+    def __init__(self, drawing: Drawing, num: int, *, first: int = 0) -> None:
         check("--num", num, least=1)
-        self.model, self.config = model, config
-        self.seed = fresh_seed() if config.seed is None else config.seed
-        self._last: int | Array
-        self._sampler, self._last = _begin(model, config)
+        self.model, self.config, self.seed = drawing.model, drawing.config, drawing.seed
+        self._last: int | Array = drawing.last
+        self._sampler = drawing.sampler()
         if num > 1:
             self._sampler = self._sampler.spread(num)
-        blocks = _uniforms(self.seed, range(first, first + num))
-        self._uniforms = chain.from_iterable(blocks)
-        self._matcher, self._states = _matcher(model, config), np.zeros(num, np.intp)
-        self._end = model.vocabulary.characters.find("\n") if model.of_lines else -1
+        self._uniforms = _uniforms(self.seed, range(first, first + num))
+        self._matcher, self._states = drawing.matcher, np.zeros(num, np.intp)
+        self._end = self.model.vocabulary.characters.find("\n") if self.model.of_lines else -1
         self._texts: list[list[str]] = [[] for _ in range(num)]
-        self._open, self._left = np.ones(num, bool), config.length
+        self._open, self._left = np.ones(num, bool), self.config.length
         self.nats: Array = np.zeros(num)  # −Σ ln ŷ_t of each sample so far
         self.finished: Array = ~self._open  # ended by a newline, the stop text or the match
         self._close()
@@ -241,11 +226,7 @@ class Samples(Iterator[list[str | None]]):
 
 
 def sample_many(
-    model: Model,
-    num: int,
-    *,
-    first: int = 0,
-    **options: Unpack[SampleOptions],
+    model: Model, num: int, *, first: int = 0, **options: Unpack[SampleOptions]
 ) -> Samples:
     """Return an iterator that draws `num` independent samples side by side, numbered from `first`.
 
@@ -253,4 +234,4 @@ def sample_many(
     `num`; those of sample 0 are the ones that `sample` uses. With num > 1 the matrix products round
     differently, which with float32 weights may change about one draw in 100,000.
     """
-    return Samples(model, SampleConfig(**options), num, first=first)
+    return Samples(Drawing(model, SampleConfig(**options)), num, first=first)

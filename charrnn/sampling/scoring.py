@@ -10,18 +10,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
 from charrnn.arrays import Array
 from charrnn.checkpoint.model import Model
+from charrnn.config import Unknown
 from charrnn.errors import CheckpointError, CorpusError
 from charrnn.network.network import Network, zero_state
 from charrnn.text.vocabulary import code_points
 
 Pieces = tuple[Array, Array]  # each piece's start, and its number of predictions
-Unknown = Literal["error", "skip", "score"]
 SIDE_BY_SIDE = 256  # most pieces read together
 CHUNK, LONGEST = 4096, 256  # most characters read at once: in all pieces, in one piece
 SHOWN = 10_000  # most characters shown in a notebook
@@ -43,7 +42,7 @@ class Score:
     @cached_property
     def characters(self) -> int:
         """The number of predicted characters."""
-        return int(np.count_nonzero(~np.isnan(self.surprise)))
+        return self.nats.size
 
     @cached_property
     def mean(self) -> float:
@@ -110,7 +109,7 @@ class Score:
 
 
 def figures(nats: float) -> str:
-    """Return a sentence part with a mean in nats, in bits and as perplexity."""
+    """Return a mean loss as text: in nats, in bits and as perplexity."""
     return f"{nats:.4f} nats, {nats / math.log(2):.4f} bits, perplexity {_perplexity(nats):.3f}"
 
 

@@ -1,4 +1,4 @@
-"""The network one character at a time, for drawing: the steps of its cells, without a tape.
+"""The network one character at a time, for drawing. Nothing is kept for a backward pass.
 
 A step of one stream spends its time on memory traffic and NumPy calls (0.4 µs each). Hence:
 - Everything that multiplies h_t is stacked into one matrix, so that one product is enough: V of the
@@ -27,7 +27,7 @@ class Layer(NamedTuple):
     """What a step of one layer needs; all steps share the same scratch arrays."""
 
     step: Step
-    M: Array  # (R + G·H, H), all that multiplies h: V above or U, then W; gates' rows are scaled
+    M: Array  # (R + G·H, H), what multiplies h: V of the layer above or U, then W, scaled by gate
     h: Array  # (H, S)
     product: Array  # (R + G·H, S), M h
     up: Array  # (R, S), M's first rows times h plus the bias

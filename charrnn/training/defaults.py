@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import timeit
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from statistics import median
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from charrnn.training.optimizers import OPTIMIZER_CLASSES
 DEFAULT_BUDGET = 180.0  # seconds
 USUAL, TIMED = 64, 32  # B and T; under a budget, more and smaller steps learn more: see resolve
 MOST_STREAMS = 128  # most streams of running text under a budget, for any number of processes
-CHARACTERS = 1024  # per step of items under a budget
+CHARACTERS = 1024  # in a step of items, under a budget
 HIDDEN, OPERATIONS = 256, 2.9e13  # this width suits a run of this many operations
 NO_PRESSURE = 800.0  # epochs · parameters / √characters up to which nothing is dropped
 DECAY, SCANT = 0.02, 10_000  # weight decay for Adam, and the characters below which it grows
@@ -39,10 +39,10 @@ BASE_BYTES = 45 << 20  # memory of a process that has loaded Python and NumPy
 class Traits(NamedTuple):
     """What the rules below need to know about a cell."""
 
-    rate: float  # as a factor of the optimizer's
-    efficiency: float  # a whole step's speed as a share of a single product's, at B = T = 32
-    forward: int  # numbers on the tape for each unit and position that forward fills
-    tape: int  # all of them
+    rate: float  # factor of the optimizer's learning rate
+    efficiency: float  # speed of a whole step as a share of a single product's, at B = T = 32
+    forward: int  # numbers on the tape per unit and position after the forward pass
+    tape: int  # the same after the backward pass
 
 
 TRAITS = {
@@ -50,17 +50,6 @@ TRAITS = {
     "gru": Traits(rate=0.8, efficiency=0.42, forward=7, tape=10),
     "lstm": Traits(rate=1.0, efficiency=0.45, forward=8, tape=11),
 }
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the choices depend on besides the configuration."""
-
-    characters: int  # of the training part; with lines, newlines included
-    validation: int  # characters to predict in the validation part
-    N: int  # size of the vocabulary
-    processors: int
-    item: float | None = None  # mean length of an item with its newline; None: running text
 
 
 def measured_flops() -> float:
@@ -78,7 +67,8 @@ def measured_flops() -> float:
 def characters_per_second(model: ModelConfig, N: int, workers: int, flops: float) -> float:
     """Return a rough guess of the training speed.
 
-    It assumes 6 operations per weight and character, at the cell's efficiency of a worker's flops.
+    It assumes 6 operations per weight and character, at a worker's flops times the cell's
+    efficiency.
     """
     H, G = model.hidden, len(CELL_CLASSES[model.cell].gates)
     weights = G * H * H * (2 * model.layers - 1) + N * H
@@ -89,10 +79,13 @@ def characters_per_second(model: ModelConfig, N: int, workers: int, flops: float
 def memory_bytes(config: TrainConfig, N: int, workers: int) -> int:
     """Return a rough guess of the memory of all processes together in bytes, Python included.
 
-    Replicas share θ, its average and the moments. Each has five more such arrays (gradient, masks,
-    masked weights, initial θ and average); rank 0 has seven (also the best weights and a copy). A
-    layer's tape and temporaries hold `tape` numbers for each unit and position, of which validation
-    uses `forward`; the output layer holds N for each position of a block.
+    It is the sum of
+    - θ, its average and the moments, which replicas share
+    - in each replica, five arrays of the same size (gradient, masks, masked weights, initial θ and
+      average), and in rank 0 also the best weights and a copy
+    - `tape` numbers per layer, unit and position, and a few for temporaries; for validation,
+      which has its own B and T, `forward` of them
+    - N numbers per position of a block of the output layer
     """
     H, L, P = config.hidden, config.layers, config.batch_size * config.seq_len
     traits = TRAITS[config.cell]
@@ -121,12 +114,15 @@ def chosen_hidden(operations: float, characters: int) -> int:
 def chosen_dropout(epochs: float, parameters: int, characters: int) -> float:
     """Return the dropout for a network of `parameters` that reads `characters` for `epochs`.
 
-    More parameters and epochs memorize more, and a shorter text leaves less else to learn: hence
-    0.055 for each doubling of epochs · parameters / √characters. The form comes from runs on texts
-    of 20 kB to 1 MB in two languages, the numbers from Shakespeare, where an lstm of 256 does best
-    with 0.1 on 7 million characters. On 5 kB, an lstm of 288 ended at 2.078, 2.016, 1.981 and 1.948
-    nats with 0.5, 0.6, 0.68 and 0.75; on 20 kB, at 1.979, 1.931 and 1.938 with the first three, but
-    with 0.75 it never learned to spell: hence at most 0.7.
+    A network memorizes more the more parameters and epochs it has and the shorter the text is, so
+    dropout rises by 0.055 with each doubling of epochs · parameters / √characters. The form comes
+    from runs on texts of 20 kB to 1 MB in two languages, the numbers from Shakespeare, where an
+    lstm of 256 does best with 0.1 on 7 million characters. It is at most 0.7, because of these
+    validation losses of an lstm of 288:
+
+        dropout      0.5    0.6   0.68   0.75
+        5 kB       2.078  2.016  1.981  1.948
+        20 kB      1.979  1.931  1.938  never learned to spell
     """
     pressure = epochs * parameters / math.sqrt(max(characters, 1))
     return round(min(0.7, max(0.0, 0.055 * math.log2(max(pressure / NO_PRESSURE, 1)))), 2)
@@ -135,10 +131,12 @@ def chosen_dropout(epochs: float, parameters: int, characters: int) -> float:
 def chosen_rate(optimizer: str, cell: str, H: int, B: int = TIMED) -> float:
     """Return the peak rate: the optimizer's, scaled by cell and, for Adam, by √B / H.
 
-    On 3 million characters of Shakespeare an lstm of 192 ended at 1.520, 1.496 and 1.503 nats with
-    rates of 0.013, 0.018 and 0.025, an rnn of 192 at 1.712, 1.707 and 1.722 with 0.006, 0.01 and
-    0.015; on 6 million an lstm of 288 at 1.470, 1.462 and 1.459 with 0.0089, 0.012 and 0.016; on
-    3.8 million a gru of 192 at 1.538 with 0.017.
+    Validation losses on Shakespeare, with the rate in brackets:
+
+        lstm of 192, 3 million characters    1.520 (0.013)   1.496 (0.018)  1.503 (0.025)
+        lstm of 288, 6 million characters    1.470 (0.0089)  1.462 (0.012)  1.459 (0.016)
+        rnn of 192, 3 million characters     1.712 (0.006)   1.707 (0.01)   1.722 (0.015)
+        gru of 192, 3.8 million characters   1.538 (0.017)
     """
     rate = OPTIMIZER_CLASSES[optimizer].lr
     if optimizer != "sgd":
@@ -155,22 +153,24 @@ def chosen_decay(optimizer: str, characters: int) -> float:
     return float(f"{DECAY * min(10, max(1, SCANT / characters)):.2g}")
 
 
-def _sizes(config: TrainConfig, flops: float, facts: Facts) -> dict[str, int]:
-    """Return H, B and T; each rank gets enough columns.
+def _sizes(
+    config: TrainConfig, flops: float, *, characters: int, processors: int, item: float | None
+) -> dict[str, int]:
+    """Return H, B and T, with at least COLUMNS columns for each rank.
 
-    Under a budget, each of several processes gets enough columns of a running text, up to
-    MOST_STREAMS in all, and a step of short items has as many characters as one of running text.
+    Under a budget, several workers get COLUMNS of a running text each, up to MOST_STREAMS in all;
+    a step of short items has about CHARACTERS characters, like one of running text.
     """
     H, B, T, ranks = HIDDEN, USUAL, USUAL, config.ranks
     if config.budget is not None:
-        processors = min(8, facts.processors if ranks == 1 else ranks)
-        H = chosen_hidden(flops * processors * config.budget, facts.characters)
+        used = min(8, processors if ranks == 1 else ranks)
+        H = chosen_hidden(flops * used * config.budget, characters)
         B = T = TIMED
-        if facts.item is None:
-            workers = facts.processors if config.workers == "auto" else config.workers
+        if item is None:
+            workers = processors if config.workers == "auto" else config.workers
             B = max(B, min(MOST_STREAMS, COLUMNS * workers))
         else:
-            B = max(B, min(256, 32 * round(CHARACTERS / facts.item / 32)))
+            B = max(B, min(256, 32 * round(CHARACTERS / item / 32)))
     return {"hidden": H, "batch_size": max(B, COLUMNS * ranks), "seq_len": T}
 
 
@@ -189,36 +189,47 @@ def chosen_workers(config: TrainConfig, processors: int) -> int:
     return max(1, min(processors, B // columns, config.hidden * B // work))
 
 
-def resolve(config: TrainConfig, facts: Facts) -> TrainConfig:
+def resolve(
+    config: TrainConfig,
+    *,
+    characters: int,
+    validation: int,
+    N: int,
+    processors: int,
+    item: float | None = None,
+) -> TrainConfig:
     """Return the configuration with every option filled in; those that were given stay as they are.
 
+    characters: of the training part, newlines included. validation: characters to predict in the
+    validation part. item: mean length of a line with its newline, None for running text.
+
     Under a budget, the rest depends on the speed of this machine, measured now. Then B = T = 32; on
-    more than 4 cores B is 8 per core, and the rate grows with its square root. The reason for 32:
-    on 10 million characters of Shakespeare an lstm of 256 ended at 1.540 nats with B, T = 64, 64,
-    at 1.519 with 32, 64 (or 64, 32) and at 1.512 with 32, 32.
+    more than 4 cores B is 8 per core, and the rate grows with its square root. Smaller steps learn
+    more: on 10 million characters of Shakespeare, the validation loss of an lstm of 256 was 1.540
+    nats with B, T = 64, 64, 1.519 with 32, 64 (or 64, 32) and 1.512 with 32, 32.
     """
     c = with_defaults(config)
     if all(getattr(c, name) is None for name in LENGTHS):
         c = replace(c, budget=DEFAULT_BUDGET)
     flops = 0.0 if c.budget is None else measured_flops()
-    c = _filled(c, **_sizes(c, flops, facts))
-    workers = chosen_workers(c, facts.processors)
+    c = _filled(c, **_sizes(c, flops, characters=characters, processors=processors, item=item))
+    workers = chosen_workers(c, processors)
     c = replace(c, workers=workers)
-    step = min(c.batch_size * (facts.item or c.seq_len), facts.characters)  # characters per step
-    read = (c.steps or 0) * step + (c.epochs or 0) * facts.characters  # in the whole run
+    step = min(c.batch_size * (item or c.seq_len), characters)  # characters per step
+    read = (c.steps or 0) * step + (c.epochs or 0) * characters  # in the whole run
     if c.budget is not None:
-        read = c.budget * characters_per_second(c.model, facts.N, workers * c.ranks, flops)
+        read = c.budget * characters_per_second(c.model, N, workers * c.ranks, flops)
         most = max(1000, int(MOST_OF_BUDGET * VALIDATING * read))
-        if most < facts.validation:
+        if most < validation:
             c = _filled(c, val_characters=most)
-    streams = c.batch_size if c.budget is not None and facts.item is None else TIMED
-    epochs, parameters = read / facts.characters, parameter_count(c.model, facts.N)
-    validation = min(facts.validation, c.val_characters or facts.validation)
+    streams = c.batch_size if c.budget is not None and item is None else TIMED
+    parameters = parameter_count(c.model, N)
+    validation = min(validation, c.val_characters or validation)
     return _filled(
         c,
-        dropout=chosen_dropout(epochs, parameters, facts.characters),
+        dropout=chosen_dropout(read / characters, parameters, characters),
         lr=chosen_rate(c.optimizer, c.cell, c.hidden, streams),
-        weight_decay=chosen_decay(c.optimizer, facts.characters),
+        weight_decay=chosen_decay(c.optimizer, characters),
         val_every=max(25, math.ceil(validation / (VALIDATING * VALIDATION_SHARE * step))),
         sample_every=math.ceil(SAMPLED_CHARACTERS / step),
     )

@@ -30,7 +30,7 @@ from charrnn.training.events import (
     Validated,
     Validating,
 )
-from charrnn.training.reproduce import command, repeatable
+from charrnn.training.reproduce import command
 from charrnn.training.schedule import learning_rate, total_steps
 from charrnn.training.setup import Run, prepare
 from charrnn.training.workers import replicas
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from charrnn.training.mpi import MPIEnd
 
 PATIENCE = 8  # validations without a new best after which a budget's decay begins early
-SPARE = 0.015  # share of a budget kept back: while the rate falls, new bests are saved more often
+SPARE = 0.015  # share of a budget kept in reserve: while the rate falls, there are more saves
 LATE = 1.25  # cap the total if it exceeds the feasible number by this factor
-GOOD_EVERY = 25  # steps between copies of weights that are known to be good
+GOOD_EVERY = 25  # steps between copies of the weights to return to after divergence
 SHOWN_CHARACTERS = 40_000  # characters between the steps shown in JSON
 SHARED = ("epochs", "seconds", "train_loss", "val_loss", "floor_nats", "chars_per_second")
 
@@ -82,8 +82,8 @@ class Training:
     ranks: MPIEnd | None
     stopped: Stopped | None = None  # None: still running
     taken: int = 0  # steps since this start or resumption
-    mean: float = 0.0  # seconds per step, their mean
-    recent: float = 0.0  # the same over about the last quarter of them
+    mean: float = 0.0  # seconds per step
+    recent: float = 0.0  # seconds per step over about the last quarter of the steps
     validation_seconds: float | None = None  # of one pass over the validation part
 
     def __post_init__(self) -> None:
@@ -124,8 +124,8 @@ class Training:
     def _steps(self) -> Generator[Event, None, Stopped]:
         """Yield the events of all steps and of what is due between them; return why they ended.
 
-        Before the first validation, copy the weights now and then, and keep the copy once a loss
-        shows that they are good.
+        Until the first validation, the weights are copied now and then; a copy becomes the best
+        weights once the loss of its step shows that they are good.
         """
         progress = self.progress
         while not progress.finished:
@@ -207,7 +207,7 @@ class Training:
     def _fix_total(self) -> None:
         """Turn the budget into a total number of steps when decay must begin.
 
-        It must begin when it will take all the time left, or once validation stops improving.
+        Decay must begin when it needs all the time left, or once validation stops improving.
         """
         progress = self.progress
         if progress.steps is not None or not self.taken:
@@ -222,7 +222,7 @@ class Training:
             progress.set_total(possible if lost else total)
 
     def _end(self) -> float:
-        """Return the seconds that the two validations at the end will take, guessed at first."""
+        """Return the seconds for the two validations at the end, a guess before the first one."""
         if self.run.validation is None or self.validation_seconds is not None:
             return 2 * (self.validation_seconds or 0.0)
         return 2 * self.run.validation.predictions / (VALIDATING * (self.progress.speed() or 1e9))
@@ -270,7 +270,7 @@ class Training:
     def _named(self) -> Parameters:
         """Return the named arrays of the checkpoint: the best on validation, else the current.
 
-        Before the first step, these are the best weights that the run began with.
+        Before this start's first step, they are the run's best weights so far.
         """
         current = self.progress.val_loss is None and self.stopped != "diverged" and self.taken
         return self.replica.parameters if current else self.run.best
@@ -301,6 +301,6 @@ class Training:
             checkpoint=None if out is None else str(out),
             stopped=self.stopped or self.progress.ending,
             command=command(model, run.text.sources, "--out", again),
-            repeatable=repeatable(run),
+            repeatable=run.repeatable(),
             model=model,
         )

@@ -25,7 +25,7 @@ from charrnn.training.replica import Parts, Replica, Transport, share
 
 CHUNK = 1 << 22  # characters in one message
 POLL = 0.005  # seconds between checks whether rank 0 has read the text; MPI itself would spin
-PATIENCE = 3.0  # seconds for the launcher to end this rank because another one died
+PATIENCE = 3.0  # seconds that the launcher has to end this rank after another one has died
 SIGNALS = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
 
 
@@ -105,7 +105,7 @@ class MPIEnd(Transport):
                 Replica(self, *parts).follow()
 
     def _begin(self, parts: Sequence[Any] = ()) -> Any:
-        """Return rank 0's parts on every rank, none if it failed; until then the others sleep."""
+        """Return rank 0's parts on every rank, nothing if it failed. The others wait asleep."""
         ready = self.world.Ibarrier()
         while not ready.Test():
             time.sleep(POLL)
@@ -139,7 +139,7 @@ def _textless(part: Any) -> Any:
 
 @contextmanager
 def joined(rank: int, size: int, fail: Callable[[BaseException], int]) -> Iterator[MPIEnd]:
-    """Yield this rank's end of `size`. An error in the with block of one rank ends them all.
+    """Yield the transport of this rank of `size`. An error in one rank's with block ends them all.
 
     `fail` tells the user of an error and returns the exit code. A launcher sends signals to every
     process; only rank 0 acts on them, and not before MPI has started. Raises TrainingError.

@@ -22,7 +22,7 @@ class Progress:
     step: int = 0  # optimizer steps done
     seconds: float = 0.0  # wall time of the parts before this one
     ending: Literal["finished", "early"] = "finished"  # early: validation stopped improving
-    repeatable: bool = True  # by one command: the rate followed its schedule, and no option changed
+    repeatable: bool = True  # the rate followed one schedule, and no option changed on resume
     recent_sum: float = 0.0  # of the training losses since the last validation
     val_loss: float | None = None  # the lowest
     best_step: int | None = None
@@ -51,7 +51,7 @@ class Progress:
         return self.unvalidated > 0 and (self.finished or self.step % every == 0)
 
     def set_total(self, steps: int | None) -> bool:
-        """Make `steps` the total; return whether a rate that had fallen rises for a longer run."""
+        """Set the total; return whether the rate, which had begun to fall, rises again for it."""
         before, fell = self.steps, self.decaying
         if steps == before:
             return False

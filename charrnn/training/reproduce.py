@@ -9,19 +9,18 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from charrnn.checkpoint.atomic_write import FilePath, part_of
+from charrnn.checkpoint.atomic_write import FilePath
 from charrnn.config import OPTIONS, flag
 
 if TYPE_CHECKING:
     from charrnn.checkpoint.model import Model
-    from charrnn.training.setup import Run
 
 
 def command(model: Model, sources: Iterable[FilePath], *more: str) -> str:
     """Return the command that repeats a model's run on these texts, with `more` at its end.
 
-    It is empty for a model of which no run is known. While the steps of a budget aren't
-    known it names the budget; a repetition turns that into steps of its own.
+    It is empty if nothing is known about the run. It gives the number of steps; only while a
+    budget hasn't become one does it give the budget, which may lead to other steps next time.
     """
     if not model.training:
         return ""
@@ -38,23 +37,6 @@ def command(model: Model, sources: Iterable[FilePath], *more: str) -> str:
     return joined([*words, *more])
 
 
-def repeatable(run: Run) -> bool:
-    """Return whether `command` repeats the run.
-
-    It cannot where an input is gone: standard input, a pipe, a file that has changed since it was
-    read, a starting checkpoint that the run has replaced. No option names another dtype.
-    """
-    config = run.config
-    replaced = config.out and config.init_from and part_of(config.out, [config.init_from])
-    return (
-        run.progress.repeatable
-        and run.progress.steps is not None
-        and run.text.stays()
-        and not replaced
-        and config.dtype == "float32"
-    )
-
-
 def joined(words: Iterable[str]) -> str:
-    """Return words as a shell of this system takes them, quoted where they must be."""
+    """Return the words as one command line, quoted for this system's shell."""
     return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)

@@ -29,7 +29,6 @@ from charrnn.text.vocabulary import Vocabulary
 from charrnn.training.defaults import (
     VALIDATION_CHUNK,
     VALIDATION_STREAMS,
-    Facts,
     chosen_workers,
     memory_bytes,
     resolve,
@@ -41,10 +40,17 @@ from charrnn.training.replica import twins
 from charrnn.training.reproduce import joined
 
 Sources = tuple[str | Path, ...]
-RELIABLE = 500  # characters to predict for a reliable validation loss
+RELIABLE = 500  # predictions that make a validation loss reliable
 SCANTY = 8  # average characters at the end of each text, without which we don't validate
 BLOCK = 1 << 22  # characters counted at a time
-CHOSEN = ("hidden", "batch_size", "seq_len", "dropout", "lr", "val_characters")  # noted if chosen
+CHOSEN = (
+    "hidden",
+    "batch_size",
+    "seq_len",
+    "dropout",
+    "lr",
+    "val_characters",
+)  # reported if they were chosen
 
 
 class Text:
@@ -83,7 +89,7 @@ class Text:
         return all(self._times) and self._times == self._changed()
 
     def counts(self) -> Array:
-        """Return how often each character is to be predicted in the training part (N,)."""
+        """Return how often each character occurs as a target in the training part (N,)."""
         part, counts = self.parts[0], np.zeros(len(self.corpus.vocabulary))
         for at in range(0, part.characters, BLOCK):
             some = part.read(at, min(at + BLOCK, part.characters))
@@ -98,7 +104,7 @@ class Run:
     config: TrainConfig  # resolved
     text: Text
     progress: Progress
-    origin: Model | None  # a new run starts from its weights; for a resumed run, the best so far
+    origin: Model | None  # has the weights to start from or, of a resumed run, the best so far
     saved: Mapping[str, Array]  # of a resumed run: theta, average, moments, state
     notes: list[str]  # what the user should know before it begins
 
@@ -122,7 +128,7 @@ class Run:
 
     @cached_property
     def best(self) -> Parameters:
-        """The best weights so far. Initializing them takes minutes for a wide network."""
+        """The best weights so far, made on first use: initializing a wide network takes minutes."""
         if self.saved and self.origin:
             return self.origin.parameters.astype(self.config.dtype)
         rng = np.random.default_rng([self.config.seed, Stream.WEIGHTS])
@@ -158,7 +164,7 @@ class Run:
         return memory_bytes(used, len(self.vocabulary), self.workers * self.config.ranks)
 
     def start_event(self) -> Start:
-        """Return the event that describes the run that begins or continues."""
+        """Return the event that describes the run as it starts or resumes."""
         config, progress, N = self.config, self.progress, len(self.vocabulary)
         return Start(
             corpus_characters=self.text.corpus.characters,
@@ -175,15 +181,35 @@ class Run:
             first_step=progress.step,
         )
 
+    def repeatable(self) -> bool:
+        """Return whether a command repeats the run.
+
+        None does if an input is gone: standard input, a pipe, a file that has changed since it was
+        read, a starting checkpoint that the run has replaced. No option sets another dtype.
+        """
+        config, progress = self.config, self.progress
+        replaced = config.out and config.init_from and part_of(config.out, [config.init_from])
+        return (
+            progress.repeatable
+            and progress.steps is not None
+            and self.text.stays()
+            and not replaced
+            and config.dtype == "float32"
+        )
+
     def sources(self) -> Array:
-        """Return the paths of the text as bytes of JSON. They are private: meta has only names."""
+        """Return the texts' paths as JSON, in bytes. They may be private: meta has only names."""
         sources = [str(Path(s).absolute()) if s != "-" else s for s in self.text.sources]
         return np.frombuffer(json.dumps(sources).encode(), np.uint8)
 
 
 def prepare(sources: Sequence[str | Path], config: TrainConfig) -> Run:
     """Return a run that is ready to start or to continue. Raises CharRNNError if it can't."""
-    _check_out(sources, config)
+    if config.out is not None:
+        texts = [source for source in sources if not Path(source).is_dir()]
+        overwrite = config.overwrite or config.resume
+        remedy = "--resume continues its run, --overwrite replaces it with a new run"
+        check_writable(config.out, texts, overwrite=overwrite, remedy=remedy)
     if (config.ranks or 1) > 1 and config.workers not in (None, 1, "auto"):
         raise UsageError(
             f"--workers {config.workers} cannot be used with {config.ranks} ranks; "
@@ -193,7 +219,7 @@ def prepare(sources: Sequence[str | Path], config: TrainConfig) -> Run:
     ranks, B = run.config.ranks, run.training.batch_size
     if ranks > B:
         raise UsageError(
-            f"{ranks} ranks share a batch of {B} streams, and some would get none; "
+            f"{ranks} ranks cannot share a batch of {B} streams, since some would get none; "
             "use fewer ranks or a larger --batch-size"
         )
     free = free_memory()
@@ -206,17 +232,6 @@ def prepare(sources: Sequence[str | Path], config: TrainConfig) -> Run:
     return run
 
 
-def _check_out(sources: Sequence[str | Path], config: TrainConfig) -> None:
-    """Raise CharRNNError if `out` is one of the texts or cannot be written."""
-    if config.out is None:
-        return
-    source = part_of(config.out, sources)
-    if source is not None and not Path(source).is_dir():
-        raise UsageError(f"--out {config.out} is a text to train on; choose another name")
-    remedy = "--resume goes on with its run, --overwrite starts afresh over it"
-    check_writable(config.out, overwrite=config.overwrite or config.resume, remedy=remedy)
-
-
 def _new(sources: Sources, asked: TrainConfig) -> Run:
     """Return a new run, before its first step."""
     origin, shape = None, dict[str, Any]()
@@ -226,14 +241,16 @@ def _new(sources: Sources, asked: TrainConfig) -> Run:
         _check_same(asked, shape, asked.init_from)
     text = Text(sources or (default_corpus(),), asked, origin)
     part, validation = text.parts
-    facts = Facts(
+    N = len(text.corpus.vocabulary)
+    config = resolve(
+        replace(asked, **shape),
         characters=part.characters,
         validation=validation.characters,
-        N=len(text.corpus.vocabulary),
+        N=N,
         processors=cores(),
         item=part.characters / len(part) if isinstance(part, Items) else None,
     )
-    config, counted = resolve(replace(asked, **shape), facts), floor(part, validation, facts.N)
+    counted = floor(part, validation, N)
     progress = Progress(floor_nats=counted.nats, floor_order=counted.order)
     run = Run(config, text, progress, origin, {}, [*text.notes])
     progress.steps = _total(run)
@@ -300,7 +317,7 @@ def _notes(asked: TrainConfig, run: Run) -> Iterator[str]:
         )
     elif validation is not None and validation.predictions < RELIABLE:
         yield (
-            f"the validation part has {validation.predictions} characters to predict: "
+            f"the validation part has only {validation.predictions} characters to predict: "
             "its loss is a rough guide"
         )
     chosen = [
@@ -349,9 +366,9 @@ def _same_text(sources: Sources, came_from: list[str], kept: TrainConfig, model:
     if text.corpus.digest != model.corpus_digest:
         texts, names = len(text.corpus.texts), model.corpus_names
         raise CheckpointError(
-            f"{kept.out}: the corpus is not the one of this run: {text.corpus.characters:,} "
-            f"characters in {texts} text{'s' * (texts > 1)} now, {model.corpus_characters or 0:,} "
-            f"in {len(names)} then ({', '.join(names)}); resume with the same texts (a folder is "
-            "one), or use --init-from"
+            f"{kept.out}: the corpus is not the one of this run: it has {text.corpus.characters:,} "
+            f"characters in {texts} text{'s' * (texts > 1)}, the run's had "
+            f"{model.corpus_characters or 0:,} in {len(names)} ({', '.join(names)}); resume with "
+            "the same texts (a folder counts as one), or use --init-from"
         )
     return text

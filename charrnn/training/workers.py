@@ -172,7 +172,7 @@ def _processes(count: int, descriptors: tuple[int, ...]) -> Iterator[list[subpro
 
 
 def _start(descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:
-    """Start a worker that finds this very package.
+    """Start a worker, which imports the same charrnn as this process.
 
     It gets its own session (on Windows, its own process group), so that Ctrl-C in the terminal does
     not reach it. -P keeps modules in the current folder from being imported.

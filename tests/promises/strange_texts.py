@@ -257,7 +257,7 @@ def changing_files() -> Trial:
         ended = charrnn("train", "--resume", "--steps", "500", "--out", out)
         refused = ended.code == 1 and one_line(
             ended.err,
-            "not the one of this run: 36 characters in 1 text now, 6,000 in 1 then",
+            "not the one of this run: it has 36 characters in 1 text, the run's had 6,000 in 1",
         )
         trial.check(refused, f"resuming with another text: {ended}")
     return trial
