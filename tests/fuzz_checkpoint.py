@@ -9,6 +9,7 @@ and agree, on what it does read, with np.load. A case is the same on every run: 
 
 import argparse
 import io
+import itertools
 import json
 import random
 import re
@@ -26,12 +27,12 @@ if sys.platform != "win32":
     import resource
 
 import numpy as np
+from tiny_models import tiny
 
-from charrnn.checkpoint.model import Model, load, load_resume, save
-from charrnn.config import CELLS, ModelConfig
+from charrnn.checkpoint.model import load, load_resume, save
+from charrnn.config import CELLS
 from charrnn.errors import CheckpointError
-from charrnn.network.parameters import initialize, shapes
-from charrnn.text.vocabulary import Vocabulary
+from charrnn.network.parameters import shapes
 
 # Linux: files in memory, three times as many a second
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -166,36 +167,24 @@ MEMBER_NAMES = (
 
 
 def seeds():
-    """Checkpoints of a few kB: each cell, one and two layers, with resume arrays or without."""
+    """Checkpoints of a few kB: each cell, one and two layers, with resume arrays or without; one in
+    half precision, two deflated.
+    """
+    meta = {"training": {"lr": 4e-3}, "step": 7, "curve": [[1, 2.5, None]]}
     files = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "seed.npz"
-        for number, (cell, layers) in enumerate(
-            (cell, layers) for cell in CELLS for layers in (1, 2)
-        ):
-            config = ModelConfig(cell, hidden=3, layers=layers)
-            vocabulary = Vocabulary('\n"aé\U0001f600')
-            parameters = initialize(config, len(vocabulary), np.random.default_rng(number))
-            model = Model(
-                config,
-                vocabulary,
-                parameters,
-                {"training": {"lr": 4e-3}, "step": 7, "curve": [[1, 2.5, None]]},
-            )
-            resume = {
-                "m": parameters.flat,
-                "step": np.int64(7),
-                "rng": np.arange(8, dtype=np.uint8),
-            }
-            save(path, model, resume if layers == 1 else None, half=number == 3)
+        for cell, layers in itertools.product(CELLS, (1, 2)):
+            model = tiny('\n"aé\U0001f600', cell=cell, hidden=3, layers=layers, **meta)
+            m, rng = model.parameters.flat, np.arange(8, dtype=np.uint8)
+            resume = {"m": m, "step": np.int64(7), "rng": rng} if layers == 1 else None
+            save(path, model, resume, half=(cell, layers) == ("gru", 2))
             files.append(path.read_bytes())
-            if number in (0, 4):
-                files.append(
-                    packed(
-                        [(name, data, zipfile.ZIP_DEFLATED) for name, data, _ in parts(files[-1])]
-                    )
-                )
-    return files
+    return [*files, deflated(files[0]), deflated(files[4])]
+
+
+def deflated(data):
+    return packed([(name, array, zipfile.ZIP_DEFLATED) for name, array, _ in parts(data)])
 
 
 def parts(data):
@@ -462,7 +451,8 @@ def main():
     parser.add_argument("--start", type=int, default=0, help="number of the first")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    originals, tally, slowest, failures, began = (seeds(), Counter(), 0.0, 0, time.perf_counter())
+    originals, tally, slowest, failures = seeds(), Counter(), 0.0, 0
+    began = time.perf_counter()
     with (
         tempfile.TemporaryDirectory(dir=MEMORY) as folder,
         (Path(folder) / "m.npz").open("wb", buffering=0) as file,

@@ -53,6 +53,10 @@ def each(items):
     return [items.symbols[start + 1 : stop] for start, stop in pairwise(items.starts)]
 
 
+def lines_of(corpus, items):
+    return [corpus.vocabulary.decode(item) for item in each(items)]
+
+
 def predictions(batch, column):
     """(read, predicted) of one column, and a check that nothing but 0 stands behind them."""
     length = len(batch.x) if batch.lengths is None else int(batch.lengths[column])
@@ -73,9 +77,8 @@ def test_every_character_but_a_streams_first_is_predicted_once(n, B, T, pieces, 
         start, stop = b * n // streams.batch_size, (b + 1) * n // streams.batch_size
         read = [pair for batch in epoch for pair in predictions(batch, b)]
         assert read == [(p, p + 1) for p in range(start, stop - 1)]
-    assert (
-        streams.predictions == n - streams.batch_size == sum(batch.predictions for batch in epoch)
-    )
+    total = sum(batch.predictions for batch in epoch)
+    assert streams.predictions == total == n - streams.batch_size
 
 
 @given(**SIZES, cut=st.integers(0, 20), step=st.integers(0, 1000))
@@ -122,9 +125,8 @@ def test_steps_count_on_over_epochs_in_any_order():
     streams = Streams(counting(100), 3, 7)
     assert streams.steps_per_epoch == 5
     once = [streams.batch(step).x.tolist() for step in range(5)]
-    assert [streams.batch(step).x.tolist() for step in (14, 3, 5, 0, 9)] == [
-        once[i] for i in (4, 3, 0, 0, 4)
-    ]
+    for step in (14, 3, 5, 0, 9):
+        assert streams.batch(step).x.tolist() == once[step % 5]
     assert not streams.batch(0).fresh
 
 
@@ -138,8 +140,7 @@ def test_batches_are_contiguous_arrays_of_intp():
 def test_lines_are_ended_by_newlines_alone():
     corpus = corpus_of("ab\n\nb\nab\nc\x0bd\u2028e\n")
     items = read_items(corpus)
-    lines = sorted(corpus.vocabulary.decode(item) for item in each(items))
-    assert lines == ["ab", "b", "c\x0bd\u2028e"]
+    assert sorted(lines_of(corpus, items)) == ["ab", "b", "c\x0bd\u2028e"]
     assert items.characters == 11
 
 
@@ -153,7 +154,7 @@ def test_items_are_the_distinct_lines_in_the_order_of_their_digests(lines, read)
     expected = sorted(
         {*text.split("\n")} - {""}, key=lambda line: blake2b(line.encode(), digest_size=16).digest()
     )
-    assert [corpus.vocabulary.decode(item) for item in each(items)] == expected
+    assert lines_of(corpus, items) == expected
     assert items.characters == sum(len(line) + 1 for line in expected)
 
 
@@ -161,27 +162,31 @@ def test_the_end_of_a_text_ends_a_line(tmp_path):
     (tmp_path / "a").write_text("one\ntwo")
     (tmp_path / "b").write_text("three\none")
     corpus = read_corpus([tmp_path / "a", tmp_path / "b"])
-    assert sorted(corpus.vocabulary.decode(item) for item in each(read_items(corpus))) == [
-        "one",
-        "three",
-        "two",
-    ]
+    assert sorted(lines_of(corpus, read_items(corpus))) == ["one", "three", "two"]
 
 
-def test_repeats_and_long_lines_are_noted():
-    assert read_items(corpus_of("ab\ncd\n\nab\nab\n")).notes == [
-        "4 lines, 2 of them distinct: repeats are left out"
-    ]
-    assert read_items(corpus_of("ab\ncd\n\n")).notes == []
-    long = "x" * 511
-    assert read_items(corpus_of(f"ab\n{long}\n")).notes == []
-    assert read_items(corpus_of(f"ab\n{long}y\n")).notes == [
-        "lines of 512 characters or more are learned in pieces: 1 of 2; "
-        f"the longest has 512 and begins {long[:40]!r}"
-    ]
-    assert read_items(corpus_of("ab\r\ncd")).notes == [
-        r"standard input: line ends \r or \r\n changed to \n"
-    ]
+LONG = "x" * 511
+
+
+@pytest.mark.parametrize(
+    ("text", "notes"),
+    [
+        ("ab\ncd\n\nab\nab\n", ["4 lines, 2 of them distinct: repeats are left out"]),
+        ("ab\ncd\n\n", []),
+        (f"ab\n{LONG}\n", []),
+        (
+            f"ab\n{LONG}y\n",
+            [
+                "lines of 512 characters or more are learned in pieces: 1 of 2; "
+                f"the longest has 512 and begins {LONG[:40]!r}"
+            ],
+        ),
+        ("ab\r\ncd", [r"standard input: line ends \r or \r\n changed to \n"]),
+    ],
+    ids=["repeats", "no repeats", "511 characters", "512 characters", "carriage returns"],
+)
+def test_repeats_long_lines_and_other_line_ends_are_noted(text, notes):
+    assert read_items(corpus_of(text)).notes == notes
 
 
 def test_items_need_a_newline_and_something_in_a_line():
@@ -193,15 +198,10 @@ def test_items_need_a_newline_and_something_in_a_line():
 def test_the_first_share_of_the_items_trains_and_the_others_validate():
     items = items_from(*"abcdefghij")
     training, validation = items.split(0.1)
-    assert [item.tolist() for item in [*each(training), *each(validation)]] == [
-        item.tolist() for item in each(items)
-    ]
-    assert (len(training), len(validation), training.characters, validation.characters) == (
-        9,
-        1,
-        18,
-        2,
-    )
+    for part, item in zip([*each(training), *each(validation)], each(items), strict=True):
+        assert part.tolist() == item.tolist()
+    assert (len(training), training.characters) == (9, 18)
+    assert (len(validation), validation.characters) == (1, 2)
     assert [len(part) for part in items.split(0)] == [10, 0]
 
 

@@ -336,10 +336,8 @@ def test_json_has_null_for_the_numbers_that_a_checkpoint_has_null_for(number):
 
 
 def test_control_characters_and_overrides_are_shown_as_escapes():
-    assert (
-        terminal.visible("a\x1b[2J\x07\x9b\x7f\u202e\u2028é漢")
-        == "a\\x1b[2J\\x07\\x9b\\x7f\\u202e\\u2028é漢"
-    )
+    shown = terminal.visible("a\x1b[2J\x07\x9b\x7f\u202e\u2028é漢")
+    assert shown == r"a\x1b[2J\x07\x9b\x7f\u202e\u2028é漢"
     assert terminal.visible("a\n\tb") == "a\\n\\tb"
     assert terminal.visible("a\n\tb\r", lines=True) == "a\n\tb\\r"
 

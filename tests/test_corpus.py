@@ -660,10 +660,8 @@ def test_each_text_is_split_by_itself(tmp_path):
     written(tmp_path, {"1": b"abcdefghij", "2": b"k", "3": b"lmno"})
     corpus = read_corpus([tmp_path / name for name in "123"])
     training, validation = corpus.split(0.25)
-    assert [
-        corpus.vocabulary.decode(part.read(0, part.characters)) for part in (training, validation)
-    ] == ["abcdefglmn", "hijko"]
-    assert (training.characters, validation.characters) == (10, 5)
+    for part, text in ((training, "abcdefglmn"), (validation, "hijko")):
+        assert corpus.vocabulary.decode(part.read(0, part.characters)) == text
 
 
 def test_without_validation_everything_trains():
@@ -715,8 +713,6 @@ def test_the_shared_corpora_have_their_published_sizes(name, characters, distinc
     assert text_of(corpus) == file.read_bytes().decode()
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="needs the shared corpora")
-def test_the_published_split_of_tinyshakespeare():
-    assert [
-        part.characters for part in read_corpus([SHARED / "tinyshakespeare.txt"]).split(0.1)
-    ] == [1_003_854, 111_540]
+def test_the_published_split_of_tinyshakespeare(shakespeare):
+    training, validation = read_corpus([shakespeare]).split(0.1)
+    assert (training.characters, validation.characters) == (1_003_854, 111_540)

@@ -112,12 +112,9 @@ def test_reading_more_often_with_more_parameters_or_in_a_shorter_text_never_give
 ):
     few, many = sorted((few, many))
     short, long = sorted((short, long))
-    assert (
-        0
-        <= chosen_dropout(min(one, other), few, long)
-        <= chosen_dropout(max(one, other), many, short)
-        <= 0.7
-    )
+    less = chosen_dropout(min(one, other), few, long)
+    more = chosen_dropout(max(one, other), many, short)
+    assert 0 <= less <= more <= 0.7
 
 
 def auto_workers(H, B, processors):

@@ -353,7 +353,7 @@ def test_an_order_may_have_any_size():
 order = "step", "x" * 100_000
 assert end.broadcast(None if end.rank else order) == order
 """
-    assert in_ranks(2, "", ("-c", END + code)).returncode == 0
+    assert in_ranks(2, "", ("-m", "mpi4py", "-c", END + code)).returncode == 0
 
 
 @with_mpi
@@ -368,4 +368,4 @@ twin = np.zeros(n, "f")
 end.all_gather(twin)
 assert np.array_equal(twin, np.arange(n, dtype="f"))
 """
-    assert in_ranks(2, "", ("-c", END + code)).returncode == 0
+    assert in_ranks(2, "", ("-m", "mpi4py", "-c", END + code)).returncode == 0
