@@ -39,7 +39,7 @@ def test_updates_follow_the_formula(name):
     theta, optimizer = np.ones(5), OPTIMIZER_CLASSES[name](PER_STEP)
     moments = np.zeros((len(optimizer.names), 5))
     for step, g in enumerate(gradients, 1):
-        theta -= optimizer.change(0.05, step, g, *moments)
+        theta -= optimizer.change(0.05, step, g.copy(), *moments)
     expected = [textbook(name, list(column), 0.05) for column in gradients.T]
     np.testing.assert_allclose(theta, expected, rtol=1e-12)
 
@@ -51,7 +51,7 @@ def test_moments_are_the_whole_state_of_an_optimizer(name):
     straight, optimizer = np.ones(4, np.float32), OPTIMIZER_CLASSES[name](PER_STEP)
     moments = np.zeros((len(optimizer.names), 4), np.float32)
     for step, g in enumerate(gradients, 1):
-        straight -= optimizer.change(0.05, step, g, *moments)
+        straight -= optimizer.change(0.05, step, g.copy(), *moments)
         if step == 6:
             theta, kept = straight.copy(), moments.copy()
     for step, g in enumerate(gradients[6:], 7):
