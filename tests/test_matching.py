@@ -202,7 +202,7 @@ def test_a_text_ends_at_the_stop_text_or_where_nothing_can_follow():
 @pytest.mark.parametrize(
     ("pattern", "says"),
     [
-        ("a{600}", "needs at least 600 characters"),
+        ("a{600}", "can't be matched by the model's characters within --length 500"),
         ("x", "can't be matched"),
         (r"a\b", r"\\b"),
         ("a(", "pattern"),

@@ -248,7 +248,8 @@ class Evaluation:
     def show_lines(self) -> None:
         """Print the most surprising lines."""
         for heat in [line.heat for line in self.lines]:
-            print(f"{visible(heat.name)}, {heat.summary}\n    {visible(heat.text.rstrip())}")
+            content = visible(heat.text.rstrip("\n"))
+            print(f"{visible(heat.name)}, {heat.summary}\n    {content}")
         print()
 
     def show_table(self) -> None:
@@ -267,10 +268,8 @@ class Evaluation:
 
 def _floor(model: Model) -> list[str]:
     """Return a line about the training run's n-gram floor, if the model records it."""
-    from charrnn.sampling.scoring import figures
+    from charrnn.cli.facts import floor
 
-    if model.floor_nats is None:
-        return []
-    order = f" (order {model.floor_order})" if model.floor_order else ""
-    what = f"for comparison, what n-grams{order} reached on the training run's validation text"
-    return [f"{figures(model.floor_nats)}: {what}"]
+    reached = floor(model)
+    what = "for comparison, the n-gram floor on the training run's validation text"
+    return [f"{what}: {reached}"] if reached else []

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-LABEL = 14  # columns of a label
 FLUSH_SECONDS = 0.05  # the longest that a Stream holds text back
 # C0, DEL and C1; line ends and changes of direction; annotations; byte order mark; surrogates
 _INVISIBLE = re.compile(
@@ -96,12 +95,12 @@ def labelled(rows: Mapping[str, str], screen: Console) -> Text:
 
     lines = list[Text]()
     for label, said in rows.items():
-        line = f"{label:<{LABEL}}{visible(said)}"
+        line = f"{label:<14}{visible(said)}"
         if screen.is_terminal and not said.startswith(("charrnn ", "mpiexec ")):
             line = fill(line, screen.width, break_on_hyphens=False)
         if said:
             lines.append(Text(line))
-            lines[-1].stylize("bold", 0, LABEL)
+            lines[-1].stylize("bold", 0, len(label))
     return Text("\n").join(lines)
 
 

@@ -17,7 +17,7 @@ from charrnn.checkpoint.model import Model
 from charrnn.config import SampleConfig, SampleOptions, check
 from charrnn.errors import UsageError, VocabularyError
 from charrnn.sampling.decoding import distribution, draw, drawer, unnormalized_probabilities
-from charrnn.sampling.matching import NEVER, Matcher
+from charrnn.sampling.matching import Matcher
 from charrnn.sampling.stepping import Sampler
 from charrnn.text.vocabulary import Vocabulary
 
@@ -65,10 +65,10 @@ class Drawing:
                 config.match, vocabulary.characters, stop=config.stop or "", **ends
             )
             if self.matcher.least > config.length:
-                needs = f"needs at least {self.matcher.least:,} characters; raise --length"
-                if self.matcher.least >= NEVER:
-                    needs = "can't be matched with the model's characters, prime and stop text"
-                raise UsageError(f"--match: {config.match!r} {needs}")
+                raise UsageError(
+                    f"--match: {config.match!r} can't be matched by the model's characters within "
+                    f"--length {config.length:,}"
+                )
 
     def sampler(self) -> Sampler:
         """Return a sampler that has read the opening except its last character, `last`."""

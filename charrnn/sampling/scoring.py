@@ -57,12 +57,13 @@ class Score:
     @property
     def perplexity(self) -> float:
         """e^mean: the number of equally likely characters that would be as surprising."""
-        return _perplexity(self.mean)
+        return math.exp(min(self.mean, 700.0))
 
     @property
     def summary(self) -> str:
         """The figures in one line."""
-        return f"{figures(self.mean)} per character over {self.characters:,} characters"
+        means = f"{self.mean:.4f} nats, {self.bpc:.4f} bits, perplexity {self.perplexity:.3f}"
+        return f"{means} per character over {self.characters:,} characters"
 
     def as_dict(self) -> dict[str, float]:
         """Return the figures as --json prints them."""
@@ -106,15 +107,6 @@ class Score:
         lines = np.flatnonzero((characters > 0) & (np.diff(borders) > 1))
         order = np.argsort(-nats[lines] / characters[lines], kind="stable")[:count]
         return [(i + 1, slice(*borders[i : i + 2].tolist())) for i in lines[order].tolist()]
-
-
-def figures(nats: float) -> str:
-    """Return a mean loss as text: in nats, in bits and as perplexity."""
-    return f"{nats:.4f} nats, {nats / math.log(2):.4f} bits, perplexity {_perplexity(nats):.3f}"
-
-
-def _perplexity(nats: float) -> float:
-    return math.exp(min(nats, 700.0))
 
 
 def score(model: Model, text: str, *, streams: int = 1, unknown: Unknown = "error") -> Score:

@@ -13,7 +13,7 @@ EPSILON = 1e-8  # keeps a parameter that has no gradient where it is
 
 
 class Optimizer:
-    """An update rule. Its moments are twins of the flat array; resuming needs them."""
+    """An update rule. Its moments are arrays like the flat one of θ; resuming needs them."""
 
     lr: ClassVar[float]  # peak rate for an lstm of 256; defaults.chosen_rate scales it for others
     names: ClassVar[str]  # of the moments, a letter each

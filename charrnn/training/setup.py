@@ -43,14 +43,8 @@ Sources = tuple[str | Path, ...]
 RELIABLE = 500  # predictions that make a validation loss reliable
 SCANTY = 8  # average characters at the end of each text, without which we don't validate
 BLOCK = 1 << 22  # characters counted at a time
-CHOSEN = (
-    "hidden",
-    "batch_size",
-    "seq_len",
-    "dropout",
-    "lr",
-    "val_characters",
-)  # reported if they were chosen
+# reported to the user if they were chosen
+CHOSEN = ("hidden", "batch_size", "seq_len", "dropout", "lr", "val_characters")
 
 
 class Text:
