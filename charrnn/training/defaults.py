@@ -25,7 +25,7 @@ MOST_STREAMS = 128  # most streams of running text under a budget, for any numbe
 CHARACTERS = 1024  # in a step of items, under a budget
 HIDDEN, OPERATIONS = 256, 2.9e13  # this width suits a run of this many operations
 NO_PRESSURE = 800.0  # epochs · parameters / √characters up to which nothing is dropped
-DECAY, SCANT = 0.02, 10_000  # weight decay for Adam, and the characters below which it grows
+SCANT = 10_000  # characters below which the weight decay grows
 SAMPLED_CHARACTERS = 400_000  # characters read between two samples
 VALIDATION_SHARE = 0.03  # of the training time
 MOST_OF_BUDGET = 0.05  # share that one validation may take
@@ -40,15 +40,16 @@ class Traits(NamedTuple):
     """What the rules below need to know about a cell."""
 
     rate: float  # factor of the optimizer's learning rate
+    decay: float  # weight decay for Adam
     efficiency: float  # speed of a whole step as a share of a single product's, at B = T = 32
     forward: int  # numbers on the tape per unit and position after the forward pass
     tape: int  # the same after the backward pass
 
 
 TRAITS = {
-    "rnn": Traits(rate=0.4, efficiency=0.3, forward=2, tape=2),
-    "gru": Traits(rate=0.8, efficiency=0.42, forward=7, tape=10),
-    "lstm": Traits(rate=1.0, efficiency=0.45, forward=8, tape=11),
+    "rnn": Traits(rate=0.28, decay=0.01, efficiency=0.3, forward=2, tape=2),
+    "gru": Traits(rate=0.8, decay=0.02, efficiency=0.42, forward=7, tape=10),
+    "lstm": Traits(rate=1.0, decay=0.02, efficiency=0.45, forward=8, tape=11),
 }
 
 
@@ -136,6 +137,7 @@ def chosen_rate(optimizer: str, cell: str, H: int, B: int = TIMED) -> float:
         lstm of 192, 3 million characters    1.520 (0.013)   1.496 (0.018)  1.503 (0.025)
         lstm of 288, 6 million characters    1.470 (0.0089)  1.462 (0.012)  1.459 (0.016)
         rnn of 192, 3 million characters     1.712 (0.006)   1.707 (0.01)   1.722 (0.015)
+        rnn of 224, 20 million characters    1.603 (0.0034)  1.592 (0.005)  1.608 (0.0073)
         gru of 192, 3.8 million characters   1.538 (0.017)
     """
     rate = OPTIMIZER_CLASSES[optimizer].lr
@@ -146,11 +148,15 @@ def chosen_rate(optimizer: str, cell: str, H: int, B: int = TIMED) -> float:
     return float(f"{rate:.2g}")
 
 
-def chosen_decay(optimizer: str, characters: int) -> float:
-    """Return the weight decay: DECAY for Adam, more for texts of fewer than SCANT characters."""
+def chosen_decay(optimizer: str, cell: str, characters: int) -> float:
+    """Return the weight decay: the cell's for Adam, more if the text is shorter than SCANT.
+
+    An rnn of 224 on 20 million characters of Shakespeare had a validation loss of 1.600, 1.592 and
+    1.604 with 0, 0.01 and 0.02.
+    """
     if optimizer != "adam":
         return 0.0
-    return float(f"{DECAY * min(10, max(1, SCANT / characters)):.2g}")
+    return float(f"{TRAITS[cell].decay * min(10, max(1, SCANT / characters)):.2g}")
 
 
 def _sizes(
@@ -229,7 +235,7 @@ def resolve(
         c,
         dropout=chosen_dropout(read / characters, parameters, characters),
         lr=chosen_rate(c.optimizer, c.cell, c.hidden, streams),
-        weight_decay=chosen_decay(c.optimizer, characters),
+        weight_decay=chosen_decay(c.optimizer, c.cell, characters),
         val_every=max(25, math.ceil(validation / (VALIDATING * VALIDATION_SHARE * step))),
         sample_every=math.ceil(SAMPLED_CHARACTERS / step),
     )
