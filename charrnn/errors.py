@@ -21,7 +21,7 @@ class CorpusError(CharRNNError):
 
 
 class VocabularyError(CharRNNError):
-    """A character that the model has never seen."""
+    """A character or an index that isn't in a vocabulary, or cannot be."""
 
 
 class CheckpointError(CharRNNError):

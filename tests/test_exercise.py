@@ -199,7 +199,7 @@ WRONG = {
     "∂L/∂b_h counts only each step's own loss, as (2) of the quiz does": [
         ("db_h += dA", "db_h += (U.T @ g) * (1 - h[t] ** 2)")
     ],
-    "∂L/∂b_h has the identity for each ∂h_i/∂h_{i−1}, as (3) of the quiz": [
+    "∂L/∂b_h has the identity for each ∂h_i/∂h_{i−1}, as in (3) of the quiz": [
         ("    for t in rev", "    sums = np.zeros_like(b_h)\n    for t in rev"),
         ("db_h += dA", "sums = sums + U.T @ g\n        db_h += sums * (1 - h[t] ** 2)"),
     ],
@@ -291,21 +291,30 @@ def test_two_mistakes_at_once_are_both_named(one, other, tmp_path):
     assert said == {one, other}
 
 
+def test_a_gradient_has_only_the_mistakes_that_it_takes(tmp_path):
+    lost = "∂L/∂h_t lacks what comes back from step t + 1"
+    turned = "the carry: yours has W, not its transpose"
+    found = verdicts(changed(("U.T @ g + back", "U.T @ g"), ("W.T @ dA", "W @ dA")), tmp_path)
+    for name in ("V", "W", "b_h"):  # they don't read the carry
+        assert found[name].mistake == lost
+    assert found["h_before"].mistake == f"{turned}; {lost}"
+
+
 @pytest.mark.parametrize(
     ("change", "name", "said"),
     [
-        (("db_y += g", "db_y -= g"), "b_y", "has the wrong sign"),
-        (("db_y += g", "db_y += g / len(x)"), "b_y", "is divided by T: L is the sum over t"),
+        (("db_y += g", "db_y -= g"), "b_y", "wrong sign"),
+        (("db_y += g", "db_y += g / len(x)"), "b_y", "divided by T, but L is the sum over t"),
         (
             ("dU += np.outer(g, h[t])", "dU += 2 * np.outer(g, h[t])"),
             "U",
-            "is 2 times what it should be",
+            "2 times the right gradient",
         ),
         (("dU += np.outer(g, h[t])", "dU += np.outer(g, h[t]) / np.log(2)"), "U", "1.443 times"),
-        (("dU += np.outer(g, h[t])", "pass"), "U", "is still zero"),
+        (("dU += np.outer(g, h[t])", "pass"), "U", "still zero"),
         (("dU += np.outer(g, h[t])", "dU = dU + np.nan"), "U", "not finite"),
         (('"U": dU,', '"U": dU.T,'), "U", "the transpose, instead of (3, 4)"),
-        (('"W": dW, ', ""), "W", "is missing from the dict"),
+        (('"W": dW, ', ""), "W", "missing from the dict"),
     ],
 )
 def test_what_is_wrong_with_one_gradient_is_said_of_it_alone(change, name, said, tmp_path):
@@ -431,7 +440,8 @@ def test_the_commands_write_mark_and_hint(cli):
     assert out == ""
     assert "charrnn gradcheck --mine my_rnn.py" in err
     err = cli("gradcheck --exercise 'my copy.py' --json").err
-    assert "charrnn gradcheck --mine 'my copy.py'" in err
+    for said in (err, Path("my copy.py").read_text(encoding="utf-8")):
+        assert "charrnn gradcheck --mine 'my copy.py'" in said
     before = file.read_bytes()
     cli("gradcheck --exercise my_rnn.py", 1)
     assert file.read_bytes() == before

@@ -229,7 +229,7 @@ def _understood(text: str) -> tuple[dict[str, Any], ModelConfig, Vocabulary]:
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"its meta is not valid JSON: {error}") from None
     if not isinstance(meta, dict) or not is_finite:
-        raise CheckpointError("its meta is not a JSON object of finite numbers")
+        raise CheckpointError("its meta is not a JSON object, or has numbers that are not finite")
     wrote, format_ = meta.get("version"), meta.get("format")
     if format_ != FORMAT:
         raise CheckpointError(

@@ -24,9 +24,9 @@ def write(path: Path) -> None:
     from charrnn.training.reproduce import joined
 
     check_writable(path, overwrite=False, remedy="choose another name")
-    with atomic_write(path) as file:
-        file.write(template().replace("my_rnn.py", str(path)).encode())
     mark = joined(["charrnn", "gradcheck", "--mine", str(path)])
+    with atomic_write(path) as file:
+        file.write(template().replace("charrnn gradcheck --mine my_rnn.py", mark).encode())
     say(f"Fill in backward in {path}, then: {mark}")
 
 
@@ -50,7 +50,7 @@ class Marks:
         found: dict[str, list[str]] = {}
         for verdict in self.arrays:
             if not verdict.right:
-                for said in (verdict.mistake or "matches no known mistake").split("; "):
+                for said in (verdict.mistake or "no known mistake").split("; "):
                     found.setdefault(said, []).append(symbol(verdict.name))
         return found
 

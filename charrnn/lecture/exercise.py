@@ -2,8 +2,7 @@
 
 A wrong gradient is compared with the results of known mistakes: `bptt` with one part of its code
 replaced. A mistake in ∂L/∂h_t makes several gradients wrong; it is named once, as their common
-cause.
-`runner` runs the learner's file in a separate process.
+cause. `runner` runs the learner's file in a separate process.
 """
 
 from __future__ import annotations
@@ -41,16 +40,16 @@ AT_H = (
     "each path contribute to ∂L/∂h_t? What are ∂h_t/∂A_t, in terms of h_t alone, and ∂A_t/∂b_h?"
 )
 HINTS = {  # by the start of a message, or by gradient; the first match counts
-    "is missing": f"the keys of the dict that backward returns are {', '.join(NAMES)}",
-    "has shape": "print the shapes of the two sides of each +=; which product has the shape of "
+    "missing": f"the keys of the dict that backward returns are {', '.join(NAMES)}",
+    "shape": "print the shapes of the two sides of each +=; which product has the shape of "
     "the array that it is added to?",
-    "has numbers": "print the gradient at each t; which line gives the first nan or inf?",
+    "some numbers": "print the gradient at each t; which line gives the first nan or inf?",
     "∂L_t/∂a_t": AT_A,
     "the loop": "L = Σ_t L_t: which t does the loop visit, and in which order?",
     "∂L/∂h_t": AT_H,
     "the carry": "A_{t+1} = V x_{t+1} + W h_t + b_h: what does ∂L/∂A_{t+1} say about h_t?",
     "tanh'": "h_t = tanh(A_t): what is ∂h_t/∂A_t, in terms of h_t alone, and where is it needed?",
-    "is divided by T": "L = Σ_t L_t: how often does each L_t count?",
+    "divided by T": "L = Σ_t L_t: how often does each L_t count?",
     "b_y": AT_A,
     "U": "a_t = U h_t + b_y: what does U multiply at step t, and is every step added up?",
     "b_h": AT_H,
@@ -58,7 +57,7 @@ HINTS = {  # by the start of a message, or by gradient; the first match counts
     "W": "A_t = V x_t + W h_{t−1} + b_h: what does W multiply at step t, and what at t = 0?",
     "h_before": "A_0 = V x_0 + W h_{−1} + b_h: by which path does h_{−1} reach the loss?",
 }
-STILL_ZERO = "is still zero: backward adds nothing to it yet"
+STILL_ZERO = "still zero: backward adds nothing yet"
 
 
 def template() -> str:
@@ -153,7 +152,7 @@ CHANGES = {
         "∂L/∂b_h counts only each step's own loss, as (2) of the quiz does": (
             f"db_h += net.U.T @ da * {DERIVATIVE}"
         ),
-        "∂L/∂b_h has the identity for each ∂h_i/∂h_{i−1}, as (3) of the quiz": (
+        "∂L/∂b_h has the identity for each ∂h_i/∂h_{i−1}, as in (3) of the quiz": (
             "db_h += net.U.T @ (y_hat - np.eye(len(da))[net.targets])[t:].sum(0) * (1 - h[t] ** 2)"
         ),
     },
@@ -241,13 +240,13 @@ def _unusable(answers: Sequence[Mapping[str, Any]], name: str) -> str | None:
     """Return why a gradient cannot be compared, None if it can."""
     for answer, net in zip(answers, networks(), strict=True):
         if name not in answer:
-            return "is missing from the dict"
+            return "missing from the dict"
         array, shape = np.asarray(answer[name]), getattr(net, name).shape
         if array.shape != shape:
             turned = ", the transpose," * (array.T.shape == shape)
-            return f"has shape {array.shape}{turned} instead of {shape}"
+            return f"shape {array.shape}{turned} instead of {shape}"
         if not np.isfinite(array).all():
-            return "has numbers that are not finite"
+            return "some numbers are not finite"
     return None
 
 
@@ -266,15 +265,16 @@ def _explained(mine: dict[str, Array], wrong: set[str]) -> dict[str, str]:
         if written <= same[best]:
             break
     for name in wrong:
-        alone = [mistakes for mistakes in sets if name in same[mistakes]]
-        if name in same[best]:
-            said[name] = _named(best, name)
+        fitting = [mistakes for mistakes in sets if name in same[mistakes]]
+        common = [mistakes for mistakes in fitting if {*mistakes} <= {*best}]
+        if common:
+            said[name] = "; ".join(common[0])  # the smallest, like fitting[0]
         elif name not in written:
             said[name] = STILL_ZERO
         elif factor := _factor(mine[name], name):
             said[name] = factor
-        elif alone:
-            said[name] = _named(alone[0], name)
+        elif fitting:
+            said[name] = "; ".join(fitting[0])
     return said
 
 
@@ -283,21 +283,16 @@ def _same(mine: Mapping[str, Array], others: Mapping[str, Array]) -> set[str]:
     return {name for name in mine if distance(mine[name], others[name]) <= TOLERANCE}
 
 
-def _named(mistakes: tuple[str, ...], name: str) -> str:
-    """Return those of the mistakes that affect this gradient."""
-    return "; ".join(one for one in mistakes if name not in _same(gradients_with(one), numeric()))
-
-
 def _factor(mine: Array, name: str) -> str | None:
     """Return the message about a gradient that is right except for a factor, None for others."""
     right = numeric()[name]
     T = np.concatenate([np.full(getattr(net, name).size, len(net.x)) for net in networks()])
     factor = float(mine @ right / (right @ right))
     known = {
-        "has the wrong sign": -right,
-        "is divided by T: L is the sum over t, not the mean": right / T,
-        "is T times too large": right * T,
-        f"is {factor:.4g} times what it should be": right * factor,
+        "wrong sign": -right,
+        "divided by T, but L is the sum over t, not the mean": right / T,
+        "T times too large": right * T,
+        f"{factor:.4g} times the right gradient": right * factor,
     }
     return next((said for said, it in known.items() if distance(mine, it) <= TOLERANCE), None)
 

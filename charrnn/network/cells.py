@@ -90,8 +90,8 @@ class Cell(ABC):
     def stepper(Wh: Array, now: Array, then: Array) -> Step:
         """Return the function of A_t (G·H, …) that takes one step, elementwise in the units.
 
-        Wh (G·H, …) is W h_{t−1}, which it overwrites; `now` and `then` are the tape at t and t + 1.
-        Sampling keeps no tape: it passes the same array twice, Wh followed by the state.
+        Wh (G·H, …) is W h_{t−1}, which it may overwrite; `now` and `then` are the tape at t and
+        t + 1. Sampling keeps no tape: it passes the same array twice, Wh followed by the state.
         """
 
     @abstractmethod

@@ -18,7 +18,7 @@ BLOCK = 1 << 21  # probabilities held at once: 8 MB in float32
 
 
 def _blocks(U: Array, b_y: Array, h: Array, y: Array) -> Iterator[tuple[slice, Array, Array]]:
-    """Yield (positions, ŷ (N, P), −ln ŷ[y] (P,)) for each block of P positions."""
+    """Yield (positions, ŷ (N, size), −ln ŷ[y] (size,)) for each block of positions."""
     size = max(1, BLOCK // b_y.size)
     for start in range(0, y.size, size):
         s = slice(start, start + size)
@@ -43,8 +43,8 @@ def losses_backward(
 ) -> Array:
     """Return `losses` and overwrite dU, db_y and dh (H, P) with the gradients of Σ weight · losses.
 
-    D_t = weight_t (ŷ_t − onehot(y_t)); ∂L/∂U = Σ D_t h_tᵀ; ∂L/∂b_y = Σ D_t: b_y acts on each L_t
-    only once, through ŷ_t; dh_t = Uᵀ D_t.
+    D_t = weight_t (ŷ_t − onehot(y_t)); dh_t = Uᵀ D_t; ∂L/∂U = Σ D_t h_tᵀ; ∂L/∂b_y = Σ D_t, since
+    b_y acts on each L_t only once, through ŷ_t.
     """
     nats = np.empty(y.size, h.dtype)
     dU[:], db_y[:] = 0, 0

@@ -49,7 +49,7 @@ def symbol_input_backward(dA: Array, x: Array, *, dV: Array) -> None:
     """dV ← Σ dA_t onehot(x_t)ᵀ for dA (G·H, P), x (P,): the columns of a repeated symbol add up.
 
     In a small vocabulary this is a product; in a large one, only the columns of symbols that occur
-    are touched.
+    are summed.
     """
     N, P = dV.shape[1], x.size
     dV[:] = 0
@@ -186,7 +186,10 @@ class Network:
         masks: Masks,
         out: Parameters,
     ) -> None:
-        """Overwrite `out` with the layers' gradients, and dh, the gradient at the last h."""
+        """Overwrite `out` with the layers' gradients, computed from dh at the last layer's h.
+
+        dh (H, T, B) is overwritten too.
+        """
         T = len(x)
         with np.errstate(under="ignore"):
             for layer, cell in reversed([*enumerate(self._cells(*x.shape))]):

@@ -1,8 +1,8 @@
 """All parameters of a network in one flat array, with named views into it.
 
-With one array, the optimizer's update, clipping, the sum over workers, saving and the gradient
-check take one call each. Its twins (gradient, Adam's moments, the average) have the same layout.
-Write into the views; rebinding a name detaches it.
+With one array, the optimizer's update, clipping, the sum over replicas and a copy need no loop over
+names. Its twins (gradient, Adam's moments, the average) have the same layout. Write into the views;
+rebinding a name detaches it.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ class Items:
         return len(self.symbols) - 1
 
     def read(self, start: int, stop: int) -> Indices:
-        """Return characters start … stop−1, counting only those to predict."""
+        """Return characters start … stop−1 of those to predict, (stop − start,)."""
         return self.symbols[1 + start : 1 + stop]
 
     def first(self, most: int | None) -> Items:

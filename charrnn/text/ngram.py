@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from charrnn.arrays import Array
 from charrnn.text.batches import Items
 from charrnn.text.corpus import Part
 from charrnn.text.vocabulary import Indices
@@ -106,7 +107,7 @@ def _ranks(context: Indices, contexts: int, after: Indices, N: int) -> tuple[Ind
 
 
 def _refine(
-    p: Indices, context: Indices, gram: Indices, counted: int, sizes: tuple[int, int]
+    p: Array, context: Indices, gram: Indices, counted: int, sizes: tuple[int, int]
 ) -> None:
     """Turn p_{n−1} into p_n in place, with counts from the first `counted` positions.
 

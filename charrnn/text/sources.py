@@ -42,8 +42,9 @@ class Source:
 
     Iterating yields them in pieces, with \\n as line ends and without byte order marks; afterwards
     `notes` says what was changed or left out. Raises CorpusError. Without an `encoding` the text is
-    read as UTF-8, and NUL characters are refused. A file in a folder is skipped if its first CHUNK
-    isn't text. With `lines`, a file in a folder always ends with a newline, added if missing.
+    read as UTF-8. NUL characters are refused, except in a single text with an `encoding`. A file in
+    a folder is skipped if its first CHUNK isn't text. With `lines`, a file in a folder always ends
+    with a newline, added if missing.
     """
 
     def __init__(
