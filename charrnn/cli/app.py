@@ -92,8 +92,7 @@ def main(args: Sequence[str] | None = None) -> int:
             from typer.main import get_command
 
             command = get_command(program(words[:1] if words[0] in COMMANDS else COMMANDS))
-            done = command.main(words, "charrnn", standalone_mode=False, obj=started)
-            code = done if isinstance(done, int) else 0
+            code = command.main(words, "charrnn", standalone_mode=False, obj=started) or 0
             sys.stdout.flush()
     except BaseException as error:
         with handled_by(signal.SIG_IGN, signal.SIGINT):  # Ctrl-C is often pressed twice
