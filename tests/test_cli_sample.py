@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -349,14 +350,29 @@ def test_a_literal_escape_is_a_text_like_any_other_to_a_model_with_a_backslash(t
     assert cli(r"sample tiny.npz --prime '\n' --stop '\n' --seed 1").out.startswith(r"\n")
 
 
-def test_a_pipe_that_nobody_asked_for_is_not_read(cli, monkeypatch):
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="needs poll")
+@pytest.mark.parametrize(
+    ("text", "options", "told"),
+    [
+        (b"ROMEO:\n", "", True),
+        (b"ROMEO:\n", "--prime the", True),
+        (b"ROMEO:\n", "--json", True),
+        (b"the", "--prime-file -", False),
+        (b"the\n", "--interactive", False),
+        (b"", "", False),
+    ],
+)
+def test_a_pipe_with_bytes_that_nobody_reads_is_told_about_prime_file(
+    text, options, told, cli, monkeypatch
+):
     ours, theirs = os.pipe()
-    os.write(theirs, b"ROMEO:")
+    os.write(theirs, text)
     os.close(theirs)
     with open(ours, encoding="utf-8") as standard_input:
         monkeypatch.setattr("sys.stdin", standard_input)
-        cli("sample tiny.npz --seed 1 --length 5")
-        assert standard_input.read() == "ROMEO:"
+        err = cli(f"sample tiny.npz --seed 1 --length 5 {options}").err
+        assert ("--prime-file -" in err) == told
+        assert not told or standard_input.read().encode() == text
 
 
 def test_an_open_pipe_without_bytes_is_neither_waited_for_nor_mentioned(cli, monkeypatch):

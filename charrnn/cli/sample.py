@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import select
+import stat
+import sys
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -156,8 +160,10 @@ def sample(
     if interactive:
         seeds = count(drawing.seed, 1 if config.seed is None else 0)
         converse(request, seeds, unknown, probs=show_probs)
-    else:
-        write(request, json=json, probs=show_probs)
+        return
+    if "-" not in (prime_file, novel, copied) and _input_is_waiting():
+        say("standard input is not read; add --prime-file - to continue from it")
+    write(request, json=json, probs=show_probs)
 
 
 def _open(path: str | None) -> Model:
@@ -168,3 +174,15 @@ def _open(path: str | None) -> Model:
             f"{path}: there is no such checkpoint; use --prime to give a text to continue"
         )
     return load(model_path(path))
+
+
+def _input_is_waiting() -> bool:
+    """Whether standard input is a pipe that holds something. Never blocks."""
+    try:
+        if not stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
+            return False  # a file may be a list that a shell loop is reading
+        poll = select.poll()
+        poll.register(sys.stdin, select.POLLIN)
+        return any(event & select.POLLIN for _, event in poll.poll(0))
+    except (AttributeError, OSError, ValueError):  # no standard input, or no poll on this system
+        return False
