@@ -19,7 +19,8 @@ import numpy as np
 
 from charrnn.lecture.rnn import Array, Example, distance, forward, numeric_gradient
 
-# Right formulas come within 1e-7 of the numeric gradient, wrong ones not within 1e-2.
+# At the lecture's sizes, right formulas come within 1e-7 of the numeric gradient, and wrong ones
+# not within 1e-2.
 TOLERANCE = 1e-5
 
 LABELS = (
