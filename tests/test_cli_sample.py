@@ -197,9 +197,9 @@ def test_interactive_goes_on_from_each_line_and_survives_a_mistake(model, cli, m
 
 
 def test_a_conversation_has_one_seed_which_is_said_once_and_counts_up(model, cli, monkeypatch):
-    monkeypatch.setattr("sys.stdin", typed(b"cat\ncat\n"))
+    monkeypatch.setattr("sys.stdin", typed(b"cat\ncaZt\ncat\n"))  # caZt is refused
     out, err = cli("sample tiny.npz --interactive --length 30")
-    seed = int(re.fullmatch(r"seed: (\d+) for the first text, then one more\n", err)[1])
+    seed = int(re.match(r"seed: (\d+) for the first text, then 1 higher each time\n", err)[1])
     texts = [drawn(model, "cat", length=30, seed=seed + i) for i in (0, 1)]
     assert out == "".join(map(ended, texts))
 

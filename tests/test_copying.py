@@ -62,6 +62,8 @@ def test_the_command_says_what_was_copied(cli):
     first, second = cli.json(f"{command} --num 2")
     assert (first["longest_copied"], first["copied_share"]) == (40, 40 / 60)
     assert second["longest_copied"] < 40
+    Path("source.txt").write_text(text[5], encoding="utf-8", newline="")
+    assert "longest run copied: 1 character, " in cli(command).err
 
 
 @pytest.mark.parametrize(

@@ -240,6 +240,14 @@ def test_memory_counts_every_twin_of_the_parameters(optimizer, moments, workers)
     assert needed(4000) - needed(2000) == pytest.approx(growth, rel=0.01)
 
 
+def test_memory_counts_the_moments_that_an_optimizer_names(monkeypatch):
+    def needed(optimizer):
+        return memory_bytes(chosen(steps=1, hidden=500, optimizer=optimizer), 65, 1)
+
+    monkeypatch.setattr(OPTIMIZER_CLASSES["sgd"], "names", "mv")
+    assert needed("sgd") == needed("adam")
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_memory_counts_a_block_of_probabilities_for_each_worker(workers):
     def needed(batch_size):

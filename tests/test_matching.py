@@ -1,5 +1,6 @@
 """What is drawn with a pattern matches it, with the frequencies of the masked process."""
 
+import io
 import itertools
 import re
 from collections import Counter
@@ -218,6 +219,14 @@ def test_the_command_draws_what_matches(items, tmp_path, cli):
     lines = cli("sample tiny.npz --match '(?i)A[^b]*' --num 3").out.splitlines()
     assert len(lines) == 3
     assert all(re.fullmatch("a[^b]*", line) for line in lines)
+
+
+def test_a_typed_beginning_may_bring_a_match_within_the_length(items, tmp_path, cli, monkeypatch):
+    saved(items, tmp_path)
+    monkeypatch.setattr("sys.stdin", io.StringIO("abc\na\n"))
+    out, err = cli("sample tiny.npz --interactive --match abcab --length 3 --seed 1")
+    assert out == "abcab\n"
+    assert "within --length 3" in err  # for the second line
 
 
 def test_a_pattern_over_an_alphabet_without_its_characters_has_no_match():

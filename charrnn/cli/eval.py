@@ -76,7 +76,7 @@ def evaluate(
     ] = None,
     unit: Annotated[
         int | None,
-        option("--unit", PICTURES, "Colour by hidden unit K of the top layer instead.", "K"),
+        option("--unit", PICTURES, "Colour by hidden unit K of the top layer, not surprise.", "K"),
     ] = None,
     svg: Annotated[
         str | None, option("--svg", PICTURES, "Save the picture as SVG.", "PATH")
@@ -132,7 +132,7 @@ def evaluate(
             )
         seen.add(name, text, streams, unknown)
     if svg or html:
-        names = ", ".join(Path(passage.text).name for passage in seen.texts)
+        names = ", ".join(Path(passage.name).name for passage in seen.texts)
         seen.save(svg, html, f"{Path(model).name} reads {names}")
     if json:
         print_json(seen.as_json(values))
@@ -147,7 +147,7 @@ def evaluate(
 class Passage(NamedTuple):
     """A text or one of its lines, with a value to show for each character."""
 
-    text: str  # the text's name
+    name: str  # of the text
     line: int  # its number, 0 for the whole text
     score: Score
     values: Array
@@ -157,7 +157,7 @@ class Passage(NamedTuple):
         """The picture of the passage."""
         from charrnn.pictures.heatmap import Heat
 
-        name = f"{self.text}, line {self.line}" if self.line else self.text
+        name = f"{self.name}, line {self.line}" if self.line else self.name
         return Heat(name, self.score.text, self.values, self.score.summary)
 
 

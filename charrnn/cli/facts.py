@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from charrnn.config import ModelConfig
     from charrnn.training.events import Start
 
-WIDEST, MARGIN = 100, 8  # columns of the curve at most, and of its scale
+WIDEST, MARGIN = 100, 8  # most columns of the curve with its scale, and columns of the scale
 LINES = ("╌ n-gram floor", "· training", "─ validation")  # of the curve, the last one on top
 IN_ASCII = str.maketrans("─│·╌┤┴", "-|.=||")
 
@@ -94,7 +94,7 @@ def _shortened(text: str, most: int) -> str:
 
 
 def curve(model: Model, height: int, screen: Console) -> str:
-    """Return the learning curve as `height` lines of text, empty for fewer than two losses."""
+    """Return the learning curve as `height` lines, empty for fewer than two points or no losses."""
     import numpy as np
 
     points = sorted(model.curve, key=itemgetter(0))

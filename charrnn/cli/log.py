@@ -20,7 +20,7 @@ BEGINNING = b'{"event": "'  # how every log begins
 
 
 def as_line(event: Event) -> str:
-    """Return the event as a line of JSON, empty for a step that isn't shown."""
+    """Return the event as a line of JSON, empty for an event that isn't shown."""
     return as_json(event.as_dict()) + "\n" if getattr(event, "shown", True) else ""
 
 

@@ -30,7 +30,7 @@ def option(
     """Return the declaration of an option, such as "-o --out", in a panel of the help.
 
     metavar: what the help shows for the value; None: the choices of a Literal. `more` goes to
-    typer.Option. `help` is rich markup, so it must not have square brackets.
+    typer.Option. `help` is rich markup, so an opening square bracket must be escaped.
     """
     return typer.Option(*flags.split(), help=help, rich_help_panel=panel, metavar=metavar, **more)
 
@@ -151,7 +151,7 @@ def read(path: str, encoding: str | None) -> str:
 def without_unknown(model: Model, text: str, unknown: UnknownChoice, what: str) -> str:
     """Return `text`; if unknown is "skip", without the characters that the model doesn't know.
 
-    Their number is printed, with `what` the text is.
+    Prints how many were left out; the message calls the text `what`.
     """
     if unknown == "error":  # whoever uses the text raises VocabularyError
         return text

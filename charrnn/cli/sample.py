@@ -8,7 +8,6 @@ import stat
 import sys
 from dataclasses import replace
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,6 +35,7 @@ from charrnn.errors import CheckpointError, UsageError
 if TYPE_CHECKING:
     from charrnn.checkpoint.model import Model
 
+ANY = 1 << 30  # a length within which any pattern fits
 BEGINNING, SHOWING = "How a text begins", "What is shown"
 CLASHES = {
     "prime": ("prime_file",),
@@ -147,7 +147,10 @@ def sample(
         prime = prime.removesuffix("\n") if opened.of_lines else prime
     prime = without_unknown(opened, prime, unknown, "prime")
     stop = config.stop and without_unknown(opened, config.stop, unknown, "stop text")
-    drawing = Drawing(opened, replace(config, prime=prime, stop=stop))
+    config = replace(config, prime=prime, stop=stop)
+    # for an item, --length limits what is drawn after the typed beginning, which is unknown here
+    length = ANY if interactive and opened.of_lines else config.length
+    drawing = Drawing(opened, replace(config, length=length))
     request = Request(
         drawing,
         echo=not no_prime,
@@ -156,10 +159,9 @@ def sample(
         source=None if copied is None else read(copied, encoding),
     )
     if config.seed is None:
-        say(f"seed: {drawing.seed}{' for the first text, then one more' * interactive}")
+        say(f"seed: {drawing.seed}{' for the first text, then 1 higher each time' * interactive}")
     if interactive:
-        seeds = count(drawing.seed, 1 if config.seed is None else 0)
-        converse(request, seeds, unknown, probs=show_probs)
+        converse(request, config, unknown, probs=show_probs)
         return
     if "-" not in (prime_file, novel, copied) and _input_is_waiting():
         say("standard input is not read; add --prime-file - to continue from it")

@@ -12,7 +12,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from charrnn.cli.options import UnknownChoice, without_unknown
-from charrnn.cli.terminal import Stream, console, print_json, say
+from charrnn.cli.terminal import Stream, console, counted, print_json, say
 from charrnn.config import SampleConfig
 from charrnn.errors import CharRNNError, CorpusError
 from charrnn.sampling.copying import RUN, copied
@@ -70,7 +70,7 @@ def _write_texts(request: Request) -> None:
     if request.source is not None:
         longest, share = copied(texts, request.source)
         say(
-            f"longest run copied: {len(longest):,} characters, {longest[:SHOWN]!r}; "
+            f"longest run copied: {counted(len(longest), 'character')}, {longest[:SHOWN]!r}; "
             f"{share:.0%} of what was drawn is in runs of {RUN} or more"
         )
 
@@ -175,13 +175,14 @@ def _painted(painter: Painter, opening: str, drawn: Iterator[tuple[str, float]])
 
 
 def converse(
-    request: Request, seeds: Iterator[int], unknown: UnknownChoice, *, probs: bool
+    request: Request, config: SampleConfig, unknown: UnknownChoice, *, probs: bool
 ) -> None:
-    """Continue each line of standard input until it ends, with a seed for each.
+    """Continue each line of standard input until it ends.
 
+    Each text has the seed of `config` or, if that is None, one higher than the text before.
     Ctrl-C stops an answer; at the prompt it empties the line.
     """
-    model, config = request.drawing.model, request.drawing.config
+    model, seed = request.drawing.model, request.drawing.seed
     with contextlib.suppress(ImportError):  # not on Windows
         import_module("readline")  # edits the lines that input() reads
     prompt = ""  # none in an output file
@@ -192,7 +193,8 @@ def converse(
         try:
             line = input(prompt)
             prime = without_unknown(model, line, unknown, "prime")
-            drawing = Drawing(model, replace(config, prime=prime, seed=next(seeds)))
+            drawing = Drawing(model, replace(config, prime=prime, seed=seed))
+            seed += config.seed is None
             write(replace(request, drawing=drawing), json=False, probs=probs)
         except KeyboardInterrupt:
             print(file=sys.stderr)

@@ -33,7 +33,7 @@ def _uniforms(seed: int, numbers: Iterable[int]) -> Iterator[Array]:
 
 
 def _encoded(vocabulary: Vocabulary, text: str, what: str) -> list[int]:
-    """Return the indices of `text`. Raises VocabularyError that names `what` the text is."""
+    """Return the indices of `text`. Raises VocabularyError, which calls the text `what`."""
     try:
         return [*map(int, vocabulary.encode(text))]
     except VocabularyError as error:
@@ -153,7 +153,6 @@ class Samples(Iterator[list[str | None]]):
         self._texts: list[list[str]] = [[] for _ in range(num)]
         self._open, self._left = np.ones(num, bool), self.config.length
         self.nats: Array = np.zeros(num)  # −Σ ln ŷ_t of each sample so far
-        self.finished: Array = ~self._open  # ended by a newline, the stop text or the match
         self._close()
 
     def __len__(self) -> int:
@@ -204,7 +203,7 @@ class Samples(Iterator[list[str | None]]):
         """End the samples that have `length` characters or can't be continued to a match."""
         if self._matcher:
             self._open &= self._matcher.goes_on(self._states, self._left)
-        self.finished = ~self._open
+        self.finished: Array = ~self._open  # by a newline, the stop text or the match
         self._open &= self._left > 0
 
     def follow(self, i: int) -> Iterator[str]:

@@ -147,7 +147,7 @@ def score_lines(model: Model, text: str, unknown: Unknown = "error") -> Score:
 def activations(model: Model, text: str, unit: int) -> Array:
     """Return the activation of a hidden unit of the last layer after each character (len,).
 
-    It is NaN for unknown characters and for the newlines between items, which aren't read.
+    It is NaN for unknown characters, which aren't read, and for the newlines between items.
     """
     known, symbols = _encoded(model, text, "skip", items=model.of_lines)
     pieces = _items(symbols) if model.of_lines else _streams(len(symbols) - 1, 1)

@@ -91,21 +91,20 @@ def memory_bytes(config: TrainConfig, N: int, workers: int) -> int:
     H, L, P = config.hidden, config.layers, config.batch_size * config.seq_len
     traits = TRAITS[config.cell]
     tape = traits.tape + (4 if config.dropout else 2)
-    moments = 2 if config.optimizer == "adam" else 1
-    twins = 2 + moments + 5 * workers + 2
+    flats = 4 + len(OPTIMIZER_CLASSES[config.optimizer].names) + 5 * workers
     output = min(2 * N * P, 2 * workers * BLOCK)
     validation = traits.forward * H * L * VALIDATION_STREAMS * VALIDATION_CHUNK
     validation *= config.batch_size != VALIDATION_STREAMS
-    numbers: int = twins * parameter_count(config.model, N) + tape * H * L * P + validation + output
+    numbers: int = flats * parameter_count(config.model, N) + tape * H * L * P + validation + output
     return numbers * np.dtype(config.dtype).itemsize + workers * BASE_BYTES
 
 
 def chosen_hidden(operations: float, characters: int) -> int:
     """Return the width for a run with this many operations on a text with this many characters.
 
-    It is HIDDEN at OPERATIONS and grows with their fourth root: twice the width costs four times as
-    much per character and needs more of them. Fitted on budgets of 30 s to 15 min. A short text
-    gets at most 1.5 · √characters: more units would only memorize it.
+    It is HIDDEN for OPERATIONS and grows with the fourth root of the operations: twice the width
+    costs four times as much per character and needs more characters. Fitted on budgets of 30 s to
+    15 min. A short text gets at most 1.5 · √characters: more units would only memorize it.
     """
     width = HIDDEN * math.sqrt(math.sqrt(operations / OPERATIONS))
     width = min(1024, 1.5 * math.sqrt(characters), width)
@@ -130,7 +129,7 @@ def chosen_dropout(epochs: float, parameters: int, characters: int) -> float:
 
 
 def chosen_rate(optimizer: str, cell: str, H: int, B: int = TIMED) -> float:
-    """Return the peak rate: the optimizer's, scaled by cell and, for Adam, by √B / H.
+    """Return the peak rate: the optimizer's, scaled by cell (not for SGD) and, for Adam, by √B / H.
 
     Validation losses on Shakespeare, with the rate in brackets:
 
@@ -209,10 +208,11 @@ def resolve(
     characters: of the training part, newlines included. validation: characters to predict in the
     validation part. item: mean length of a line with its newline, None for running text.
 
-    Under a budget, the rest depends on the speed of this machine, measured now. Then B = T = 32; on
-    more than 4 cores B is 8 per core, and the rate grows with its square root. Smaller steps learn
-    more: on 10 million characters of Shakespeare, the validation loss of an lstm of 256 was 1.540
-    nats with B, T = 64, 64, 1.519 with 32, 64 (or 64, 32) and 1.512 with 32, 32.
+    Under a budget, they depend on the speed of this machine, measured now. Running text then gets
+    B = T = 32; with more than 4 workers, B is 8 per worker, up to MOST_STREAMS, and Adam's rate
+    grows with √B. Smaller steps learn more: on 10 million characters of Shakespeare, the validation
+    loss of an lstm of 256 was 1.540 nats with B, T = 64, 64, 1.519 with 32, 64 (or 64, 32) and
+    1.512 with 32, 32.
     """
     c = with_defaults(config)
     if all(getattr(c, name) is None for name in LENGTHS):

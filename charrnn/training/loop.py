@@ -57,10 +57,11 @@ def train(
 ) -> Generator[Event, None, None]:
     """Yield the events of a run on `sources` (files, folders, archives, "-").
 
-    Without sources, it reads the corpus that ships with charrnn. The last event is Done, whose
-    `model` is what the checkpoint holds. `interrupted` is called after each step; once it returns
-    True, the run is saved and ends. `started` is when the budget's time began, by `clock`. If
-    `ranks` is given, this is rank 0 of an MPI run and the other ranks follow. Raises CharRNNError.
+    Without sources, a new run reads the corpus that ships with charrnn, and a resumed one the texts
+    it began with. The last event is Done, whose `model` is what the checkpoint holds. `interrupted`
+    is called after each step; once it returns True, the run is saved and ends. `started` is when
+    the budget's time began, by `clock`. If `ranks` is given, this is rank 0 of an MPI run and the
+    other ranks follow. Raises CharRNNError.
     """
     config = replace(config or TrainConfig(), ranks=1 if ranks is None else ranks.size)
     sources = [sources] if isinstance(sources, str | Path) else sources

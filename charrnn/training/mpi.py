@@ -65,7 +65,8 @@ class MPIEnd(Transport):
 
     def reduce_scatter(self, gradient: Array) -> Array:
         counts = self._counts(gradient.size)
-        total = np.empty(counts[self.rank], gradient.dtype)  # in place, MPICH aborts on many
+        # reducing in place would need no array, but MPICH aborts if the gradient is large
+        total = np.empty(counts[self.rank], gradient.dtype)
         self.world.Reduce_scatter(gradient, total, counts)
         return total
 
@@ -130,7 +131,7 @@ class MPIEnd(Transport):
 
 
 def _textless(part: Any) -> Any:
-    """Return the part; if it is streams, without its text, whose store is on this machine."""
+    """Return the part; of Streams, a copy without the text, which only this machine has."""
     if isinstance(part, Streams):
         part = copy(part)
         del part.part

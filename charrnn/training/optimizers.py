@@ -9,7 +9,7 @@ import numpy as np
 
 from charrnn.arrays import Array
 
-EPSILON = 1e-8  # keeps a parameter that has no gradient where it is
+EPSILON = 1e-8  # prevents 0 / 0 for a parameter whose gradient has been 0 so far
 
 
 class Optimizer:

@@ -51,7 +51,7 @@ class Progress:
         return self.unvalidated > 0 and (self.finished or self.step % every == 0)
 
     def set_total(self, steps: int | None) -> bool:
-        """Set the total; return whether the rate, which had begun to fall, rises again for it."""
+        """Set the total; return whether the rate had begun to fall and now rises again."""
         before, fell = self.steps, self.decaying
         if steps == before:
             return False

@@ -27,7 +27,7 @@ from charrnn.training.optimizers import OPTIMIZER_CLASSES, clip, sum_of_squares
 # size N, the batches for training and for validation, and the arrays to start from.
 Parts = tuple[TrainConfig, int, Batches, Batches | None, Mapping[str, Array]]
 R = TypeVar("R")
-AVERAGING = 0.02  # share of θ that a step puts into the average, once k has fallen to it
+AVERAGING = 0.02  # the least k in Replica._update, the share of θ that a step puts into the average
 BLOCK = 1 << 15  # parameters updated at a time, so that all their arrays stay in the cache
 
 

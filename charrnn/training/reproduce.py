@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def command(model: Model, sources: Iterable[FilePath], *more: str) -> str:
     """Return the command that repeats a model's run on these texts, with `more` at its end.
 
-    It is empty if nothing is known about the run. It gives the number of steps; only while a
-    budget hasn't become one does it give the budget, which may lead to other steps next time.
+    It is empty if nothing is known about the run. It gives the number of steps or, while that isn't
+    fixed, the budget, with which a run may take another number of steps.
     """
     if not model.training:
         return ""

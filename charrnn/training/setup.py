@@ -41,7 +41,7 @@ from charrnn.training.reproduce import joined
 
 Sources = tuple[str | Path, ...]
 RELIABLE = 500  # predictions that make a validation loss reliable
-SCANTY = 8  # average characters at the end of each text, without which we don't validate
+SCANTY = 8  # validate only if the texts' validation parts have this many characters on average
 BLOCK = 1 << 22  # characters counted at a time
 # reported to the user if they were chosen
 CHOSEN = ("hidden", "batch_size", "seq_len", "dropout", "lr", "val_characters")
@@ -74,7 +74,7 @@ class Text:
         self.scanty = texts > 1 and not config.lines and self.parts[1].characters < SCANTY * texts
 
     def _changed(self) -> list[list[int]]:
-        """Return when each source's files last changed; none for standard input and pipes."""
+        """Return when each source's files last changed: [] for standard input and pipes."""
         files = [Source(source).files() for source in self.sources]
         return [[file.stat().st_mtime_ns for file in of_source] for of_source in files]
 
@@ -179,7 +179,8 @@ class Run:
         """Return whether a command repeats the run.
 
         None does if an input is gone: standard input, a pipe, a file that has changed since it was
-        read, a starting checkpoint that the run has replaced. No option sets another dtype.
+        read, a starting checkpoint that the run has replaced. Nor does one for a float64 run, as no
+        option sets the dtype.
         """
         config, progress = self.config, self.progress
         replaced = config.out and config.init_from and part_of(config.out, [config.init_from])

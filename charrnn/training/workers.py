@@ -1,4 +1,4 @@
-"""Replicas in processes on this machine: gradients in shared memory, everything else in pipes.
+"""Replicas in processes on this machine: large arrays in shared memory, the rest in pipes.
 
 Nothing is left behind, whichever process is killed. The memory needs no cleanup: on POSIX it is an
 unlinked file that the workers inherit, on Windows a part of the page file that is freed with its
@@ -159,7 +159,7 @@ def _processes(count: int, descriptors: tuple[int, ...]) -> Iterator[list[subpro
     """Yield new workers; after the with block their pipes are closed and they have ended."""
     workers: list[subprocess.Popen[bytes]] = []
     try:
-        # keeps those already started if one fails
+        # extend() keeps those that were started before one that fails to start
         workers.extend(_start(descriptors) for _ in range(count))
         yield workers
     finally:
