@@ -623,9 +623,12 @@ def test_in_a_narrow_terminal_facts_are_broken_between_words_and_commands_stay_w
     floor = "1.669 nats = 2.408 bits a character (n-grams of order 5)"
     repeat = "charrnn train " + "a-long-name.txt " * 9
     plain = Plain()
-    plain.above(labelled({"n-gram floor": floor, "repeat": repeat, "ended": ""}, console(True)))
-    *facts, command = re.sub(r"\x1b\[\d+m", "", stream.getvalue()).splitlines()
+    path = "a-long-folder/" * 5 + "model.npz"
+    rows = {"n-gram floor": floor, "checkpoint": path, "repeat": repeat, "ended": ""}
+    plain.above(labelled(rows, console(True)))
+    *facts, label, shown, command = re.sub(r"\x1b\[\d+m", "", stream.getvalue()).splitlines()
     assert facts == ["n-gram floor  1.669 nats = 2.408 bits a character (n-grams", "of order 5)"]
+    assert (label, shown) == ("checkpoint", path)
     assert command == "repeat        " + repeat
     monkeypatch.setattr(sys, "stderr", io.StringIO())  # a file has each fact on one line
     assert labelled({"n-gram floor": floor}, console(True)).plain == f"n-gram floor  {floor}"

@@ -238,7 +238,8 @@ class Evaluation:
         painter = Painter(self.colormap, console())
         with Stream() as stream:
             stream.raw(painter.legend() + "\n")
-            for heat in [passage.heat for passage in self.lines or self.texts]:
+            for passage in self.lines or self.texts:
+                heat = passage.heat
                 if self.lines or len(self.texts) > 1:
                     stream.raw(f"{visible(heat.name)}\n{heat.summary}\n")
                 for row in painter.paint(heat.text, heat.values):
@@ -247,7 +248,8 @@ class Evaluation:
 
     def show_lines(self) -> None:
         """Print the most surprising lines."""
-        for heat in [line.heat for line in self.lines]:
+        for line in self.lines:
+            heat = line.heat
             content = visible(heat.text.rstrip("\n"))
             print(f"{visible(heat.name)}, {heat.summary}\n    {content}")
         print()

@@ -89,7 +89,7 @@ def counted(number: float | None, noun: str) -> str:
 def labelled(rows: Mapping[str, str], screen: Console) -> Text:
     """Return the rows that aren't empty, each with its label.
 
-    In a terminal, long rows are broken between words. Commands stay whole, to be copied.
+    In a terminal, long rows are broken between words. Commands and paths stay whole, to be copied.
     """
     from rich.text import Text
 
@@ -97,7 +97,7 @@ def labelled(rows: Mapping[str, str], screen: Console) -> Text:
     for label, said in rows.items():
         line = f"{label:<14}{visible(said)}"
         if screen.is_terminal and not said.startswith(("charrnn ", "mpiexec ")):
-            line = fill(line, screen.width, break_on_hyphens=False)
+            line = fill(line, screen.width, break_long_words=False, break_on_hyphens=False)
         if said:
             lines.append(Text(line))
             lines[-1].stylize("bold", 0, len(label))

@@ -208,11 +208,11 @@ def resolve(
     characters: of the training part, newlines included. validation: characters to predict in the
     validation part. item: mean length of a line with its newline, None for running text.
 
-    Under a budget, they depend on the speed of this machine, measured now. Running text then gets
-    B = T = 32; with more than 4 workers, B is 8 per worker, up to MOST_STREAMS, and Adam's rate
-    grows with √B. Smaller steps learn more: on 10 million characters of Shakespeare, the validation
-    loss of an lstm of 256 was 1.540 nats with B, T = 64, 64, 1.519 with 32, 64 (or 64, 32) and
-    1.512 with 32, 32.
+    Under a budget, what is chosen depends on the speed of this machine, measured now. Running text
+    gets B = T = 32; with more than 4 workers, B is 8 per worker, up to MOST_STREAMS, and Adam's
+    rate grows with √B. Smaller steps learn more: on 10 million characters of Shakespeare, the
+    validation loss of an lstm of 256 was 1.540 nats with B, T = 64, 64, 1.519 with 32, 64 (or 64,
+    32) and 1.512 with 32, 32.
     """
     c = with_defaults(config)
     if all(getattr(c, name) is None for name in LENGTHS):
