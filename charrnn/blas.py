@@ -1,4 +1,7 @@
-"""The machine under NumPy: BLAS threads and kernels, processors, free memory."""
+"""The machine under NumPy: BLAS threads and kernels, processors, free memory.
+
+It doesn't import NumPy, which reads ONE_THREAD only when it is loaded.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-# Environment variables that limit any BLAS in a new process to one thread.
+# Environment variables that limit any BLAS in a new process to one thread. Our products are small:
+# more threads gain little, and wait busily for each other. Where other programs run, steps then
+# take 20 times as long.
 ONE_THREAD = dict.fromkeys(
     (
         "OPENBLAS_NUM_THREADS",
@@ -56,6 +59,8 @@ def _controls() -> Controls:
 
     We find the BLAS through NumPy's extension module, which is linked to it, or in NumPy's wheel.
     """
+    import numpy as np
+
     numpy, text = Path(np.__file__).parent, ctypes.CFUNCTYPE(ctypes.c_char_p)
     for path in (
         *numpy.glob("_core/_multiarray_umath*.*"),

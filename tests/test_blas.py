@@ -1,11 +1,15 @@
 """What is known of the machine: its BLAS, the processors that may be used and the free memory."""
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from charrnn import blas
+from charrnn.config import TrainConfig
+from charrnn.training.loop import train
 
 
 @pytest.mark.parametrize(
@@ -58,6 +62,31 @@ def test_the_threads_of_the_blas_that_is_here_can_be_set(controls):
 def test_blas_uses_one_thread_inside_the_block(controls):
     with blas.blas_threads(2), blas.blas_threads(1):
         assert controls.get_threads() == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_has_one_thread_in_each_process(workers, controls, tmp_path):
+    """More threads wait busily: beside other programs, a step took 20 times as long."""
+    text = tmp_path / "text"
+    text.write_text("the cat sat on the mat\n" * 20, encoding="utf-8")
+    config = TrainConfig(steps=2, hidden=4, batch_size=4, seq_len=4, workers=workers, out=None)
+    with blas.blas_threads(2):
+        events = [(event.name, controls.get_threads()) for event in train([text], config)]
+        assert {count for name, count in events if name == "step"} == {1}
+        assert controls.get_threads() == 2
+
+
+@pytest.mark.parametrize(("chosen", "threads"), [(None, 1), ("2", 2)])
+def test_the_program_has_one_thread_unless_the_user_chose_more(chosen, threads, controls):
+    shown = "from charrnn.blas import _controls; print(_controls().get_threads())"
+    code = f"from charrnn.cli.app import main; main(['info']); {shown}"
+    environment = {k: v for k, v in os.environ.items() if k not in blas.ONE_THREAD}
+    if chosen:
+        environment["OPENBLAS_NUM_THREADS"] = chosen
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert int(ended.stdout.split()[-1]) == min(threads, blas.cores())
 
 
 @pytest.fixture

@@ -81,6 +81,9 @@ def program(names: Iterable[str] = COMMANDS) -> "Typer":
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line `args` (default: sys.argv) and return its exit code."""
     started = time.perf_counter()  # a budget counts from here
+    from charrnn.blas import ONE_THREAD
+
+    os.environ |= ONE_THREAD | os.environ  # what the user has set counts
     words = sys.argv[1:] if args is None else list(args)
     if words[:1] in ([], ["help"]):
         words = [*words[1:], "--help"]

@@ -25,13 +25,12 @@ def write_each(
     json: bool,
 ) -> None:
     """Write the score of each line of a text as the line comes. Raises CharRNNError."""
-    from charrnn.blas import blas_threads
     from charrnn.text.sources import Source
 
     if "\n" not in model.vocabulary:
         raise VocabularyError("the model doesn't know the newline, so it can't score single lines")
     source, number = Source(path, encoding), 0
-    with Stream() as stream, blas_threads(1):
+    with Stream() as stream:
         try:
             for lines in batches(source):
                 for row in _scored(model, source.name, lines, number, unknown):

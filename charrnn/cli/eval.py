@@ -172,17 +172,15 @@ class Evaluation:
 
     def add(self, name: str, text: str, streams: int, unknown: Unknown) -> None:
         """Score a text, and keep its most surprising lines."""
-        from charrnn.blas import blas_threads
         from charrnn.sampling.scoring import Score, activations, score
 
-        with blas_threads(1):  # steps are too short for several threads, which would only spin
-            try:
-                found = score(self.model, text, streams=streams, unknown=unknown)
-            except (CorpusError, VocabularyError) as error:
-                raise type(error)(f"{name}: {error}") from None
-            values = found.surprise[: len(text)]
-            if self.unit is not None:
-                values = activations(self.model, text, self.unit)
+        try:
+            found = score(self.model, text, streams=streams, unknown=unknown)
+        except (CorpusError, VocabularyError) as error:
+            raise type(error)(f"{name}: {error}") from None
+        values = found.surprise[: len(text)]
+        if self.unit is not None:
+            values = activations(self.model, text, self.unit)
         self.texts.append(Passage(name, 0, found, values))
         for number, place in found.worst(self.worst):
             line = Score(text[place], found.surprise[place])

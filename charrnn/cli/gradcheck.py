@@ -112,19 +112,17 @@ def _prove(asked: Asked, json: bool) -> None:
 
     Raises CharRNNError if an error is above the tolerance.
     """
-    from charrnn.blas import blas_threads
     from charrnn.checkpoint.model import load
     from charrnn.network.gradcheck import check_trained, gradcheck
 
     model = None if asked.model is None else load(asked.model)
     sizes = {"hidden": asked.hidden, "seq_len": asked.seq_len}
     chosen = {name: size for name, size in sizes.items() if size is not None}
-    with blas_threads(1):  # the products are too small to gain from more
-        if model is None:
-            checks = [*gradcheck(asked.cells, **chosen, seed=asked.seed)]
-        else:
-            checks = [check_trained(model.parameters, **chosen, seed=asked.seed)]
-        lecture = lectures.measured(asked, model) if asked.lecture else None
+    if model is None:
+        checks = [*gradcheck(asked.cells, **chosen, seed=asked.seed)]
+    else:
+        checks = [check_trained(model.parameters, **chosen, seed=asked.seed)]
+    lecture = lectures.measured(asked, model) if asked.lecture else None
     worst = max(checks, key=lambda found: found.error)
     passed = worst.error <= asked.tolerance
     if json:

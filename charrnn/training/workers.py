@@ -106,7 +106,8 @@ def replicas(count: int, parts: Parts, descriptors: tuple[int, ...]) -> Iterator
     `descriptors` are the open files that the batches read, for workers to inherit.
     """
     if count == 1:
-        yield Replica(Transport(), *parts)
+        with blas_threads(1):
+            yield Replica(Transport(), *parts)
         return
     config, *_, start = parts
     nbytes = (count + len(twins(config))) * start["theta"].nbytes
