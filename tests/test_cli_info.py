@@ -47,6 +47,14 @@ def save(*, text=TEXT, name="tiny.npz", **meta):
     return model
 
 
+@pytest.mark.parametrize(
+    ("val", "floor", "above"), [(2.2, 2.1, True), (2.1, 2.1, False), (2.2, None, False)]
+)
+def test_a_loss_above_the_floor_says_so(val, floor, above, cli):
+    save(**META | {"val_loss": val, "floor_nats": floor})
+    assert ("above the floor: counting does better" in cli("info tiny.npz").out) == above
+
+
 def test_one_screen_says_what_it_is_how_it_was_trained_and_how_well(cli):
     save(cell="gru", hidden=4, layers=2, **META)
     lines = cli("info tiny.npz").out.splitlines()
@@ -58,6 +66,7 @@ def test_one_screen_says_what_it_is_how_it_was_trained_and_how_well(cli):
     assert facts["trained on"] == "book.txt, 123,456 characters"
     assert facts["time"] == "01:23, 200 steps, 1.5 epochs, 50,000 characters/s"
     assert facts["validation"].startswith("1.900 nats = 2.741 bits")
+    assert "above" not in facts["validation"]
     assert facts["n-gram floor"].startswith("2.100 nats")
     assert facts["n-gram floor"].endswith("order 5)")
     assert facts["uniform"].startswith(f"{math.log(len(set(TEXT))):.3f} nats")

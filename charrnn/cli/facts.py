@@ -27,6 +27,8 @@ def facts(model: Model, most: int = 60) -> dict[str, str]:
     """Return the facts about a model by label, with at most `most` columns of vocabulary."""
     characters = model.vocabulary.characters
     shown = _shortened("".join(map(symbol, characters[:most])), most)
+    val, least = model.val_loss, model.floor_nats
+    above = val is not None and least is not None and val > least
     found = {
         "network": [network(model.config, model.parameters.flat.size)],
         "characters": [f"{len(characters)}: {shown}"],
@@ -36,7 +38,7 @@ def facts(model: Model, most: int = 60) -> dict[str, str]:
             "each line an item" * model.of_lines,
         ],
         "made by": [command(model, model.corpus_names)],
-        "validation": [loss(model.val_loss)],
+        "validation": [loss(val), "above the floor: counting does better" * above],
         "n-gram floor": [floor(model)],
         "uniform": [f"{loss(math.log(len(characters)))} (guessing at random)"],
         "training": [loss(model.train_loss)],
