@@ -5,7 +5,6 @@ It doesn't import NumPy, which reads ONE_THREAD only when it is loaded.
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -59,6 +58,8 @@ def _controls() -> Controls:
 
     We find the BLAS through NumPy's extension module, which is linked to it, or in NumPy's wheel.
     """
+    import ctypes
+
     import numpy as np
 
     numpy, text = Path(np.__file__).parent, ctypes.CFUNCTYPE(ctypes.c_char_p)

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charrnn.cli import app
-from charrnn.cli.facts import curve, facts
 from charrnn.cli.options import DEFAULT_MODEL, Debug, Json, complete_checkpoint, model_path
 from charrnn.cli.terminal import console, labelled, print_json, visible
 from charrnn.errors import CheckpointError
-from charrnn.training.reproduce import command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,6 +68,7 @@ def feed_forward(model: Model, T: int) -> int:
 def as_json(path: str, model: Model) -> dict[str, Any]:
     """Return all that is known about a model."""
     from charrnn.checkpoint.model import MetaField, Model
+    from charrnn.training.reproduce import command
 
     val = model.val_loss
     return {
@@ -104,6 +103,8 @@ def show(screen: Console, path: str, model: Model) -> None:
     """Print one model: facts, learning curve, and feed-forward networks for comparison."""
     from rich.text import Text
 
+    from charrnn.cli.facts import curve, facts
+
     screen.print(Text(visible(path), style="bold"), soft_wrap=True)
     screen.print(labelled(facts(model), screen), soft_wrap=True)
     if drawing := curve(model, 9, screen):
@@ -119,6 +120,8 @@ def show_side_by_side(screen: Console, opened: Sequence[tuple[str, Model]]) -> N
     """Print a table with a column for each model."""
     from rich.table import Column, Table
     from rich.text import Text
+
+    from charrnn.cli.facts import facts
 
     heads = [Column(Text(visible(path)), overflow="fold", ratio=1) for path, _ in opened]
     table = Table("", *heads, box=None, pad_edge=False)
