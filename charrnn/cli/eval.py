@@ -123,14 +123,7 @@ def evaluate(
     check("--unit", unit, least=0, most=opened.config.hidden - 1)
     seen = Evaluation(opened, unit, worst or 0)
     for path in texts:
-        name = "standard input" if path == "-" else path
-        text = read(path, encoding)
-        if len(text) > SLOW and streams == 1 and not opened.of_lines:
-            say(
-                f"reading {len(text):,} characters as one stream; --streams 64 is much faster and "
-                "costs next to no accuracy"
-            )
-        seen.add(name, text, streams, unknown)
+        seen.add(path, encoding, streams, unknown)
     if svg or html:
         names = ", ".join(Path(passage.name).name for passage in seen.texts)
         seen.save(svg, html, f"{Path(model).name} reads {names}")
@@ -170,10 +163,16 @@ class Evaluation:
         self.texts: list[Passage] = []
         self.lines: list[Passage] = []  # the most surprising, the worst first
 
-    def add(self, name: str, text: str, streams: int, unknown: Unknown) -> None:
-        """Score a text, and keep its most surprising lines."""
+    def add(self, path: str, encoding: str | None, streams: int, unknown: Unknown) -> None:
+        """Read a text, score it, and keep its most surprising lines."""
         from charrnn.sampling.scoring import Score, activations, score
 
+        name, text = "standard input" if path == "-" else path, read(path, encoding)
+        if len(text) > SLOW and streams == 1 and not self.model.of_lines:
+            say(
+                f"reading {len(text):,} characters as one stream; --streams 64 is much faster and "
+                "costs next to no accuracy"
+            )
         try:
             found = score(self.model, text, streams=streams, unknown=unknown)
         except (CorpusError, VocabularyError) as error:

@@ -20,7 +20,7 @@ from charrnn.network.parameters import parameter_count
 from charrnn.training.optimizers import OPTIMIZER_CLASSES
 
 DEFAULT_BUDGET = 180.0  # seconds
-USUAL, TIMED = 64, 32  # B and T; under a budget, more and smaller steps learn more: see resolve
+USUAL, TIMED = 64, 32  # B and T; under a budget, more and smaller steps learn more: see _sizes
 MOST_STREAMS = 128  # most streams of running text under a budget, for any number of processes
 CHARACTERS = 1024  # in a step of items, under a budget
 HIDDEN, OPERATIONS = 256, 2.9e13  # this width suits a run of this many operations
@@ -163,8 +163,10 @@ def _sizes(
 ) -> dict[str, int]:
     """Return H, B and T, with at least COLUMNS columns for each rank.
 
-    Under a budget, several workers get COLUMNS of a running text each, up to MOST_STREAMS in all;
-    a step of short items has about CHARACTERS characters, like one of running text.
+    Under a budget, running text gets B = T = 32; with more than 4 workers, B is COLUMNS for each,
+    up to MOST_STREAMS. A step of short items has about CHARACTERS characters. Smaller steps learn
+    more: on 10 million characters of Shakespeare, the validation loss of an lstm of 256 was 1.540
+    nats with B, T = 64, 64, 1.519 with 32, 64 (or 64, 32) and 1.512 with 32, 32.
     """
     H, B, T, ranks = HIDDEN, USUAL, USUAL, config.ranks
     if config.budget is not None:
@@ -208,19 +210,14 @@ def resolve(
     characters: of the training part, newlines included. validation: characters to predict in the
     validation part. item: mean length of a line with its newline, None for running text.
 
-    Under a budget, what is chosen depends on the speed of this machine, measured now. Running text
-    gets B = T = 32; with more than 4 workers, B is 8 per worker, up to MOST_STREAMS, and Adam's
-    rate grows with √B. Smaller steps learn more: on 10 million characters of Shakespeare, the
-    validation loss of an lstm of 256 was 1.540 nats with B, T = 64, 64, 1.519 with 32, 64 (or 64,
-    32) and 1.512 with 32, 32.
+    Under a budget, what is chosen depends on the speed of this machine, measured now.
     """
     c = with_defaults(config)
     if all(getattr(c, name) is None for name in LENGTHS):
         c = replace(c, budget=DEFAULT_BUDGET)
     flops = 0.0 if c.budget is None else measured_flops()
     c = _filled(c, **_sizes(c, flops, characters=characters, processors=processors, item=item))
-    workers = chosen_workers(c, processors)
-    c = replace(c, workers=workers)
+    c = replace(c, workers=(workers := chosen_workers(c, processors)))
     step = min(c.batch_size * (item or c.seq_len), characters)  # characters per step
     read = (c.steps or 0) * step + (c.epochs or 0) * characters  # in the whole run
     if c.budget is not None:
