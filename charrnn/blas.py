@@ -86,15 +86,26 @@ def is_faster_in_blocks() -> bool:
     return has_small_kernels() and _controls().get_threads() == 1
 
 
+_threads: list[int] = []  # the number of each open with block, the latest first, and the original
+
+
 @contextmanager
 def blas_threads(count: int) -> Iterator[None]:
-    """Let BLAS use `count` threads inside the with block, then restore the previous number."""
-    before = _controls().get_threads()
+    """Let BLAS use `count` threads inside the with block, then restore the previous number.
+
+    Blocks may end in any order, as those in generators do.
+    """
+    if not _threads:
+        _threads.append(_controls().get_threads())
+    _threads.insert(0, count)
     _controls().set_threads(count)
     try:
         yield
     finally:
-        _controls().set_threads(before)
+        _threads.remove(count)
+        _controls().set_threads(_threads[0])
+        if len(_threads) == 1:
+            _threads.clear()
 
 
 def cores() -> int:

@@ -38,6 +38,19 @@ def test_the_number_of_threads_is_put_back_whatever_happens(monkeypatch):
     assert count == [3]
 
 
+def test_blocks_that_end_in_any_order_leave_the_number_that_was(monkeypatch):
+    count = [3]
+    controls = blas.Controls(lambda: count[0], lambda n: count.__setitem__(0, n), "")
+    monkeypatch.setattr(blas, "_controls", lambda: controls)
+    first, second = blas.blas_threads(1), blas.blas_threads(1)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert count == [1]
+    second.__exit__(None, None, None)
+    assert count == [3]
+
+
 @pytest.fixture
 def controls():
     """The controls of the BLAS that is here."""

@@ -30,7 +30,7 @@ def failing(monkeypatch, error, *options):
     program = typer.Typer()
 
     @program.command()
-    def command(debug=False):
+    def command(debug: bool = False):  # typer makes an option of the type
         raise error
 
     monkeypatch.setattr(app, "program", lambda names: program)

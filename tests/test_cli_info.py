@@ -47,6 +47,12 @@ def save(*, text=TEXT, name="tiny.npz", **meta):
     return model
 
 
+@pytest.mark.parametrize("seconds", [-5.0, -1e200])
+def test_a_time_below_zero_is_none(seconds, cli):
+    save(**META | {"seconds": seconds})
+    assert "00:00, 200 steps" in cli("info tiny.npz").out
+
+
 @pytest.mark.parametrize(
     ("val", "floor", "above"), [(2.2, 2.1, True), (2.1, 2.1, False), (2.2, None, False)]
 )

@@ -414,3 +414,7 @@ def test_each_drawn_character_is_put_into_a_text_once_however_many_samples_there
     monkeypatch.setattr(Samples, "follow", counted_follow)
     out, _ = cli(f"sample tiny.npz --num 200 --seed 1 --length 60 --stop ab {options}")
     assert 0 < sum(made) <= len(out)
+
+
+def test_next_calls_its_text_a_text(cli):
+    assert cli("next tiny.npz 'a€'", 1).err.startswith("charrnn: text: ")

@@ -634,6 +634,12 @@ def test_in_a_narrow_terminal_facts_are_broken_between_words_and_commands_stay_w
     assert labelled({"n-gram floor": floor}, console(True)).plain == f"n-gram floor  {floor}"
 
 
+def test_a_terminal_without_columns_shows_a_word_a_line(monkeypatch):
+    screen(monkeypatch)
+    monkeypatch.setenv("COLUMNS", "0")
+    assert "".join(labelled({"text": "two words"}, console(True)).plain.split()) == "texttwowords"
+
+
 def test_a_log_is_only_opened_by_the_first_step(folder):
     log = Log(Path("run.jsonl"), (), charrnn.TrainConfig())
     start = Start(9, 3, 5, "lstm", 8, 1, 4, 16, 1, 1, 0, None, None, 0)
@@ -678,6 +684,12 @@ def test_a_log_that_would_become_the_model_or_a_text_is_refused(log, what, folde
     before = sorted(folder.rglob("*"))
     assert what in cli.refusal(f"train texts --out m.npz --log {log} --steps 2")
     assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs named pipes")
+def test_a_pipe_that_is_the_text_is_no_log(cli):
+    os.mkfifo("pipe")
+    assert "pipe" in cli.refusal("train pipe --out m.npz --log pipe --steps 2")
 
 
 def test_ctrl_c_before_the_first_step_says_that_nothing_was_written(monkeypatch, cli):

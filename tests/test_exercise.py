@@ -504,6 +504,18 @@ def test_a_long_traceback_is_cut(tmp_path):
     assert "RecursionError" in error
 
 
+@pytest.mark.parametrize("end", ["", "while True: print('stuck')", "raise ValueError"])
+def test_prints_are_capped_and_a_newline_ends_them(end, tmp_path, capfd):
+    start = "        g = y_hat[t].copy()"
+    source = changed((start, f"        print('here', end='')\n        {end}\n{start}"))
+    main(["gradcheck", "--mine", str(write(tmp_path / "mine.py", source)), "--json"])
+    err = capfd.readouterr().err
+    assert len(err) < 31_000
+    assert err.startswith("here")
+    assert not end or err.splitlines()[-1].startswith("charrnn: ")
+    assert err.endswith("\n")
+
+
 @pytest.mark.parametrize(
     "words", ["--tolerance 1e-5", "--seed 0", "--hidden 3", "--cell rnn", "--model m", "--lecture"]
 )

@@ -70,7 +70,7 @@ def beginning(start: Start) -> dict[str, str]:
 
 def duration(seconds: float) -> str:
     """Return a duration as 01:15, 2:01:15 or 3 days, 2:01:15."""
-    whole = timedelta(seconds=round(min(seconds, 1e13)))  # timedelta ends at 8.6e13 s
+    whole = timedelta(seconds=round(max(0.0, min(seconds, 1e13))))  # timedelta ends at 8.6e13 s
     return str(whole).removeprefix("0:")
 
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from charrnn.checkpoint.atomic_write import check_writable
+from charrnn.checkpoint.atomic_write import check_writable, part_of
 from charrnn.cli.terminal import as_json
 from charrnn.config import TrainConfig
 from charrnn.errors import CharRNNError
@@ -39,9 +39,9 @@ class Log:
     def __init__(self, path: Path, sources: Sequence[str], config: TrainConfig) -> None:
         self.path, self.waiting, self.first_step = path, "", 0
         self.file: TextIO | None = None
-        if path.is_fifo() or path.is_char_device():
-            return
         used = (*sources, str(config.out))
+        if part_of(path, used) is None and (path.is_fifo() or path.is_char_device()):
+            return
         check_writable(path, used, overwrite=config.resume or config.overwrite)
         if path.is_file() and path.read_bytes()[: len(BEGINNING)] not in (b"", BEGINNING):
             raise CharRNNError(

@@ -97,7 +97,7 @@ def labelled(rows: Mapping[str, str], screen: Console) -> Text:
     for label, said in rows.items():
         line = f"{label:<14}{visible(said)}"
         if screen.is_terminal and not said.startswith(("charrnn ", "mpiexec ")):
-            line = fill(line, screen.width, break_long_words=False, break_on_hyphens=False)
+            line = fill(line, max(1, screen.width), break_long_words=False, break_on_hyphens=False)
         if said:
             lines.append(Text(line))
             lines[-1].stylize("bold", 0, len(label))

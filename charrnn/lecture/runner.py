@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 SECONDS = 10.0  # time limit for a file
+PRINTS = 30_000  # characters that a file may print
 
 Call = dict[str, Any]  # the arguments of `backward`, in order
 
@@ -53,6 +54,17 @@ def run(path: Path, calls: Sequence[Call], seconds: float = SECONDS) -> dict[str
 
 class RefusedError(BaseException):
     """The file cannot be marked. No `except Exception` in it catches this."""
+
+
+class Prints(io.StringIO):
+    """What the file prints, which goes to standard error up to a limit."""
+
+    def write(self, text: str) -> int:
+        """Write `text`. Raises RefusedError beyond the limit."""
+        if self.tell() + len(text) > PRINTS:
+            raise RefusedError("it prints endlessly, or more than 30 kB")
+        sys.stderr.write(text)
+        return super().write(text)
 
 
 def answers(path: str, calls: Sequence[Call]) -> dict[str, Any]:
@@ -95,12 +107,15 @@ def main() -> None:
     output = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)
     calls = json.load(sys.stdin)
-    sys.stdin, sys.stdout = io.StringIO(), sys.stderr
+    sys.stdin = io.StringIO()
+    sys.stdout = prints = Prints()
     signal.signal(signal.SIGINT, _stop)
     timer = Timer(float(sys.argv[2]), signal.raise_signal, [signal.SIGINT])
     timer.daemon = True
     timer.start()
     json.dump(answers(sys.argv[1], calls), output)
+    if prints.getvalue()[-1:].strip("\n"):
+        print(file=sys.stderr)
 
 
 if __name__ == "__main__":

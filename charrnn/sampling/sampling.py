@@ -45,16 +45,17 @@ class Drawing:
 
     The opening is the prime, preceded by a newline for a model of lines. Without a prime it is
     the newline or, if the vocabulary has none, the commonest character, which has the greatest b_y.
+    `what` the prime is called in an error.
     Raises VocabularyError for an unknown character in the prime or the stop text, and UsageError
     for a pattern that isn't supported or that nothing can match.
     """
 
-    def __init__(self, model: Model, config: SampleConfig) -> None:
+    def __init__(self, model: Model, config: SampleConfig, what: str = "prime") -> None:
         self.seed = secrets.randbits(32) if config.seed is None else config.seed
         self.model, self.config = model, replace(config, seed=self.seed)
         vocabulary = model.vocabulary
         _encoded(vocabulary, config.stop or "", "stop text")
-        opening = _encoded(vocabulary, config.prime, "prime")
+        opening = _encoded(vocabulary, config.prime, what)
         if "\n" in vocabulary and (model.of_lines or not opening):
             opening.insert(0, vocabulary.index("\n"))
         *self._before, self.last = opening or [int(model.parameters["b_y"].argmax())]
@@ -107,7 +108,7 @@ class Drawing:
 
 def likeliest(model: Model, text: str, k: int) -> list[tuple[str, float]]:
     """Return the k likeliest characters after `text` with their probabilities, likeliest first."""
-    drawing = Drawing(model, SampleConfig(prime=text))
+    drawing = Drawing(model, SampleConfig(prime=text), "text")
     sampler = drawing.sampler()
     sampler.feed(drawing.last)
     y_hat = distribution(sampler.logits, SampleConfig())
