@@ -271,6 +271,12 @@ def test_debug_shows_the_traceback(monkeypatch, capsys):
     assert "raise error" in err
 
 
+def test_a_traceback_shows_no_escape_sequence_raw(cli):
+    err = cli("info 'a\x1b[31m.npz' --debug", 1).err
+    assert "Traceback" in err
+    assert "\x1b" not in err
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_sigterm_ends_with_143_and_the_former_handler_comes_back(monkeypatch):
     before = signal.getsignal(signal.SIGTERM)

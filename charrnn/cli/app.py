@@ -127,7 +127,8 @@ def fail(error: BaseException, *, debug: bool = False, where: str = "") -> int:
             if debug:
                 import traceback
 
-                traceback.print_exception(error)
+                for line in "".join(traceback.format_exception(error)).rstrip().split("\n"):
+                    say(line)
             say(f"charrnn: {where}{message}")
     return code
 
