@@ -621,7 +621,7 @@ def test_in_a_narrow_terminal_facts_are_broken_between_words_and_commands_stay_w
     stream = screen(monkeypatch)
     monkeypatch.setenv("COLUMNS", "60")
     floor = "1.669 nats = 2.408 bits a character (n-grams of order 5)"
-    repeat = "charrnn train " + "a-long-name.txt " * 9
+    repeat = "charrnn train" + " a-long-name.txt" * 9
     plain = Plain()
     path = "a-long-folder/" * 5 + "model.npz"
     rows = {"n-gram floor": floor, "checkpoint": path, "repeat": repeat, "ended": ""}
